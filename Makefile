@@ -1,0 +1,65 @@
+# make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
+# make test   the same environment with the development tools, then the tests
+# make lint   ruff and pyright
+#
+# PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
+# TORCH_INDEX=URL        an extra package index to take PyTorch from, such as the one with CPU builds:
+#                        https://download.pytorch.org/whl/cpu (on Linux PyPI's own build brings gigabytes of CUDA)
+# PYTEST_OPTIONS=...     more options for pytest
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := pyproject.toml constraints.txt
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
+# one short line a package, so that minutes of installing do not look like a hang
+SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
+DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+SOURCES := src tests examples benchmarks
+
+.PHONY: help demo test lint format clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/installed
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed-for-development
+	@echo "make: running the tests"
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: $(VENV)/installed-for-development
+	@echo "make: ruff check"
+	@$(BIN)/ruff check $(SOURCES)
+	@echo "make: ruff format --check"
+	@$(BIN)/ruff format --check $(SOURCES)
+	@echo "make: pyright"
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/installed-for-development
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+clean:
+	@rm -rf $(VENV) .numba-cache demo-output
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found: install one or name it, make PYTHON=..." >&2; exit 1; }
+	@echo "make: creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/installed: $(REQUIREMENTS) | $(BIN)/python
+	@echo "make: installing gsvr and what it needs into $(VENV) (a minute the first time)"
+	@$(INSTALL) --editable . | $(SHOW_PROGRESS)
+	@touch $@
+
+$(VENV)/installed-for-development: $(REQUIREMENTS) | $(BIN)/python
+	@echo "make: installing gsvr, PyTorch and the development tools into $(VENV) (minutes the first time)"
+	@$(INSTALL) $(DEVELOPMENT_INDEX) --editable '.[dev]' | $(SHOW_PROGRESS)
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,281 @@
+"""What the scanner recorded: stacks of slices, and the flat set of slices a solver works on.
+
+No file formats here, and no optimisation. All lengths are mm, all worlds RAS+.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack of parallel slices as acquired.
+
+    Attributes
+    ----------
+    name
+        How messages and outputs call the stack, usually the file's name without its suffix.
+    data
+        Intensities; the last axis runs through the slices.
+    affine
+        Voxel index -> acquired world (mm).
+    thickness
+        Slice thickness in mm; differs from the slice spacing where there is a gap or an overlap.
+    mask
+        True where the anatomy of interest is, or None if nobody drew one.
+    slice_times
+        Acquisition time of each slice; only the order matters.
+    """
+
+    name: str
+    data: Float32[np.ndarray, "columns rows slices"]
+    affine: Float[np.ndarray, "4 4"]
+    thickness: float
+    mask: Bool[np.ndarray, "columns rows slices"] | None
+    slice_times: Float[np.ndarray, " slices"]
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices."""
+        return self.data.shape[2]
+
+    @property
+    def spacing(self) -> Float[np.ndarray, " 3"]:
+        """Distance between voxel centres along each axis (mm)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+
+def interleaved_times(n_slices: int) -> Float[np.ndarray, " n"]:
+    """Acquisition order of the usual odd/even interleave: slices 0, 2, 4, ..., then 1, 3, 5, ..."""
+    order = np.concatenate([np.arange(0, n_slices, 2), np.arange(1, n_slices, 2)])
+    times = np.empty(n_slices)
+    times[order] = np.arange(n_slices)
+    return times
+
+
+def slice_frame(affine: Float[np.ndarray, "4 4"], first_pixel: np.ndarray) -> Float[np.ndarray, "4 4"]:
+    """Rigid map from the slice frame (mm, origin at voxel `first_pixel`) to acquired world.
+
+    Its axes are the two in-plane directions of `affine` and their cross product, so a left-handed
+    or sheared affine still gives a proper rotation; the in-plane axes must be perpendicular.
+    """
+    axis_u = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
+    axis_v = affine[:3, 1] - axis_u * (axis_u @ affine[:3, 1])
+    axis_v /= np.linalg.norm(axis_v)
+    frame = np.eye(4)
+    frame[:3, :3] = np.stack([axis_u, axis_v, np.cross(axis_u, axis_v)], axis=1)
+    frame[:3, 3] = affine[:3, :3] @ first_pixel + affine[:3, 3]
+    return frame
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The slices of all stacks, each cropped to a rectangle around its mask, stored one after another.
+
+    Pixel (i, j) of slice s lies at (i spacing_u, j spacing_v, 0) mm in the slice frame and at
+    ``values[offsets[s] + i * shapes[s, 1] + j]`` in the flat arrays.
+
+    Attributes
+    ----------
+    values, mask
+        Flat pixels of all slices; pixels outside the mask are kept but take no part.
+    coverage
+        Share of a (binned) pixel that lay inside the mask: one, or less at the mask's edge.
+    shapes, offsets
+        Extent of each slice along u and v, and where its pixels start (``n + 1`` entries).
+    frames
+        Slice frame (mm) -> acquired world (mm), rigid.
+    spacings, thicknesses
+        Pixel spacing as acquired (before binning) and slice thickness (mm).
+    times
+        Acquisition time within the stack; comparable only inside one stack.
+    stack_index, slice_index
+        Which stack, and which slice of it.
+    stack_names
+        Names for messages.
+    binning
+        How many acquired pixels along each axis one pixel averages.
+    """
+
+    values: Float32[np.ndarray, " p"]
+    mask: Bool[np.ndarray, " p"]
+    coverage: Float32[np.ndarray, " p"]
+    shapes: Int[np.ndarray, "n 2"]
+    offsets: Int[np.ndarray, " n1"]
+    frames: Float[np.ndarray, "n 4 4"]
+    spacings: Float[np.ndarray, "n 2"]
+    thicknesses: Float[np.ndarray, " n"]
+    times: Float[np.ndarray, " n"]
+    stack_index: Int[np.ndarray, " n"]
+    slice_index: Int[np.ndarray, " n"]
+    stack_names: tuple[str, ...]
+    binning: int = 1
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices."""
+        return len(self.shapes)
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels inside the masks."""
+        return int(self.mask.sum())
+
+    @property
+    def pixel_spacings(self) -> Float[np.ndarray, "n 2"]:
+        """Distance between neighbouring (binned) pixels along u and v (mm)."""
+        return self.spacings * self.binning
+
+    @property
+    def centres(self) -> Float[np.ndarray, "n 3"]:
+        """Centre of each slice's rectangle in acquired world (mm): what poses rotate about."""
+        half = np.zeros((self.n_slices, 3))
+        half[:, :2] = (self.shapes - 1) * self.pixel_spacings / 2
+        return np.einsum("nij,nj->ni", self.frames[:, :3, :3], half) + self.frames[:, :3, 3]
+
+    def pixels_of(self, index: int) -> slice:
+        """Where the pixels of slice `index` are in the flat arrays."""
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+    def image(self, index: int, flat: np.ndarray | None = None) -> np.ndarray:
+        """Slice `index` of `flat` (default: the recorded values) as a 2-D array."""
+        flat = self.values if flat is None else flat
+        return flat[self.pixels_of(index)].reshape(tuple(self.shapes[index]))
+
+    def sum_per_slice(self, flat: np.ndarray) -> Float[np.ndarray, " n"]:
+        """Sum of a flat pixel array over each slice."""
+        return np.add.reduceat(flat, self.offsets[:-1], dtype=np.float64)
+
+    def per_pixel(self, per_slice: np.ndarray) -> np.ndarray:
+        """Repeat one number a slice for all of its pixels."""
+        return np.repeat(per_slice, np.diff(self.offsets))
+
+    def pixel_positions(self) -> Float[np.ndarray, "p 3"]:
+        """Position of every pixel in acquired world (mm)."""
+        parts = []
+        for shape, spacing, frame in zip(self.shapes, self.pixel_spacings, self.frames, strict=True):
+            u, v = np.meshgrid(
+                np.arange(shape[0]) * spacing[0], np.arange(shape[1]) * spacing[1], indexing="ij"
+            )
+            local = np.stack([u.ravel(), v.ravel(), np.zeros(u.size)], axis=1)
+            parts.append(local @ frame[:3, :3].T + frame[:3, 3])
+        return np.concatenate(parts)
+
+    def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
+        """The same slices with another mask."""
+        return replace(self, mask=mask, coverage=mask.astype(np.float32))
+
+    def subset(self, keep: np.ndarray) -> Slices:
+        """The slices listed in `keep` (indices or a boolean per slice), in that order."""
+        index = np.arange(self.n_slices)[keep]
+        pieces = [self.pixels_of(int(i)) for i in index]
+
+        def gather(flat: np.ndarray) -> np.ndarray:
+            return np.concatenate([flat[piece] for piece in pieces])
+
+        return replace(
+            self,
+            values=gather(self.values),
+            mask=gather(self.mask),
+            coverage=gather(self.coverage),
+            shapes=self.shapes[index],
+            offsets=_offsets(self.shapes[index]),
+            frames=self.frames[index],
+            spacings=self.spacings[index],
+            thicknesses=self.thicknesses[index],
+            times=self.times[index],
+            stack_index=self.stack_index[index],
+            slice_index=self.slice_index[index],
+        )
+
+    def binned(self, factor: int) -> Slices:
+        """Average `factor` x `factor` pixels inside the mask: fewer pixels with less noise, for coarse stages."""
+        if factor == 1:
+            return self
+        values, coverages, shapes = [], [], []
+        frames = self.frames.copy()
+        shift = (factor - 1) / 2 * self.pixel_spacings
+        frames[:, :3, 3] += np.einsum("nij,nj->ni", self.frames[:, :3, :2], shift)
+        for index in range(self.n_slices):
+            mask = _blocks(self.image(index, self.mask.astype(np.float32)), factor)
+            value = _blocks(self.image(index) * self.image(index, self.mask), factor)
+            values.append((value / np.maximum(mask, 1e-6)).ravel())
+            coverages.append((mask / factor**2).ravel())
+            shapes.append(mask.shape)
+        coverage = np.concatenate(coverages).astype(np.float32)
+        return replace(
+            self,
+            values=np.concatenate(values).astype(np.float32),
+            mask=coverage >= 0.5,
+            coverage=coverage,
+            shapes=np.array(shapes),
+            offsets=_offsets(np.array(shapes)),
+            frames=frames,
+            binning=self.binning * factor,
+        )
+
+
+def _offsets(shapes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(shapes[:, 0] * shapes[:, 1])]).astype(np.int64)
+
+
+def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
+    """Sums over blocks; the last block of an axis may be partly empty."""
+    pad = [(0, -size % factor) for size in image.shape]
+    padded = np.pad(image, pad)
+    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
+    return padded.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
+
+
+def slices_from_stacks(stacks: list[Stack], masks: list[np.ndarray], margin: int = 0) -> Slices:
+    """Cut stacks into slices, each cropped to its mask's bounding box plus `margin` pixels.
+
+    Parameters
+    ----------
+    stacks
+        The acquisition.
+    masks
+        One boolean array a stack, on its grid: the pixels to use. Slices without any are left out.
+
+    Raises
+    ------
+    ValueError
+        If no pixel is inside any mask.
+    """
+    values, inside, shapes, frames, meta = [], [], [], [], []
+    for stack_number, (stack, mask) in enumerate(zip(stacks, masks, strict=True)):
+        spacing = stack.spacing
+        for k in range(stack.n_slices):
+            if not mask[:, :, k].any():
+                continue
+            box = tuple(
+                slice(max(int(line[0]) - margin, 0), int(line[-1]) + margin + 1)
+                for line in (np.flatnonzero(mask[:, :, k].any(axis=axis)) for axis in (1, 0))
+            )
+            crop = stack.data[:, :, k][box]
+            values.append(crop.ravel())
+            inside.append(mask[:, :, k][box].ravel())
+            shapes.append(crop.shape)
+            frames.append(slice_frame(stack.affine, np.array([box[0].start, box[1].start, k])))
+            meta.append((spacing[:2], stack.thickness, stack.slice_times[k], stack_number, k))
+    if not meta:
+        raise ValueError("no pixel is inside any mask: nothing to reconstruct")
+    mask = np.concatenate(inside)
+    return Slices(
+        values=np.concatenate(values).astype(np.float32),
+        mask=mask,
+        coverage=mask.astype(np.float32),
+        shapes=np.array(shapes),
+        offsets=_offsets(np.array(shapes)),
+        frames=np.stack(frames),
+        spacings=np.stack([row[0] for row in meta]),
+        thicknesses=np.array([row[1] for row in meta], dtype=np.float64),
+        times=np.array([row[2] for row in meta], dtype=np.float64),
+        stack_index=np.array([row[3] for row in meta]),
+        slice_index=np.array([row[4] for row in meta]),
+        stack_names=tuple(stack.name for stack in stacks),
+    )

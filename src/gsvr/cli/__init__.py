@@ -1,0 +1,55 @@
+"""The command ``gsvr``.
+
+The modules of the commands declare options and import what they run inside the command, so that
+``gsvr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gsvr import __version__
+from gsvr.cli.evaluate import evaluate_command
+from gsvr.cli.group import CommandGroup
+from gsvr.cli.reconstruct import reconstruct_command
+from gsvr.cli.render import render_command
+from gsvr.cli.simulate import simulate_command
+
+app = typer.Typer(
+    name="gsvr",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"gsvr {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _gsvr(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Reconstruct a sharp 3-D volume from stacks of slices that moved, with 3-D Gaussian primitives."""
+
+
+app.command("reconstruct")(reconstruct_command)
+app.command("render")(render_command)
+app.command("evaluate")(evaluate_command)
+app.command("simulate")(simulate_command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="gsvr")

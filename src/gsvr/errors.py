@@ -1,0 +1,7 @@
+"""Errors that are the input's fault, told in one sentence."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Bad input: the message says which file or option, what is wrong and what to do; exit code 2."""

@@ -1,0 +1,105 @@
+"""Rigid geometry: rotations, poses and averages. No images, no file formats.
+
+A *pose* is a 4 x 4 float64 matrix that maps acquired world (RAS+, mm) to volume world (RAS+, mm).
+Arrays of poses carry leading batch axes; every function below broadcasts over them.
+Quaternions are ordered (w, x, y, z) throughout the package.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+FloatArray = np.ndarray
+
+
+def rotation_from_vector(vector: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
+    """Matrix exponential of rotation vectors in radians (axis times angle)."""
+    vector = np.asarray(vector, dtype=np.float64)
+    flat = Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix()
+    return flat.reshape(*vector.shape[:-1], 3, 3)
+
+
+def vector_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 3"]:
+    """Rotation vectors in radians (axis times angle, angle at most pi) of rotation matrices."""
+    flat = Rotation.from_matrix(np.asarray(rotation).reshape(-1, 3, 3)).as_rotvec()
+    return flat.reshape(*np.shape(rotation)[:-2], 3)
+
+
+def rotation_from_quaternion(quaternion: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 3 3"]:
+    """Rotation matrices of quaternions (w, x, y, z); they need not have unit length."""
+    flat = Rotation.from_quat(np.asarray(quaternion).reshape(-1, 4), scalar_first=True).as_matrix()
+    return flat.reshape(*np.shape(quaternion)[:-1], 3, 3)
+
+
+def quaternion_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 4"]:
+    """Unit quaternions (w, x, y, z) with w >= 0 of rotation matrices."""
+    rotations = Rotation.from_matrix(np.asarray(rotation).reshape(-1, 3, 3))
+    return rotations.as_quat(canonical=True, scalar_first=True).reshape(*np.shape(rotation)[:-2], 4)
+
+
+def pose_from_parts(
+    rotation: Float[np.ndarray, "*n 3 3"], translation: Float[np.ndarray, "*n 3"]
+) -> Float[np.ndarray, "*n 4 4"]:
+    """Assemble poses x -> rotation x + translation (mm)."""
+    pose = np.zeros((*np.shape(rotation)[:-2], 4, 4))
+    pose[..., :3, :3] = rotation
+    pose[..., :3, 3] = translation
+    pose[..., 3, 3] = 1.0
+    return pose
+
+
+def identity_poses(n: int) -> Float[np.ndarray, "n 4 4"]:
+    """`n` poses that change nothing."""
+    return np.tile(np.eye(4), (n, 1, 1))
+
+
+def pose_about(
+    vector: Float[np.ndarray, "*n 3"],
+    translation: Float[np.ndarray, "*n 3"],
+    centre: Float[np.ndarray, "*n 3"],
+) -> Float[np.ndarray, "*n 4 4"]:
+    """Rotate by `vector` (rad) about `centre` (mm), then translate (mm)."""
+    rotation = rotation_from_vector(vector)
+    centre = np.asarray(centre, dtype=np.float64)
+    moved = np.einsum("...ij,...j->...i", rotation, centre)
+    return pose_from_parts(rotation, centre - moved + translation)
+
+
+def parts_about(
+    pose: Float[np.ndarray, "*n 4 4"], centre: Float[np.ndarray, "*n 3"]
+) -> tuple[Float[np.ndarray, "*n 3"], Float[np.ndarray, "*n 3"]]:
+    """Rotation vector (rad) and translation (mm) of poses about `centre`: the inverse of `pose_about`."""
+    return vector_from_rotation(pose[..., :3, :3]), transform_points(pose, centre) - centre
+
+
+def invert(pose: Float[np.ndarray, "*n 4 4"]) -> Float[np.ndarray, "*n 4 4"]:
+    """Inverse of rigid poses (exact transpose, no linear solve)."""
+    rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
+    return pose_from_parts(rotation, -np.einsum("...ij,...j->...i", rotation, pose[..., :3, 3]))
+
+
+def transform_points(
+    matrix: Float[np.ndarray, "*m 4 4"], points: Float[np.ndarray, "*n 3"]
+) -> Float[np.ndarray, "*k 3"]:
+    """Apply affine 4 x 4 matrices to points; leading axes broadcast."""
+    return np.einsum("...ij,...j->...i", matrix[..., :3, :3], points) + matrix[..., :3, 3]
+
+
+def nearest_rotation(matrix: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 3 3"]:
+    """Closest proper rotation in the Frobenius norm (polar decomposition)."""
+    left, _, right = np.linalg.svd(matrix)
+    sign = np.sign(np.linalg.det(left @ right))
+    left = left.copy()
+    left[..., :, 2] *= sign[..., None]
+    return left @ right
+
+
+def fit_rigid(
+    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "4 4"]:
+    """Least-squares rigid map from `source` points to `target` points (Kabsch)."""
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    rotation = nearest_rotation((target - target_mean).T @ (source - source_mean))
+    return pose_from_parts(rotation, target_mean - rotation @ source_mean)

@@ -1,0 +1,98 @@
+"""Output files that are either whole or absent, and an early check that they can be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gsvr.errors import InputError
+
+# What the user can put right; any other OSError inside the block is not about the output file.
+_FIXABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Write to a temporary name beside `path`; rename on success, remove on any exception.
+
+    Missing parent folders are created on entry. The temporary name has the suffixes of `path`, so
+    that writers which look at them (``.nii.gz``) do the same as for `path` itself.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write; the block must create this file.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, its folder cannot be created, or the file cannot be written because
+        the disk is full or writing is not permitted.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of the file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be created ({error.strerror}): choose another folder"
+        ) from error
+    temporary = path.parent / f".partial-{uuid.uuid4().hex[:12]}{''.join(path.suffixes)}"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FIXABLE:
+            raise InputError(
+                f"{path} cannot be written ({error.strerror}): free some space or choose another folder"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable_file(path: str | Path) -> None:
+    """Refuse, before any work is done, an output file that could not be written at the end.
+
+    Nothing is created, and an existing file is left as it is.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, or its folder cannot be created or written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of the file to write")
+    check_writable_folder(path.parent)
+
+
+def check_writable_folder(path: str | Path) -> None:
+    """Refuse, before any work is done, an output folder that cannot be created or written.
+
+    The nearest folder that exists is tried with a temporary file that is gone on return; nothing else
+    is created.
+
+    Raises
+    ------
+    InputError
+        If `path` or one of its parents is a file, or the folder cannot be written.
+    """
+    path = Path(path)
+    existing = path.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{path} cannot be a folder because {existing} is a file: choose another folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{existing} cannot be written ({reason}): choose another output folder") from error

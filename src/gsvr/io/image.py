@@ -1,0 +1,187 @@
+"""One NIfTI file as an array and its affine, or one sentence that says why it cannot be used.
+
+Nothing here knows what the image is for; `gsvr.io.nifti` makes stacks, masks and volumes of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from jaxtyping import Float, Float32
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+from gsvr.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
+# The lower three bits of xyzt_units: unknown, metre, millimetre, micrometre. Unknown has always meant mm.
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+# Volume of the parallelepiped of three unit axes below which they no longer span space.
+_SMALLEST_DETERMINANT = 1e-3
+# mm (or the file's unit) between the header's two affines before it is worth a warning
+_FORM_TOLERANCE = 1.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """Voxels of a file in the order of the file.
+
+    Attributes
+    ----------
+    path
+        The file, for messages.
+    data
+        Intensities, all finite.
+    affine
+        Voxel index -> world (RAS+, mm).
+    slice_axis
+        The axis that the header calls through-plane (``dim_info``), or None if it does not say.
+    """
+
+    path: Path
+    data: Float32[np.ndarray, "x y z"]
+    affine: Float[np.ndarray, "4 4"]
+    slice_axis: int | None
+
+
+def load_image(path: str | Path) -> Image:
+    """Read a 3-D NIfTI file (``.nii`` or ``.nii.gz``); trailing axes of length one are dropped.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a folder, not NIfTI, damaged, of complex or colour voxels, of more than three
+        dimensions, not finite, or its affine is not finite or does not span space.
+    """
+    path = Path(path)
+    image = _open(path)
+    shape = _shape(image, path)
+    try:
+        # Values that float32 cannot hold become infinite and are refused below.
+        with np.errstate(over="ignore"):
+            data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    finite = np.isfinite(data)
+    if not finite.all():
+        n_missing = int(np.isnan(data).sum())
+        n_infinite = int(data.size - finite.sum()) - n_missing
+        raise InputError(
+            f"{path} holds {n_missing} NaN and {n_infinite} infinite voxels: replace them by numbers"
+        )
+    slice_axis = image.header.get_dim_info()[2]
+    return Image(path, np.ascontiguousarray(data), _affine(image, path), slice_axis)
+
+
+def size(shape: tuple[int, ...]) -> str:
+    """Write a grid's shape as messages show it."""
+    return " x ".join(str(length) for length in shape)
+
+
+def grid_distance(
+    first: Float[np.ndarray, "4 4"], second: Float[np.ndarray, "4 4"], shape: tuple[int, ...]
+) -> float:
+    """Largest distance (mm) between a corner voxel under one affine and the same voxel under another."""
+    corners = np.stack(np.meshgrid(*[(0, length - 1) for length in shape], [1], indexing="ij"), axis=-1)
+    difference = corners.reshape(-1, 4) @ (np.asarray(first) - second).T
+    return float(np.linalg.norm(difference[:, :3], axis=1).max())
+
+
+def _open(path: Path) -> nibabel.Nifti1Pair:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give one NIfTI file (.nii or .nii.gz)")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name")
+    try:
+        if path.suffix == ".gz":
+            _verify_checksum(path)
+        image = nibabel.load(path)
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    if not isinstance(image, nibabel.Nifti1Pair):
+        raise InputError(f"{path} is not a NIfTI image: convert it to .nii.gz (from DICOM: dcm2niix)")
+    dtype = np.dtype(image.get_data_dtype())
+    if dtype.kind not in "iuf":
+        kind = "complex" if dtype.kind == "c" else "colour"
+        raise InputError(f"{path} has {kind} voxels: give an image of one real number a voxel (magnitude)")
+    return image
+
+
+def _verify_checksum(path: Path) -> None:
+    """Read to the end: NiBabel stops before the checksum, so that damage could pass for intensities."""
+    with gzip.open(path) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def _damaged(path: Path, error: BaseException) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return InputError(f"{path} is not a readable NIfTI image ({reason}): export or copy it again")
+
+
+def _shape(image: nibabel.Nifti1Pair, path: Path) -> tuple[int, int, int]:
+    shape = tuple(int(length) for length in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 3:
+        raise InputError(f"{path} is {len(shape)}-D ({size(shape)}): split it and give one 3-D image a file")
+    if min(shape, default=0) < 1:
+        raise InputError(f"{path} holds no voxels ({size(shape)}): export it again")
+    columns, rows, slices = (*shape, 1, 1)[:3]
+    return columns, rows, slices
+
+
+def _affine(image: nibabel.Nifti1Pair, path: Path) -> Float[np.ndarray, "4 4"]:
+    header = image.header
+    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+        logger.warning(
+            "%s: the header has no orientation (qform and sform code 0); left and right and the position "
+            "relative to other images cannot be trusted",
+            path,
+        )
+    affine = np.array(image.affine, dtype=np.float64)
+    _warn_if_forms_disagree(image, path)
+    affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    spans = (
+        np.isfinite(affine).all()
+        and (lengths > 0).all()
+        and abs(np.linalg.det(affine[:3, :3] / lengths)) > _SMALLEST_DETERMINANT
+    )
+    if not spans:
+        raise InputError(
+            f"{path} has an unusable affine (zero, parallel or not finite axes): export it again"
+        )
+    return affine
+
+
+def _warn_if_forms_disagree(image: nibabel.Nifti1Pair, path: Path) -> None:
+    """Other tools may read the qform where this one reads the sform, and see another geometry."""
+    header = image.header
+    if int(header["qform_code"]) == 0 or int(header["sform_code"]) == 0:
+        return
+    try:
+        qform = header.get_qform()
+    except (HeaderDataError, ValueError):
+        return
+    distance = grid_distance(np.asarray(qform), np.asarray(header.get_sform()), image.shape[:3])
+    if distance > _FORM_TOLERANCE:
+        logger.warning("%s: sform and qform differ by up to %.3g mm; using the sform", path, distance)

@@ -1,0 +1,216 @@
+"""NIfTI files as stacks, masks and volumes, and back. All affines are voxel index -> world (RAS+, mm)."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from nibabel import orientations
+
+from gsvr.acquisition import Stack
+from gsvr.errors import InputError
+from gsvr.io.atomic import atomic_path
+from gsvr.io.image import Image, grid_distance, load_image, size
+from gsvr.io.sidecar import SliceOrder, acquisition_times, read_sidecar, resolve_thickness
+from gsvr.volume_grid import Volume
+
+logger = logging.getLogger(__name__)
+
+# An axis is taken for through-plane when its spacing exceeds both others by this factor.
+_CLEARLY_LARGER = 1.2
+# Cosine between in-plane axes: 0.001 shifts the far edge of a 300 mm field of view by 0.3 mm.
+_LARGEST_SHEAR = 1e-3
+# How far apart (mm) the corners of an image and its mask may lie.
+_GRID_TOLERANCE = 0.1
+_SCANNER_CODE = 1
+
+
+def read_stack(
+    path: str | Path,
+    mask_path: str | Path | None = None,
+    thickness: float | None = None,
+    order: SliceOrder | str = "auto",
+) -> Stack:
+    """Read one stack of slices, with its mask, slice thickness and acquisition order.
+
+    The through-plane axis is the slice axis of the header's ``dim_info`` if set, else the axis whose spacing
+    is clearly the largest, else the last. It comes last in the result: other axis orders are permuted, data
+    and affine together, so every voxel keeps its position in the world.
+
+    Parameters
+    ----------
+    path
+        ``.nii`` or ``.nii.gz``; a JSON sidecar beside it is read if present.
+    mask_path
+        Mask on the same grid, or None.
+    thickness
+        Slice thickness (mm); None: from the sidecar, else the slice spacing with a warning.
+    order
+        Acquisition order of the slices, see `gsvr.io.sidecar.acquisition_times`.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used (see also `gsvr.io.image.load_image`): fewer than two slices, a constant
+        image, in-plane axes that are not perpendicular, a mask that is empty or on another grid, a
+        thickness that cannot be right.
+    """
+    image = _three_dimensional(load_image(path))
+    _refuse_constant(image)
+    axis = _through_plane_axis(image)
+    if axis != 2:
+        logger.info("%s: through-plane is axis %d of %s; moved last", path, axis + 1, size(image.data.shape))
+    columns = [*(other for other in range(3) if other != axis), axis]
+    affine = image.affine[:, [*columns, 3]]
+    sidecar = read_sidecar(path)
+    thickness, source = resolve_thickness(thickness, sidecar, _slice_spacing(affine, image.path), path)
+    logger.info("%s: slice thickness %.3g mm (%s)", path, thickness, source)
+    data = np.ascontiguousarray(image.data.transpose(columns))
+    stack = Stack(
+        name=stack_name(path),
+        data=data,
+        affine=affine,
+        thickness=thickness,
+        mask=None,
+        slice_times=acquisition_times(order, data.shape[2], sidecar),
+    )
+    if mask_path is None:
+        return stack
+    return replace(stack, mask=read_mask(mask_path, stack))
+
+
+def read_mask(path: str | Path, like: Stack | Volume) -> Bool[np.ndarray, "x y z"]:
+    """Read the mask of a stack or volume, on its grid.
+
+    True where the file's value exceeds 0.5 if no value exceeds 1 (a label, a probability), else where
+    it is above 0. A file of the same voxels in another axis order or direction is reordered.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is empty, or its grid is not that of `like` within 0.1 mm.
+    """
+    image = load_image(path)
+    # Axes and directions of the mask as seen from the grid of `like`.
+    steps = np.linalg.solve(like.affine, image.affine)
+    orientation = orientations.io_orientation(steps)
+    affine = image.affine @ orientations.inv_ornt_aff(orientation, image.data.shape)
+    data = orientations.apply_orientation(image.data, orientation)
+    if data.shape != like.data.shape:
+        raise InputError(
+            f"{path} has {size(data.shape)} voxels and its image {size(like.data.shape)}: "
+            "resample the mask onto the grid of its image"
+        )
+    distance = grid_distance(affine, like.affine, data.shape)
+    if distance > _GRID_TOLERANCE:
+        raise InputError(
+            f"{path} lies up to {distance:.3g} mm away from its image, both {size(data.shape)} voxels: "
+            "resample the mask onto the grid of its image, or give the mask that belongs to it"
+        )
+    mask = data > (0.5 if data.max() <= 1.0 else 0.0)
+    if not mask.any():
+        raise InputError(f"{path} is empty (no voxel is inside the mask): draw it again or leave it out")
+    return np.ascontiguousarray(mask)
+
+
+def read_volume(path: str | Path, mask_path: str | Path | None = None) -> Volume:
+    """Read a volume and, if given, its mask.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, see `gsvr.io.image.load_image`; if it is constant or has a single slice; if
+        the mask is empty or on another grid.
+    """
+    image = _three_dimensional(load_image(path))
+    _refuse_constant(image)
+    volume = Volume(data=image.data, affine=image.affine)
+    if mask_path is None:
+        return volume
+    return Volume(image.data, image.affine, read_mask(mask_path, volume))
+
+
+def write_volume(
+    path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Float[np.ndarray, "4 4"]
+) -> None:
+    """Write a NIfTI image, whole or not at all; equal images give equal bytes.
+
+    Units are mm and both qform and sform hold `affine` as scanner coordinates. A sheared affine, which
+    a qform cannot hold, goes into the sform alone.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.nii`` or ``.nii.gz``.
+    data
+        Booleans and uint8 are written as uint8 (masks), everything else as float32.
+    affine
+        Voxel index -> world (RAS+, mm).
+
+    Raises
+    ------
+    InputError
+        If the name has another suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
+    dtype = np.uint8 if data.dtype in (np.bool_, np.uint8) else np.float32
+    image = nibabel.Nifti1Image(np.asarray(data, dtype=dtype), affine)
+    image.header.set_xyzt_units(xyz="mm")
+    image.set_sform(affine, code=_SCANNER_CODE)
+    image.set_qform(affine, code=_SCANNER_CODE)
+    if grid_distance(image.get_qform(), affine, data.shape) > _GRID_TOLERANCE:
+        image.set_qform(None)
+    content = image.to_bytes()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, compresslevel=6, mtime=0)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def stack_name(path: str | Path) -> str:
+    """Name a stack after its file: the file's name without ``.nii`` or ``.nii.gz``."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _three_dimensional(image: Image) -> Image:
+    if min(image.data.shape) < 2:
+        raise InputError(
+            f"{image.path} is a single slice ({size(image.data.shape)} voxels): "
+            "give a 3-D image of two slices or more"
+        )
+    return image
+
+
+def _refuse_constant(image: Image) -> None:
+    low, high = float(image.data.min()), float(image.data.max())
+    if low == high:
+        what = "is empty (every voxel is zero)" if low == 0 else f"is constant (every voxel is {low:g})"
+        raise InputError(f"{image.path} {what}: export it again or leave it out")
+
+
+def _through_plane_axis(image: Image) -> int:
+    if image.slice_axis is not None:
+        return image.slice_axis
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    largest = int(np.argmax(spacing))
+    others = np.delete(spacing, largest)
+    return largest if spacing[largest] > _CLEARLY_LARGER * others.max() else 2
+
+
+def _slice_spacing(affine: np.ndarray, path: Path) -> float:
+    """Distance between neighbouring slice planes (mm) of an affine whose last axis is through-plane."""
+    axis_u, axis_v = (affine[:3, k] / np.linalg.norm(affine[:3, k]) for k in (0, 1))
+    shear = abs(float(axis_u @ axis_v))
+    if shear > _LARGEST_SHEAR:
+        angle = np.degrees(np.arccos(shear))
+        raise InputError(
+            f"{path}: the in-plane axes meet at {angle:.1f} degrees instead of 90: resample it without shear"
+        )
+    return abs(float(np.cross(axis_u, axis_v) @ affine[:3, 2]))

@@ -1,0 +1,86 @@
+"""The record of a run as JSON: options, measurements, versions."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.io.atomic import atomic_path
+
+_PACKAGES = ("gsvr", "numpy", "scipy", "numba", "nibabel")
+
+
+def write_record(path: str | Path, record: Mapping[Any, Any]) -> None:
+    """Write `record` as JSON, whole or not at all; equal records give equal bytes.
+
+    NumPy scalars and arrays, paths, enumerations, dataclasses, tuples and sets become plain JSON; sets
+    are sorted, every other order is kept. NaN and infinities, which JSON lacks, become null.
+
+    Raises
+    ------
+    TypeError
+        If `record` holds something else.
+    """
+    text = json.dumps(to_plain(record), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def to_plain(value: Any) -> Any:
+    """Reduce a value to dicts, lists, strings, numbers, booleans and None (see `write_record`)."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Enum):
+        return to_plain(value.value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {_key(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [to_plain(item) for item in sorted(value)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, np.generic):
+        key = key.item()
+    if isinstance(key, str | int | Path) and not isinstance(key, bool):
+        return str(key)
+    raise TypeError(f"a record's keys are names, not {type(key).__name__}")
+
+
+def versions() -> dict[str, str | int | None]:
+    """Report versions of gsvr, Python and the numerical packages (None: absent), platform and CPU count."""
+    found: dict[str, str | int | None] = {name: _version(name) for name in _PACKAGES}
+    return found | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,238 @@
+"""Slice poses by Gauss-Newton, with a random-walk prior along acquisition time.
+
+For a fixed field each slice's six pose parameters are a small least-squares problem with an exact Jacobian. Slices of
+one stack that follow one another in time are linked: their poses about the stack's centre differ by steps whose
+size is estimated from the data, so that smooth motion is held smooth and independent motion is left alone. The
+links make the problem block-tridiagonal along time; it is solved exactly, stack by stack.
+
+Rotations are measured as the displacement in mm they cause at `LEVER` from the centre, so that all six parameters
+share one unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from scipy.linalg import solveh_banded
+
+from gsvr.acquisition import Slices
+from gsvr.geometry import parts_about, pose_about, transform_points
+
+LEVER = 35.0
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """How poses are estimated.
+
+    Attributes
+    ----------
+    damping
+        Share of the mean curvature that is added to each slice's diagonal (Levenberg-Marquardt).
+    step_limit
+        Largest step of one parameter in one update (mm).
+    prior_share
+        Strength of the random-walk prior relative to the estimated variance of steps; 0 turns it off.
+    least_step
+        Floor (mm) of the estimated step size: even a still subject is not held more tightly than this.
+    model_noise
+        Factor on the residual variance: pixels of one slice share model errors and are not independent.
+    trusted_share
+        Share of the median curvature above which a slice's own estimate counts as known.
+    """
+
+    damping: float = 0.02
+    step_limit: float = 4.0
+    prior_share: float = 1.0
+    least_step: float = 0.05
+    model_noise: float = 10.0
+    trusted_share: float = 0.3
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Per slice: curvature J^T W J and gradient J^T W r in the slice frame (mm units, see `LEVER`)."""
+
+    curvature: Float[np.ndarray, "n 6 6"]
+    gradient: Float[np.ndarray, "n 6"]
+
+
+def pose_normal_equations(
+    slices: Slices,
+    residual: Float32[np.ndarray, " p"],
+    jacobian: Float32[np.ndarray, "6 p"],
+    weights: Float32[np.ndarray, " p"],
+) -> NormalEquations:
+    """Sum J^T W J and J^T W r over the pixels of every slice."""
+    n = slices.n_slices
+    curvature, gradient = np.empty((n, 6, 6)), np.empty((n, 6))
+    units = np.array([1 / LEVER] * 3 + [1.0] * 3)
+    for s in range(n):
+        piece = slices.pixels_of(s)
+        part = jacobian[:, piece]
+        weighted = part * weights[piece]
+        curvature[s] = weighted @ part.T
+        gradient[s] = weighted @ residual[piece]
+    return NormalEquations(curvature * units[:, None] * units, gradient * units)
+
+
+def _to_world(
+    slices: Slices, poses: np.ndarray, stack_centres: np.ndarray
+) -> Float[np.ndarray, "n 6 6"]:
+    """Linear map from slice-frame steps to changes of (rotation vector, translation) about the stack centre."""
+    turn = poses[:, :3, :3] @ slices.frames[:, :3, :3]
+    lever = transform_points(poses, stack_centres) - transform_points(poses, slices.centres)
+    cross = np.zeros((slices.n_slices, 3, 3))  # displacement of the stack centre by w: w x lever = -[lever]x w
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = lever[:, 2], -lever[:, 1], lever[:, 0]
+    cross -= np.swapaxes(cross, 1, 2)
+    world = np.zeros((slices.n_slices, 6, 6))
+    world[:, :3, :3] = turn
+    world[:, 3:, 3:] = turn
+    world[:, 3:, :3] = cross @ turn / LEVER
+    return world
+
+
+def stack_centres(slices: Slices) -> Float[np.ndarray, "n 3"]:
+    """For every slice the mean centre of its stack's slices (acquired world, mm)."""
+    centres = np.empty((slices.n_slices, 3))
+    for stack in np.unique(slices.stack_index):
+        members = slices.stack_index == stack
+        centres[members] = slices.centres[members].mean(axis=0)
+    return centres
+
+
+def pose_parameters(
+    slices: Slices, poses: Float[np.ndarray, "n 4 4"]
+) -> Float[np.ndarray, "n 6"]:
+    """Rotation (as mm at `LEVER`) and translation (mm) of each pose about its stack's centre."""
+    rotation, translation = parts_about(poses, stack_centres(slices))
+    return np.concatenate([rotation * LEVER, translation], axis=1)
+
+
+def time_links(slices: Slices) -> list[np.ndarray]:
+    """Per stack, the slices in the order of acquisition."""
+    return [
+        members[np.argsort(slices.times[members], kind="stable")]
+        for members in (np.flatnonzero(slices.stack_index == k) for k in np.unique(slices.stack_index))
+    ]
+
+
+def _step_variance(
+    between: Float[np.ndarray, "n 6"], trusted: Bool[np.ndarray, " n"], options: MotionOptions
+) -> Float[np.ndarray, " 6"]:
+    """Robust variance of each parameter's change between successive slices; rotations and translations pooled."""
+    steps = between[trusted] if trusted.sum() >= 4 else between
+    pooled = [1.4826 * float(np.median(np.abs(steps[:, part]))) for part in (slice(0, 3), slice(3, 6))]
+    return np.repeat(np.maximum(pooled, options.least_step), 3) ** 2
+
+
+def solve_steps(
+    slices: Slices,
+    poses: Float[np.ndarray, "n 4 4"],
+    equations: NormalEquations,
+    noise_variance: float,
+    options: MotionOptions,
+    damping: Float[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, "n 6"]:
+    """Pose steps (rotation in rad, translation in mm, slice frame) that the data and the time prior ask for.
+
+    Parameters
+    ----------
+    noise_variance
+        Variance of the residuals (intensity^2): turns curvature into information.
+    damping
+        Levenberg-Marquardt damping of each slice; None: `MotionOptions.damping` for all.
+    """
+    n = slices.n_slices
+    scale = 1.0 / (options.model_noise * noise_variance)
+    curvature, gradient = equations.curvature * scale, equations.gradient * scale
+    level = np.trace(curvature, axis1=1, axis2=2) / 6
+    typical = float(np.median(level))
+    damping = np.full(n, options.damping) if damping is None else damping
+    ridge = damping * level + 0.01 * options.damping * typical + 1e-12
+    curvature = curvature + np.eye(6) * ridge[:, None, None]
+    free = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+    world = _to_world(slices, poses, stack_centres(slices))
+    parameters = pose_parameters(slices, poses)
+    wanted = parameters + np.einsum("nij,nj->ni", world, np.clip(free, -options.step_limit, options.step_limit))
+    trusted = level > options.trusted_share * typical
+    steps = np.zeros((n, 6))
+    for order in time_links(slices):
+        both = trusted[order][1:] & trusted[order][:-1]
+        if options.prior_share == 0 or len(order) < 2:
+            steps[order] = free[order]
+            continue
+        # how far slices move from one to the next is read off what the data alone ask for: the poses so far
+        # may still be all equal
+        variance = _step_variance(np.diff(wanted[order], axis=0), both, options)
+        steps[order] = _solve_stack(
+            curvature[order], gradient[order], parameters[order], world[order], variance / options.prior_share
+        )
+    steps = np.clip(steps, -options.step_limit, options.step_limit)
+    steps[:, :3] /= LEVER
+    return steps
+
+
+def solve_stack_steps(
+    slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: NormalEquations, options: MotionOptions
+) -> Float[np.ndarray, "n 4 4"]:
+    """Move every stack as one rigid body; the new poses of all slices.
+
+    The first stack is moved like the others; the common freedom of all stacks stays where it is, since a field
+    fitted to them all resists it.
+    """
+    world = _to_world(slices, poses, stack_centres(slices))
+    local = np.linalg.inv(world)
+    curvature = np.einsum("nji,njk,nkl->nil", local, equations.curvature, local)
+    gradient = np.einsum("nji,nj->ni", local, equations.gradient)
+    moved = poses.copy()
+    for order in time_links(slices):
+        total = curvature[order].sum(axis=0)
+        total += np.eye(6) * (options.damping * np.trace(total) / 6 + 1e-12)
+        step = np.linalg.solve(total, gradient[order].sum(axis=0))
+        step *= min(1.0, options.step_limit / max(float(np.abs(step).max()), 1e-12))
+        pivot = transform_points(poses[order], stack_centres(slices)[order]).mean(axis=0)
+        moved[order] = pose_about(step[:3] / LEVER, step[3:], pivot) @ poses[order]
+    return moved
+
+
+def _solve_stack(
+    curvature: np.ndarray,
+    gradient: np.ndarray,
+    parameters: np.ndarray,
+    world: np.ndarray,
+    variance: Float[np.ndarray, " 6"],
+) -> np.ndarray:
+    """Block-tridiagonal system of one stack, slices in time order."""
+    n = len(curvature)
+    between = np.diff(parameters, axis=0)
+    # Student-t like links: a jump between two slices breaks their link instead of bending the path
+    jump = (between**2 / variance).mean(axis=1)
+    precision = 1 / variance / (1 + jump[:, None] / 4)
+    diagonal, right = curvature.copy(), gradient.copy()
+    upper = np.zeros((max(n - 1, 0), 6, 6))
+    for i in range(n - 1):
+        first, second, link = world[i], world[i + 1], precision[i][:, None]
+        diagonal[i] += first.T @ (link * first)
+        diagonal[i + 1] += second.T @ (link * second)
+        upper[i] = -first.T @ (link * second)
+        pull = precision[i] * between[i]
+        right[i] += first.T @ pull
+        right[i + 1] -= second.T @ pull
+    return _solve_block_tridiagonal(diagonal, upper, right)
+
+
+def _solve_block_tridiagonal(diagonal: np.ndarray, upper: np.ndarray, right: np.ndarray) -> np.ndarray:
+    n = len(diagonal)
+    banded = np.zeros((12, 6 * n))  # upper band storage: banded[11 + i - j, j] = matrix[i, j]
+    for block in range(n):
+        for i in range(6):
+            for j in range(i, 6):
+                banded[11 + i - j, 6 * block + j] = diagonal[block][i, j]
+            if block + 1 < n:
+                for j in range(6):
+                    column = 6 * (block + 1) + j
+                    banded[11 + 6 * block + i - column, column] = upper[block][i, j]
+    return solveh_banded(banded, right.ravel()).reshape(n, 6)

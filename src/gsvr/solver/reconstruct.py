@@ -1,0 +1,194 @@
+"""Slices in, field and poses out: weights, amplitudes and motion in turn, coarse to fine.
+
+Each piece is a function of its own (`robust_weights`, `fit_gains`, `solve_amplitudes`, `pose_normal_equations`,
+`solve_steps`): a method developer can call `advance` round by round, or replace a piece and write the loop anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from gsvr.acquisition import Slices
+from gsvr.field import Lattice, LatticeField, lattice_covering, sample_lattice
+from gsvr.forward import AcquisitionOperator, moved_poses
+from gsvr.geometry import identity_poses, transform_points
+from gsvr.solver.amplitudes import solve_amplitudes
+from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
+from gsvr.solver.prior import quadratic_prior
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import Result, State
+from gsvr.solver.weights import Weights, fit_gains, robust_deviation, robust_weights
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after each round.
+
+    Attributes
+    ----------
+    stage, round
+        Which stage, and which of its rounds (from 1).
+    done, total
+        Rounds so far and in all.
+    state
+        The reconstruction as it stands; intensities are scaled by `scale`.
+    seconds
+        Wall time since the start.
+    """
+
+    stage: Stage
+    round: int
+    done: int
+    total: int
+    state: State
+    scale: float
+    seconds: float
+
+
+Callback = Callable[[Progress], None]
+
+
+def intensity_scale(slices: Slices) -> float:
+    """99th percentile of the pixels inside the masks: bright tissue becomes one.
+
+    Raises
+    ------
+    ValueError
+        If the pixels inside the masks are all (nearly) zero.
+    """
+    scale = float(np.percentile(np.abs(slices.values[slices.mask]), 99))
+    if not scale > 0:
+        raise ValueError("the pixels inside the masks are all zero: nothing to reconstruct")
+    return scale
+
+
+def stage_lattice(
+    slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, margin: float
+) -> Lattice:
+    """Lattice of a stage: around every pixel in use, where its slice's pose puts it."""
+    positions = slices.pixel_positions()[slices.mask]
+    owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))[slices.mask]
+    placed = transform_points(poses[owner], positions)
+    return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, max(margin, stage.spacing))
+
+
+def refined_amplitudes(field: LatticeField, lattice: Lattice) -> Float32[np.ndarray, "nx ny nz"]:
+    """Amplitudes on another lattice that give nearly the same volume: its values at the sites, rescaled.
+
+    A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3.
+    """
+    axes = tuple(
+        first + lattice.spacing * np.arange(count)
+        for first, count in zip(lattice.origin, lattice.shape, strict=True)
+    )
+    level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
+    return sample_lattice(field, (axes[0], axes[1], axes[2])) * level * lattice.support
+
+
+def begin_stage(
+    slices: Slices, stage: Stage, options: SolverOptions, state: State | None, poses: np.ndarray | None = None
+) -> State:
+    """State at the start of a stage (for its binned `slices`): the previous field on the new lattice."""
+    poses = state.poses if state else identity_poses(slices.n_slices) if poses is None else poses
+    gains = state.gains if state else np.ones(slices.n_slices)
+    lattice = stage_lattice(slices, poses, stage, options.margin)
+    if state:
+        amplitudes = refined_amplitudes(state.field, lattice)
+        operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
+        prediction = operator.predict(amplitudes)
+        return replace(state, field=LatticeField(lattice, amplitudes), prediction=prediction)
+    # Before there is a field, trust all pixels alike, and take noise as a small share of the contrast.
+    nothing = np.zeros(lattice.shape, np.float32)
+    inside = slices.values[slices.mask]
+    noise = 0.2 * robust_deviation(inside - np.median(inside))
+    weights = Weights(slices.coverage * slices.mask, np.ones(slices.n_slices), noise, np.zeros(slices.n_slices))
+    return State(LatticeField(lattice, nothing), poses, gains, weights, np.zeros_like(slices.values))
+
+
+def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> State:
+    """One round: weights and gains from the last prediction, then amplitudes, then motion."""
+    lattice, amplitudes = state.field.lattice, state.field.amplitudes
+    prediction, gains, weights = state.prediction, state.gains, state.weights
+    first = not amplitudes.any()
+    if not first:
+        weights = robust_weights(slices, prediction, options.weights)
+        plain = prediction / slices.per_pixel(gains.astype(np.float32))
+        gains = fit_gains(slices, plain, weights.pixels, options.weights)
+        prediction = plain * slices.per_pixel(gains.astype(np.float32))
+    operator = AcquisitionOperator(lattice, slices, state.poses, gains, options.profile, options.backend)
+    solution = solve_amplitudes(
+        operator,
+        slices.values,
+        weights.pixels,
+        quadratic_prior(lattice, amplitudes, options.prior.edge),
+        options.prior.strength * weights.noise**2,
+        amplitudes,
+        prediction,
+        iterations=stage.iterations * (2 if first else 1),
+    )
+    field = LatticeField(lattice, solution.amplitudes)
+    poses, prediction = state.poses, solution.prediction
+    if stage.motion != "none":
+        poses = _moved(slices, stage, options, operator, replace(state, field=field, weights=weights))
+        operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
+        prediction = operator.predict(solution.amplitudes)
+    return replace(state, field=field, poses=poses, gains=gains, weights=weights, prediction=prediction)
+
+
+def _moved(
+    slices: Slices, stage: Stage, options: SolverOptions, operator: AcquisitionOperator, state: State
+) -> Float[np.ndarray, "n 4 4"]:
+    prediction, jacobian = operator.pose_derivatives(state.field.amplitudes)
+    equations = pose_normal_equations(slices, slices.values - prediction, jacobian, state.weights.pixels)
+    if stage.motion == "stacks":
+        return solve_stack_steps(slices, state.poses, equations, options.motion)
+    steps = solve_steps(slices, state.poses, equations, state.weights.noise**2, options.motion)
+    return moved_poses(slices, state.poses, steps)
+
+
+def reconstruct(
+    slices: Slices,
+    options: SolverOptions | None = None,
+    callback: Callback | None = None,
+    poses: Float[np.ndarray, "n 4 4"] | None = None,
+) -> Result:
+    """Reconstruct a volume from slices.
+
+    Parameters
+    ----------
+    slices
+        The acquisition, see `gsvr.acquisition.slices_from_stacks`.
+    options
+        Stages and the options of every part.
+    callback
+        Called after each round with a `Progress`; may raise to stop.
+    poses
+        First guess, acquired world -> volume world; default: nothing has moved.
+
+    Raises
+    ------
+    ValueError
+        If no pixel carries any signal.
+    """
+    options = options or SolverOptions()
+    scale = intensity_scale(slices)
+    scaled = replace(slices, values=slices.values / np.float32(scale))
+    total = sum(stage.rounds for stage in options.stages)
+    started, done, state = time.perf_counter(), 0, None
+    for stage in options.stages:
+        binned = scaled.binned(stage.binning)
+        state = begin_stage(binned, stage, options, state, poses)
+        for number in range(1, stage.rounds + 1):
+            state = advance(binned, stage, options, state)
+            done += 1
+            if callback:
+                seconds = time.perf_counter() - started
+                callback(Progress(stage, number, done, total, state, scale, seconds))
+    if state is None:
+        raise ValueError("the schedule has no stages")
+    return Result.from_state(state, slices, scale)

@@ -1,0 +1,80 @@
+"""Coarse to fine: the stages of a reconstruction, and its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gsvr.psf import ProfileName
+from gsvr.solver.motion import MotionOptions
+from gsvr.solver.prior import PriorOptions
+from gsvr.solver.weights import WeightOptions
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution.
+
+    Attributes
+    ----------
+    name
+        Shown to the user.
+    spacing
+        Distance between Gaussians (mm).
+    binning
+        Pixels averaged along each in-plane axis.
+    rounds
+        Rounds of weights, amplitudes and motion.
+    iterations
+        Conjugate-gradient steps a round.
+    motion
+        What moves: ``"stacks"`` as a whole, ``"slices"``, or ``"none"``.
+    sigma_ratio
+        Standard deviation of the Gaussians as a share of the spacing.
+    """
+
+    name: str
+    spacing: float
+    binning: int
+    rounds: int
+    iterations: int
+    motion: str = "slices"
+    sigma_ratio: float = 0.75
+
+
+def default_stages(finest: float = 1.1) -> tuple[Stage, ...]:
+    """Stages that end with Gaussians `finest` mm apart (about the in-plane pixel spacing)."""
+    return (
+        Stage("stack alignment", 5.0, 3, 6, 5, "stacks", 0.8),
+        Stage("motion, 5 mm", 5.0, 3, 5, 5, "slices", 0.8),
+        Stage("motion, 3.5 mm", 3.5, 3, 6, 5),
+        Stage("motion, 2.5 mm", 2.5, 2, 6, 5),
+        Stage("motion, 1.8 mm", max(1.8, 1.2 * finest), 2, 5, 5),
+        Stage("final volume", finest, 1, 5, 6, "none"),
+    )
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """Everything a reconstruction depends on besides the slices.
+
+    Attributes
+    ----------
+    stages
+        Coarse to fine.
+    profile
+        Slice profile, see `gsvr.psf.PROFILES`.
+    prior, motion, weights
+        Options of the parts.
+    backend
+        Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`.
+    margin
+        How far (mm) Gaussians stand beyond the outermost pixel used.
+    """
+
+    stages: tuple[Stage, ...] = field(default_factory=default_stages)
+    profile: ProfileName = "slab"
+    prior: PriorOptions = PriorOptions()
+    motion: MotionOptions = MotionOptions()
+    weights: WeightOptions = WeightOptions()
+    backend: str = "cpu"
+    margin: float = 4.0

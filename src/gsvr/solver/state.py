@@ -1,0 +1,86 @@
+"""What is known after a round: immutable, so that a callback may keep it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from gsvr.acquisition import Slices
+from gsvr.field import LatticeField
+from gsvr.solver.weights import Weights
+
+
+@dataclass(frozen=True)
+class State:
+    """The reconstruction after a round.
+
+    Attributes
+    ----------
+    field
+        The volume as Gaussians, in units of intensity.
+    poses
+        Acquired world -> volume world, one a slice.
+    gains
+        Intensity factor of each slice, weighted mean one.
+    weights
+        Robust weights and residuals that the round used.
+    prediction
+        Predicted pixels (flat, as `Slices.values` of the round's possibly binned slices).
+    """
+
+    field: LatticeField
+    poses: Float[np.ndarray, "n 4 4"]
+    gains: Float[np.ndarray, " n"]
+    weights: Weights
+    prediction: Float32[np.ndarray, " p"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished reconstruction, in the units of the input.
+
+    Attributes
+    ----------
+    field
+        The volume as Gaussians.
+    slices
+        The slices it was made from.
+    poses
+        Acquired world -> volume world, one a slice.
+    gains
+        Intensity factor of each slice.
+    slice_weights
+        Robust weight of each slice in the last round (one: believed as a whole).
+    noise
+        Robust standard deviation of the residuals (intensity).
+    residuals
+        Root mean square residual of each slice (intensity).
+    prediction
+        Predicted pixels (flat, as `Slices.values`).
+    """
+
+    field: LatticeField
+    slices: Slices
+    poses: Float[np.ndarray, "n 4 4"]
+    gains: Float[np.ndarray, " n"]
+    slice_weights: Float[np.ndarray, " n"]
+    noise: float
+    residuals: Float[np.ndarray, " n"]
+    prediction: Float32[np.ndarray, " p"]
+
+    @staticmethod
+    def from_state(state: State, slices: Slices, scale: float) -> Result:
+        """Undo the intensity scale of the solver."""
+        factor = np.float32(scale)
+        return Result(
+            field=LatticeField(state.field.lattice, state.field.amplitudes * factor),
+            slices=slices,
+            poses=state.poses,
+            gains=state.gains,
+            slice_weights=state.weights.slices,
+            noise=state.weights.noise * scale,
+            residuals=state.weights.residuals * scale,
+            prediction=state.prediction * factor,
+        )

@@ -1,0 +1,98 @@
+"""What to believe: robust weights of pixels and slices, and the gain of each slice.
+
+Nothing ever gets the weight zero: a slice without weight could not recover once its pose has been found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from gsvr.acquisition import Slices
+
+
+@dataclass(frozen=True)
+class WeightOptions:
+    """How residuals become weights.
+
+    Attributes
+    ----------
+    pixel_cauchy
+        Residual, in robust standard deviations, at which a pixel's weight is one half.
+    slice_welsch
+        Excess of a slice's residual over the median, in robust deviations, at which its weight is 0.6.
+    slice_floor
+        Least weight of a slice.
+    gain_limit
+        Gains stay between 1 / gain_limit and gain_limit.
+    """
+
+    pixel_cauchy: float = 2.4
+    slice_welsch: float = 3.0
+    slice_floor: float = 0.02
+    gain_limit: float = 3.0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights for one round.
+
+    Attributes
+    ----------
+    pixels
+        Coverage x robust pixel weight x slice weight; zero outside the mask.
+    slices
+        Robust weight of each slice.
+    noise
+        Robust standard deviation of the residuals (intensity).
+    residuals
+        Root mean square residual of each slice (intensity).
+    """
+
+    pixels: Float32[np.ndarray, " p"]
+    slices: Float[np.ndarray, " n"]
+    noise: float
+    residuals: Float[np.ndarray, " n"]
+
+
+def robust_deviation(values: np.ndarray) -> float:
+    """Standard deviation of a normal distribution with the same median absolute value."""
+    return 1.4826 * float(np.median(np.abs(values))) if values.size else 0.0
+
+
+def robust_weights(
+    slices: Slices, prediction: Float32[np.ndarray, " p"], options: WeightOptions
+) -> Weights:
+    """Cauchy weights for pixels, one-sided Welsch weights for slices."""
+    residual = slices.values - prediction
+    noise = max(robust_deviation(residual[slices.mask]), 1e-6)
+    scaled = residual / np.float32(options.pixel_cauchy * noise)
+    pixels = slices.coverage * slices.mask / (1 + scaled * scaled)
+    count = np.maximum(slices.sum_per_slice(slices.mask), 1)
+    residuals = np.sqrt(slices.sum_per_slice(residual**2 * slices.mask) / count)
+    # slices with little content are quiet by nature: judge each against what its own signal allows
+    centre = float(np.median(residuals))
+    spread = max(1.4826 * float(np.median(np.abs(residuals - centre))), 0.05 * centre, 1e-9)
+    excess = np.maximum(residuals - centre, 0) / spread
+    per_slice = np.maximum(np.exp(-0.5 * (excess / options.slice_welsch) ** 2), options.slice_floor)
+    return Weights(pixels * slices.per_pixel(per_slice.astype(np.float32)), per_slice, noise, residuals)
+
+
+def fit_gains(
+    slices: Slices,
+    gain_free_prediction: Float32[np.ndarray, " p"],
+    weights: Float32[np.ndarray, " p"],
+    options: WeightOptions,
+) -> Float[np.ndarray, " n"]:
+    """Least-squares gain of each slice, scaled to a weighted mean of one.
+
+    A slice with little signal keeps close to one: its signal energy is held against a hundredth of the median.
+    """
+    energy = slices.sum_per_slice(weights * gain_free_prediction**2)
+    match = slices.sum_per_slice(weights * gain_free_prediction * slices.values)
+    hold = 0.01 * float(np.median(energy)) + 1e-12
+    gains = (match + hold) / (energy + hold)
+    gains = np.clip(gains, 1 / options.gain_limit, options.gain_limit)
+    return gains / np.average(gains, weights=energy + hold)

@@ -1,0 +1,37 @@
+"""A volume on a voxel grid: intensities, where they lie in the world, and the anatomy of interest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Intensities on a voxel grid.
+
+    Attributes
+    ----------
+    data
+        Intensities.
+    affine
+        Voxel index -> world (RAS+, mm).
+    mask
+        True where the anatomy of interest is, or None if nobody drew one.
+    """
+
+    data: Float32[np.ndarray, "x y z"]
+    affine: Float[np.ndarray, "4 4"]
+    mask: Bool[np.ndarray, "x y z"] | None = None
+
+    @property
+    def spacing(self) -> Float[np.ndarray, " 3"]:
+        """Distance between voxel centres along each axis (mm)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def voxel_positions(self, inside: Bool[np.ndarray, "x y z"] | None = None) -> Float[np.ndarray, "n 3"]:
+        """World positions (mm) of the voxel centres, or of those where `inside` is True, in array order."""
+        selected = np.ones(self.data.shape, dtype=bool) if inside is None else inside
+        return np.argwhere(selected) @ self.affine[:3, :3].T + self.affine[:3, 3]

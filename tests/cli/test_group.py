@@ -1,0 +1,62 @@
+"""What a user sees when a command meets bad input or is interrupted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gsvr.cli.group import CommandGroup
+from gsvr.errors import InputError
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
+
+    @app.command()
+    def read(path: str, verbose: Annotated[bool, typer.Option("--verbose")] = False) -> None:
+        raise InputError(f"{path}: not a NIfTI file,\n  give another one")
+
+    @app.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    @app.command()
+    def divide() -> None:
+        raise ZeroDivisionError
+
+    return app
+
+
+def test_bad_input_is_one_line_and_exit_code_two(app: typer.Typer):
+    result = CliRunner().invoke(app, ["read", "a.nii"])
+    assert result.exit_code == 2
+    assert result.stderr == "gsvr: error: a.nii: not a NIfTI file, give another one\n"
+    assert result.stdout == ""
+
+
+def test_verbose_adds_the_traceback(app: typer.Typer):
+    result = CliRunner().invoke(app, ["read", "a.nii", "--verbose"])
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("gsvr: error: a.nii: not a NIfTI file, give another one\n")
+
+
+def test_interruption(app: typer.Typer):
+    result = CliRunner().invoke(app, ["wait"])
+    assert result.exit_code == 130
+    assert result.stderr == "gsvr: interrupted, nothing was written\n"
+
+
+def test_a_defect_is_not_hidden(app: typer.Typer):
+    result = CliRunner().invoke(app, ["divide"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_a_wrong_option_is_a_usage_error(app: typer.Typer):
+    result = CliRunner().invoke(app, ["read", "a.nii", "--no-such-option"])
+    assert result.exit_code == 2
+    assert "--no-such-option" in result.stderr
