@@ -20,7 +20,6 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 # one short line a package, so that minutes of installing do not look like a hang
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-SOURCES := src tests examples benchmarks
 
 .PHONY: help demo test lint format clean
 
@@ -36,15 +35,15 @@ test: $(VENV)/installed-for-development
 
 lint: $(VENV)/installed-for-development
 	@echo "make: ruff check"
-	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff check
 	@echo "make: ruff format --check"
-	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff format --check
 	@echo "make: pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/installed-for-development
-	@$(BIN)/ruff check --fix $(SOURCES)
-	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
 
 clean:
 	@rm -rf $(VENV) .numba-cache demo-output

@@ -31,7 +31,7 @@ def test_background_is_zero_and_surrounds_the_brain(phantom: Volume):
     assert phantom.mask is not None
     assert phantom.data.dtype == np.float32
     assert np.all(phantom.data >= 0)
-    assert np.all(phantom.data[ndimage.distance_transform_edt(~phantom.mask) > 6] == 0)
+    assert np.all(phantom.data[np.asarray(ndimage.distance_transform_edt(~phantom.mask)) > 6] == 0)
     assert phantom.data[~phantom.mask].max() <= 510  # half the fluid's intensity at the edge
     for axis in range(3):
         faces = np.take(phantom.data, [0, 1, -2, -1], axis=axis)
@@ -68,17 +68,15 @@ def test_cortex_is_a_thin_ribbon(phantom: Volume):
 
 def test_edges_are_no_steeper_than_the_grid_can_hold():
     # A step would change by the whole contrast from one voxel to the next.
-    for spacing in (0.8, 1.6):
+    for spacing in (1.0, 2.0):
         data = brain_phantom(spacing).data
         steepest = max(float(np.abs(np.diff(data, axis=axis)).max()) for axis in range(3))
-        assert steepest < 750
+        assert steepest < 650
 
 
 def test_anatomy_does_not_depend_on_spacing():
     fine, coarse = brain_phantom(1.0), brain_phantom(2.0)
-    index = np.linalg.inv(fine.affine)[:3] @ np.column_stack(
-        [coarse.voxel_positions(), np.ones(coarse.data.size)]
-    ).T
+    index = np.linalg.inv(fine.affine)[:3] @ np.column_stack([coarse.voxel_positions(), np.ones(coarse.data.size)]).T
     smooth = ndimage.gaussian_filter(fine.data, 1.0)
     resampled = ndimage.map_coordinates(smooth, index, order=1)
     assert np.corrcoef(resampled, coarse.data.ravel())[0, 1] > 0.98

@@ -1,11 +1,10 @@
-"""Simulated acquisitions: physics against brute-force quadrature, truth that holds, artefacts of stated size."""
+"""Simulated acquisitions: physics against quadrature, truth that holds, artefacts of stated size."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -14,6 +13,7 @@ from scipy.special import ndtr
 from gsvr.acquisition import Stack
 from gsvr.errors import InputError
 from gsvr.geometry import transform_points
+from gsvr.io.nifti import read_volume
 from gsvr.phantom import brain_phantom
 from gsvr.simulate import Simulation, SimulationOptions, simulate
 from gsvr.volume_grid import Volume
@@ -37,15 +37,16 @@ def perfect(volume: Volume) -> Simulation:
 def stack_positions(stack: Stack) -> np.ndarray:
     """Acquired world positions of all pixels, (slices, pixels, 3)."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in stack.data.shape), indexing="ij"), axis=-1)
-    return transform_points(stack.affine, np.moveaxis(index, 2, 0).reshape(stack.n_slices, -1, 3))
+    ordered = np.moveaxis(index, 2, 0).reshape(stack.n_slices, -1, 3)
+    return transform_points(stack.affine, ordered.astype(np.float64))
 
 
-def quadrature(volume: Volume, stack: Stack, pose: np.ndarray, pixel: tuple[int, int, int], profile: str) -> float:
-    """Integral of the spline-interpolated volume over the point spread function, on a 0.2 mm lattice."""
+def quadrature(volume: Volume, stack: Stack, pose: np.ndarray, pixel: np.ndarray, profile: str) -> float:
+    """Integral of the spline-interpolated volume over the point spread function, on a 0.25 mm lattice."""
     axes = stack.affine[:3, :3] / stack.spacing
     sigma_plane = 1.2 * stack.spacing[0] / 2.3548
-    in_plane = np.arange(-4 * sigma_plane, 4 * sigma_plane, 0.2)
-    through = np.arange(-1.6 * stack.thickness, 1.6 * stack.thickness, 0.2)
+    in_plane = np.arange(-4 * sigma_plane, 4 * sigma_plane, 0.25)
+    through = np.arange(-1.6 * stack.thickness, 1.6 * stack.thickness, 0.25)
     if profile == "slab":
         edge = 0.1 * stack.thickness
         weight = ndtr((through + stack.thickness / 2) / edge) - ndtr((through - stack.thickness / 2) / edge)
@@ -66,10 +67,11 @@ def test_pixels_are_integrals_over_the_point_spread_function(volume: Volume, pro
     simulation = simulate(volume, options)
     rng = np.random.default_rng(0)
     for stack, poses in zip(simulation.stacks, simulation.poses, strict=True):
+        assert stack.mask is not None
         inside = np.argwhere(stack.mask)
-        for pixel in inside[rng.integers(len(inside), size=6)]:
-            expected = quadrature(volume, stack, poses[pixel[2]], tuple(map(int, pixel)), profile)
-            # 0.4 % of the range: sub-planes and sub-pixels of the sampler against a lattice twice as fine
+        for pixel in inside[rng.integers(len(inside), size=5)]:
+            expected = quadrature(volume, stack, poses[pixel[2]], pixel, profile)
+            # 0.4 % of the range: sub-planes and sub-pixels of the sampler against a finer lattice
             assert stack.data[tuple(pixel)] == pytest.approx(abs(expected), abs=4.0)
 
 
@@ -77,20 +79,6 @@ def test_signal_is_neither_made_nor_lost(volume: Volume, perfect: Simulation):
     total = volume.data.sum(dtype=np.float64) * np.prod(volume.spacing)
     for stack in perfect.stacks:
         assert stack.data.sum(dtype=np.float64) * np.prod(stack.spacing) == pytest.approx(total, rel=0.01)
-
-
-def test_gap_leaves_slices_as_they_are(volume: Volume):
-    # The same slice plane with and without a gap: thickness, not spacing, shapes the slice.
-    touching = simulate(volume, replace(PERFECT, n_stacks=1)).stacks[0]
-    apart = simulate(volume, replace(PERFECT, n_stacks=1, slice_spacing=7.5)).stacks[0]
-    assert apart.thickness == 5.0
-    assert apart.spacing[2] == pytest.approx(7.5)
-    heights = [(stack.affine @ [0, 0, 1, 0])[2] * np.arange(stack.n_slices) + stack.affine[2, 3] for stack in (touching, apart)]
-    distance = np.abs(heights[0][:, None] - heights[1])
-    pairs = np.argwhere(distance < 1e-6)
-    assert len(pairs) >= 3
-    for first, second in pairs:
-        np.testing.assert_allclose(touching.data[:, :, first], apart.data[:, :, second], atol=1.0)
 
 
 def test_stacks_cycle_through_tilted_orientations(volume: Volume):
@@ -119,7 +107,7 @@ def moved(volume: Volume) -> Simulation:
 
 def test_true_poses_carry_masked_pixels_into_the_anatomy(volume: Volume, moved: Simulation):
     assert volume.mask is not None
-    outside = ndimage.distance_transform_edt(~volume.mask, sampling=volume.spacing)
+    outside = np.asarray(ndimage.distance_transform_edt(~volume.mask, sampling=volume.spacing))
     for stack, poses in zip(moved.stacks, moved.poses, strict=True):
         world = transform_points(poses[:, None], stack_positions(stack))
         index = np.rint(transform_points(np.linalg.inv(volume.affine), world)).astype(int)
@@ -189,7 +177,7 @@ def test_coil_field_is_smooth_and_stays_with_the_scanner(volume: Volume, perfect
     for stack, clean in zip(biased.stacks, perfect.stacks, strict=True):
         bright = clean.data > 300
         logarithm = np.log(stack.data[bright] / clean.data[bright])
-        position = transform_points(stack.affine, np.argwhere(bright)) / 50
+        position = transform_points(stack.affine, np.argwhere(bright).astype(np.float64)) / 50
         design = np.column_stack([np.ones(len(position)), position, position**2])
         fit, *_ = np.linalg.lstsq(design, logarithm, rcond=None)
         assert np.abs(design @ fit - logarithm).max() < 1e-4
@@ -214,6 +202,8 @@ def test_progress_ends_at_the_number_of_slices(volume: Volume):
         ({"in_plane_spacing": float("nan")}, "in_plane_spacing"),
         ({"noise": -0.1}, "noise"),
         ({"signal_loss": 1.5}, "signal_loss"),
+        ({"motion": "wild"}, "unknown motion"),
+        ({"profile": "round"}, "unknown slice profile"),
     ],
 )
 def test_impossible_options_are_refused(changes: dict, message: str):
@@ -230,9 +220,7 @@ def test_atlas_brain(shared_data: Path):
     folder = shared_data / "atlas-crl"
     if not (folder / "STA33.nii.gz").exists():
         pytest.skip("the CRL atlas is absent")
-    image = nibabel.load(folder / "STA33.nii.gz")
-    mask = np.asarray(nibabel.load(folder / "STA33_mask_dil.nii.gz").dataobj) > 0
-    volume = Volume(image.get_fdata(dtype=np.float32), image.affine, mask)
+    volume = read_volume(folder / "STA33.nii.gz", folder / "STA33_mask_dil.nii.gz")
     options = replace(PERFECT, n_stacks=1, in_plane_spacing=3.0, thickness=8.0)
     stack = simulate(volume, options).stacks[0]
     total = volume.data.sum(dtype=np.float64) * np.prod(volume.spacing)

@@ -99,6 +99,8 @@ class Slices:
         Names for messages.
     binning
         How many acquired pixels along each axis one pixel averages.
+    drawn
+        Whether a slice's mask was drawn on its own stack, so that it may vote on where the anatomy is; None: all.
     """
 
     values: Float32[np.ndarray, " p"]
@@ -114,6 +116,7 @@ class Slices:
     slice_index: Int[np.ndarray, " n"]
     stack_names: tuple[str, ...]
     binning: int = 1
+    drawn: Bool[np.ndarray, " n"] | None = None
 
     @property
     def n_slices(self) -> int:
@@ -158,9 +161,7 @@ class Slices:
         """Position of every pixel in acquired world (mm)."""
         parts = []
         for shape, spacing, frame in zip(self.shapes, self.pixel_spacings, self.frames, strict=True):
-            u, v = np.meshgrid(
-                np.arange(shape[0]) * spacing[0], np.arange(shape[1]) * spacing[1], indexing="ij"
-            )
+            u, v = np.meshgrid(np.arange(shape[0]) * spacing[0], np.arange(shape[1]) * spacing[1], indexing="ij")
             local = np.stack([u.ravel(), v.ravel(), np.zeros(u.size)], axis=1)
             parts.append(local @ frame[:3, :3].T + frame[:3, 3])
         return np.concatenate(parts)
@@ -190,6 +191,7 @@ class Slices:
             times=self.times[index],
             stack_index=self.stack_index[index],
             slice_index=self.slice_index[index],
+            drawn=None if self.drawn is None else self.drawn[index],
         )
 
     def binned(self, factor: int) -> Slices:
@@ -231,15 +233,25 @@ def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
     return padded.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
 
 
-def slices_from_stacks(stacks: list[Stack], masks: list[np.ndarray], margin: int = 0) -> Slices:
-    """Cut stacks into slices, each cropped to its mask's bounding box plus `margin` pixels.
+def slices_from_stacks(
+    stacks: list[Stack],
+    masks: list[np.ndarray],
+    fields_of_view: list[np.ndarray] | None = None,
+    drawn: list[bool] | None = None,
+) -> Slices:
+    """Cut stacks into slices, each cropped to a rectangle.
 
     Parameters
     ----------
     stacks
         The acquisition.
     masks
-        One boolean array a stack, on its grid: the pixels to use. Slices without any are left out.
+        One boolean array a stack, on its grid: the pixels to use.
+    fields_of_view
+        One boolean array a stack: each slice is cropped to the bounding box of it, and left out where it is
+        empty. Default: the masks.
+    drawn
+        For each stack, whether its mask was drawn on it (see `Slices.drawn`).
 
     Raises
     ------
@@ -247,14 +259,15 @@ def slices_from_stacks(stacks: list[Stack], masks: list[np.ndarray], margin: int
         If no pixel is inside any mask.
     """
     values, inside, shapes, frames, meta = [], [], [], [], []
-    for stack_number, (stack, mask) in enumerate(zip(stacks, masks, strict=True)):
+    fields_of_view = masks if fields_of_view is None else fields_of_view
+    for stack_number, (stack, mask, view) in enumerate(zip(stacks, masks, fields_of_view, strict=True)):
         spacing = stack.spacing
         for k in range(stack.n_slices):
-            if not mask[:, :, k].any():
+            if not view[:, :, k].any():
                 continue
             box = tuple(
-                slice(max(int(line[0]) - margin, 0), int(line[-1]) + margin + 1)
-                for line in (np.flatnonzero(mask[:, :, k].any(axis=axis)) for axis in (1, 0))
+                slice(int(line[0]), int(line[-1]) + 1)
+                for line in (np.flatnonzero(view[:, :, k].any(axis=axis)) for axis in (1, 0))
             )
             crop = stack.data[:, :, k][box]
             values.append(crop.ravel())
@@ -262,7 +275,7 @@ def slices_from_stacks(stacks: list[Stack], masks: list[np.ndarray], margin: int
             shapes.append(crop.shape)
             frames.append(slice_frame(stack.affine, np.array([box[0].start, box[1].start, k])))
             meta.append((spacing[:2], stack.thickness, stack.slice_times[k], stack_number, k))
-    if not meta:
+    if not any(part.any() for part in inside):
         raise ValueError("no pixel is inside any mask: nothing to reconstruct")
     mask = np.concatenate(inside)
     return Slices(
@@ -278,4 +291,5 @@ def slices_from_stacks(stacks: list[Stack], masks: list[np.ndarray], margin: int
         stack_index=np.array([row[3] for row in meta]),
         slice_index=np.array([row[4] for row in meta]),
         stack_names=tuple(stack.name for stack in stacks),
+        drawn=None if drawn is None else np.array([drawn[row[3]] for row in meta], dtype=bool),
     )

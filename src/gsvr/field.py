@@ -104,9 +104,7 @@ class LatticeField:
         )
 
 
-def lattice_covering(
-    points: Float[np.ndarray, "n 3"], spacing: float, sigma: float, margin: float
-) -> Lattice:
+def lattice_covering(points: Float[np.ndarray, "n 3"], spacing: float, sigma: float, margin: float) -> Lattice:
     """Lattice whose sites lie within `margin` (mm) of some of the `points` (volume world, mm).
 
     Sites stand at multiples of `spacing`, so that two lattices of one spacing share their sites.

@@ -96,9 +96,7 @@ def nearest_rotation(matrix: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "
     return left @ right
 
 
-def fit_rigid(
-    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]
-) -> Float[np.ndarray, "4 4"]:
+def fit_rigid(source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "4 4"]:
     """Least-squares rigid map from `source` points to `target` points (Kabsch)."""
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     rotation = nearest_rotation((target - target_mean).T @ (source - source_mean))

@@ -82,9 +82,7 @@ def brain_phantom(spacing: float = 0.8, seed: int = 0) -> Volume:
     near = outer < 3 * spacing
     data, mask = np.zeros(grid.shape[1], dtype=np.float32), np.zeros(grid.shape[1], dtype=bool)
     mask[candidates] = outer < 0
-    data[candidates[near]] = _paint(
-        grid[:, candidates[near]], outer[near], spacing, np.random.default_rng(seed)
-    )
+    data[candidates[near]] = _paint(grid[:, candidates[near]], outer[near], spacing, np.random.default_rng(seed))
     return Volume(data=data.reshape(shape), affine=affine, mask=mask.reshape(shape))
 
 

@@ -114,9 +114,7 @@ def check_picture_path(path: str | Path) -> None:
     check_writable_file(path)
 
 
-def mid_slices_picture(
-    volumes: Sequence[tuple[str, Volume]], options: PictureOptions | None = None
-) -> Image.Image:
+def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOptions | None = None) -> Image.Image:
     """Draw a row of axial, coronal and sagittal mid-slices for each labelled volume.
 
     The planes meet in the centre of the mask or, without one, of the intensity. Letters at the edges of every
@@ -204,9 +202,7 @@ def _window(volume: Volume, percentiles: tuple[float, float]) -> tuple[float, fl
     return float(low), float(high if high > low else low + 1)
 
 
-def _sample_planes(
-    volume: Volume, view: _View, options: PictureOptions
-) -> list[Float32[np.ndarray, "size size"]]:
+def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list[Float32[np.ndarray, "size size"]]:
     """Intensities of the three panels, top row first; zero outside the grid."""
     coefficients = ndimage.spline_filter(volume.data, order=3).astype(np.float32)
     to_index = np.linalg.inv(volume.affine)
@@ -226,9 +222,7 @@ def _sample_planes(
     return planes
 
 
-def _sample_anatomy(
-    volume: Volume, view: _View, options: PictureOptions
-) -> list[Bool[np.ndarray, "size size"]]:
+def _sample_anatomy(volume: Volume, view: _View, options: PictureOptions) -> list[Bool[np.ndarray, "size size"]]:
     anatomy = Volume(_anatomy(volume).astype(np.float32), volume.affine)
     return [plane > 0.5 for plane in _sample_planes(anatomy, view, options)]
 
@@ -281,9 +275,7 @@ def _draw_letters(
         ((middle_x, top + inset), "mt", up),
         ((middle_x, bottom - inset), "mb", -up),
     ):
-        draw.text(
-            place, _letter(direction), (255, 214, 90), font, anchor, stroke_width=2, stroke_fill="black"
-        )
+        draw.text(place, _letter(direction), (255, 214, 90), font, anchor, stroke_width=2, stroke_fill="black")
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

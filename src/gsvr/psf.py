@@ -56,9 +56,7 @@ class PointSpread:
 
     def subset(self, index: np.ndarray | slice) -> PointSpread:
         """The point spread functions of some of the slices."""
-        return PointSpread(
-            self.in_plane_variances[index], self.weights, self.offsets[index], self.variances[index]
-        )
+        return PointSpread(self.in_plane_variances[index], self.weights, self.offsets[index], self.variances[index])
 
 
 def point_spread(

@@ -23,8 +23,10 @@ logger = logging.getLogger(__name__)
 
 # Gaussians are cut off this many standard deviations from their centre.
 _TRUNCATE = 3.0
-# A voxel two standard deviations deep in the mask has this share of its smoothing Gaussian inside.
-_LEAST_SHARE = 0.977
+# A voxel 2.3 standard deviations deep in the mask has this share of its smoothing Gaussian inside.
+_LEAST_SHARE = 0.99
+# Rounding makes correlations differ by less than this.
+_FLAT = 1e-6
 # A mask keeps to its interior when more than this share of it is left.
 _LEAST_INTERIOR = 0.2
 
@@ -141,9 +143,7 @@ class _Level:
     volume at the present pose. The design of this fit never changes: its pseudo-inverse is computed once.
     """
 
-    def __init__(
-        self, moving: Volume, fixed: Volume, mask: np.ndarray, smoothing: float, n_samples: int
-    ) -> None:
+    def __init__(self, moving: Volume, fixed: Volume, mask: np.ndarray, smoothing: float, n_samples: int) -> None:
         self.smoothing = smoothing
         smooth, affine = _smooth(moving, smoothing)
         self._coefficients = ndimage.spline_filter(smooth, order=3).astype(np.float32)
@@ -182,16 +182,15 @@ class _Level:
             step *= min(1.0, 2.0 * self.smoothing / max(length, 1e-30))
             pose = pose @ invert(pose_about(step[:3] / self._radius, step[3:], self._centre))
             if length < tolerance:
-                break
+                # The correlation is flat at its top: a converged pose is more precise than the best of them.
+                return (pose, ncc) if ncc > best_ncc - _FLAT else (best, best_ncc)
         return best, best_ncc
 
 
 def _smooth(volume: Volume, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     """Smoothed data and their affine, thinned out where the smoothing allows it."""
     sigmas = smoothing / volume.spacing
-    smooth = ndimage.gaussian_filter(
-        volume.data, sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32
-    )
+    smooth = ndimage.gaussian_filter(volume.data, sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32)
     # Two voxels a standard deviation are enough: a cubic spline through them misses nothing that matters.
     strides = np.maximum(sigmas / 2, 1).astype(int)
     thin = smooth[:: strides[0], :: strides[1], :: strides[2]]
@@ -208,16 +207,14 @@ def _sample(
         for found, margin in zip(ndimage.find_objects(mask.astype(np.uint8))[0], reach, strict=True)
     )
     sigmas = smoothing / fixed.spacing
-    smooth = ndimage.gaussian_filter(
-        fixed.data[box], sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32
-    )
+    smooth = ndimage.gaussian_filter(fixed.data[box], sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32)
     inside = np.flatnonzero(_interior(mask[box], sigmas))
     if len(inside) > n_samples:
         inside = np.sort(np.random.default_rng(0).choice(inside, n_samples, replace=False))
     index = np.stack(np.unravel_index(inside, smooth.shape), axis=1)
     by_index = np.stack([np.gradient(smooth, axis=axis).ravel()[inside] for axis in range(3)], axis=1)
     gradients = by_index.astype(np.float64) @ np.linalg.inv(fixed.affine[:3, :3])
-    positions = transform_points(fixed.affine, index + [part.start for part in box])
+    positions = transform_points(fixed.affine, index + [float(part.start) for part in box])
     return smooth.ravel()[inside].astype(np.float64), gradients, positions
 
 

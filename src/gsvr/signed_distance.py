@@ -15,7 +15,9 @@ Points = Float32[np.ndarray, "3 n"]
 Distance = Float32[np.ndarray, " n"]
 
 
-def ellipsoid(points: Points, centre: Sequence[float | int], radii: Sequence[float | int], power: float = 2.0) -> Distance:
+def ellipsoid(
+    points: Points, centre: Sequence[float | int], radii: Sequence[float | int], power: float = 2.0
+) -> Distance:
     """Distance to an ellipsoid along the axes; a `power` above two makes it boxier."""
     radius = np.array(radii, dtype=np.float32)[:, None]
     scaled = np.abs(points - np.array(centre, dtype=np.float32)[:, None]) / radius + np.float32(1e-6)
@@ -25,7 +27,10 @@ def ellipsoid(points: Points, centre: Sequence[float | int], radii: Sequence[flo
 
 
 def capsule(
-    points: Points, start: Sequence[float | int], end: Sequence[float | int], radii: tuple[float | int, float | int]
+    points: Points,
+    start: Sequence[float | int],
+    end: Sequence[float | int],
+    radii: tuple[float | int, float | int],
 ) -> Distance:
     """Distance to a round tube whose radius runs from `radii[0]` at `start` to `radii[1]` at `end`."""
     first, last = np.array(start, dtype=np.float32), np.array(end, dtype=np.float32)

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -20,8 +19,8 @@ from gsvr.acquisition import Stack, interleaved_times
 from gsvr.errors import InputError
 from gsvr.geometry import rotation_from_vector
 from gsvr.simulated_artefacts import coil_field, draw_gains, draw_signal_losses, magnitude
-from gsvr.simulated_motion import MOTION_LEVELS, MotionLevel, MotionName, draw_poses, mean_displacement
-from gsvr.slice_sampling import SliceProfile, SliceSampler, sample_mask
+from gsvr.simulated_motion import MOTION_LEVELS, MotionLevel, draw_poses, mean_displacement
+from gsvr.slice_sampling import SLICE_PROFILES, SliceSampler, sample_mask
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
@@ -37,6 +36,8 @@ _TILT = (10.0, 20.0)
 # Field of view beyond the brain (mm), and what is added for each mm of mean displacement.
 _MARGIN, _MARGIN_PER_DISPLACEMENT = 4.0, 1.5
 _MASK_DILATION = 2
+# What is drawn independently; a new one goes last, so that old seeds keep their meaning.
+_CHANCE = ("geometry", "motion", "gain", "bias", "loss", "noise")
 # Without a mask the anatomy is where the volume exceeds this share of its maximum.
 _MASK_THRESHOLD = 0.05
 
@@ -73,8 +74,8 @@ class SimulationOptions:
     in_plane_spacing: float = 1.1
     thickness: float = 3.0
     slice_spacing: float | None = None
-    profile: SliceProfile = "slab"
-    motion: MotionName = "moderate"
+    profile: str = "slab"
+    motion: str = "moderate"
     noise: float = 0.03
     gain: float | None = None
     bias: float = 0.0
@@ -94,8 +95,8 @@ class SimulationOptions:
             raise InputError(f"signal_loss is a share of slices, not {self.signal_loss}: give 1 or less")
         if self.motion not in MOTION_LEVELS:
             raise InputError(f"unknown motion {self.motion!r}: choose one of {', '.join(MOTION_LEVELS)}")
-        if self.profile not in get_args(SliceProfile):
-            known = ", ".join(get_args(SliceProfile))
+        if self.profile not in SLICE_PROFILES:
+            known = ", ".join(SLICE_PROFILES)
             raise InputError(f"unknown slice profile {self.profile!r}: choose one of {known}")
 
     @property
@@ -129,10 +130,10 @@ class Simulation:
     """
 
     stacks: list[Stack]
-    poses: list[Float[np.ndarray, "n 4 4"]]
+    poses: list[Float[np.ndarray, "_ 4 4"]]
     volume: Volume
-    gains: list[Float[np.ndarray, " n"]]
-    signal_losses: list[Float[np.ndarray, " n"]]
+    gains: list[Float[np.ndarray, " _"]]
+    signal_losses: list[Float[np.ndarray, " _"]]
     noise_sigma: float
     mean_displacement: float
     options: SimulationOptions
@@ -160,19 +161,10 @@ def simulate(
         If the mask is empty or no intensity inside it is positive.
     """
     options = SimulationOptions() if options is None else options
-    mask = volume.data > _MASK_THRESHOLD * volume.data.max() if volume.mask is None else volume.mask
-    volume = Volume(volume.data, volume.affine, mask)
-    if not mask.any() or not np.percentile(volume.data[mask], 99) > 0:
-        raise InputError("the volume holds no signal inside its mask: give another volume or mask")
-    chance = {
-        name: np.random.default_rng(seed)
-        for name, seed in zip(
-            ("geometry", "motion", "gain", "bias", "loss", "noise"),
-            np.random.SeedSequence(options.seed).spawn(6),
-            strict=True,
-        )
-    }
-    brain = volume.voxel_positions(mask)
+    volume, brightest = _with_mask(volume)
+    seeds = np.random.SeedSequence(options.seed).spawn(len(_CHANCE))
+    chance = {name: np.random.default_rng(seed) for name, seed in zip(_CHANCE, seeds, strict=True)}
+    brain = volume.voxel_positions(volume.mask)
     grids = [_stack_grid(number, brain, options, chance["geometry"]) for number in range(options.n_stacks)]
     times = [interleaved_times(shape[2]) for _, shape in grids]
     poses = draw_poses(options.motion, times, brain, chance["motion"])
@@ -181,7 +173,7 @@ def simulate(
     share = options.level.signal_loss if options.signal_loss is None else options.signal_loss
     losses = draw_signal_losses(times, poses, brain.mean(axis=0), share, chance["loss"])
     clean = _sample_all(volume, grids, poses, options, progress)
-    sigma = options.noise * float(np.percentile(volume.data[mask], 99))
+    sigma = options.noise * brightest
     stacks = []
     for number, (affine, shape) in enumerate(grids):
         signal = clean[number] * gains[number] * losses[number]
@@ -199,6 +191,15 @@ def simulate(
     displacement = mean_displacement(poses, brain)
     logger.info("simulated %d stacks, mean displacement %.2f mm", len(stacks), displacement)
     return Simulation(stacks, poses, volume, gains, losses, sigma, displacement, options)
+
+
+def _with_mask(volume: Volume) -> tuple[Volume, float]:
+    """Return the volume with a mask, and the 99th percentile of its intensity inside."""
+    mask = volume.data > _MASK_THRESHOLD * volume.data.max() if volume.mask is None else volume.mask
+    brightest = float(np.percentile(volume.data[mask], 99)) if mask.any() else 0.0
+    if not brightest > 0:
+        raise InputError("the volume holds no signal inside its mask: give another volume or mask")
+    return Volume(volume.data, volume.affine, mask), brightest
 
 
 def _stack_grid(
@@ -231,7 +232,7 @@ def _sample_all(
     poses: list[np.ndarray],
     options: SimulationOptions,
     progress: Callable[[int, int], None] | None,
-) -> list[Float32[np.ndarray, "columns rows slices"]]:
+) -> list[Float32[np.ndarray, "_ _ _"]]:
     """Noise-free slices of all stacks."""
     sampler = SliceSampler(volume, options.in_plane_spacing, options.thickness, options.profile)
     clean = [np.empty(shape, dtype=np.float32) for _, shape in grids]
@@ -254,11 +255,11 @@ def _stack_mask(
 ) -> Bool[np.ndarray, "columns rows slices"]:
     """Anatomy seen by the moved slices, somewhere in their thickness, and two pixels around it."""
     assert volume.mask is not None
-    half = thickness / 2 / float(np.linalg.norm(affine[:3, 2]))
+    planes = np.array([-0.5, 0.0, 0.5]) * thickness / np.linalg.norm(affine[:3, 2])
     mask = np.zeros(shape, dtype=bool)
     for k, pose in enumerate(poses):
         to_index = np.linalg.inv(volume.affine) @ pose @ affine
-        seen = sample_mask(volume.mask, to_index, shape[:2], (k - half, k, k + half))
+        seen = sample_mask(volume.mask, to_index, shape[:2], k + planes)
         if seen.any():
             mask[:, :, k] = ndimage.binary_dilation(seen, iterations=_MASK_DILATION)
     return mask

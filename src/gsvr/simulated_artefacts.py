@@ -13,9 +13,7 @@ SIGNAL_KEPT = (0.2, 0.6)
 _RADIUS = 40.0
 
 
-def draw_gains(
-    counts: Sequence[int], spread: float, rng: np.random.Generator
-) -> list[Float[np.ndarray, " n"]]:
+def draw_gains(counts: Sequence[int], spread: float, rng: np.random.Generator) -> list[Float[np.ndarray, " _"]]:
     """Log-normal gains of the slices of each stack, whose mean over all slices is one.
 
     Parameters
@@ -32,12 +30,12 @@ def draw_gains(
 
 
 def draw_signal_losses(
-    slice_times: Sequence[Float[np.ndarray, " n"]],
-    poses: Sequence[Float[np.ndarray, "n 4 4"]],
+    slice_times: Sequence[Float[np.ndarray, " _"]],
+    poses: Sequence[Float[np.ndarray, "_ 4 4"]],
     centre: Float[np.ndarray, " 3"],
     share: float,
     rng: np.random.Generator,
-) -> list[Float[np.ndarray, " n"]]:
+) -> list[Float[np.ndarray, " _"]]:
     """Share of its signal that each slice keeps: one, or `SIGNAL_KEPT` for those that lost theirs.
 
     Signal is lost to motion during a slice, so slices before which the brain moved far are the likelier.
@@ -110,7 +108,9 @@ def coil_field(
 
 
 def magnitude(
-    signal: Float[np.ndarray, "*shape"] | Float32[np.ndarray, "*shape"], sigma: float, rng: np.random.Generator
+    signal: Float[np.ndarray, "*shape"] | Float32[np.ndarray, "*shape"],
+    sigma: float,
+    rng: np.random.Generator,
 ) -> Float32[np.ndarray, "*shape"]:
     """Magnitude of `signal` in complex Gaussian noise of standard deviation `sigma` a channel (Rician)."""
     real = signal + sigma * rng.standard_normal(signal.shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,8 +11,6 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from gsvr.geometry import pose_about, pose_from_parts, transform_points
-
-MotionName = Literal["none", "mild", "moderate", "severe", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,15 @@ _DRIFT_TIME = 8.0
 _JUMPS_PER_STACK = 1.5
 # Turning by this much (degrees) is as likely as moving by 1 mm: both then displace a brain about equally.
 _DEGREES_PER_MM = 1.5
+_SCALING_STEPS = 5
 
 
 def draw_poses(
-    motion: MotionName,
-    slice_times: Sequence[Float[np.ndarray, " n"]],
+    motion: str,
+    slice_times: Sequence[Float[np.ndarray, " _"]],
     points: Float[np.ndarray, "p 3"],
     rng: np.random.Generator,
-) -> list[Float[np.ndarray, "n 4 4"]]:
+) -> list[Float[np.ndarray, "_ 4 4"]]:
     """Draw true poses, acquired world -> volume world, for the slices of each stack.
 
     ``"mild"``, ``"moderate"`` and ``"severe"``: in acquisition time each stack starts at a place of its own,
@@ -89,18 +87,17 @@ def draw_poses(
     ordered = [_path(count, rng)[times.astype(int)] for count, times in zip(counts, slice_times, strict=True)]
     motions = np.concatenate(ordered) * np.repeat([np.deg2rad(_DEGREES_PER_MM), 1.0], 3)
     motions -= motions.mean(axis=0)
+    centres = np.broadcast_to(centre, (len(motions), 3))
     scale = 1.0 if target else 0.0
+    poses = pose_about(scale * motions[:, :3], scale * motions[:, 3:], centres)
     # Displacement is nearly proportional to the scale, so a few steps of this fixed point suffice.
-    for _ in range(6 if target else 0):
-        poses = pose_about(scale * motions[:, :3], scale * motions[:, 3:], centre)
-        scale *= target / max(mean_displacement([poses], points), 1e-12)
-    poses = pose_about(scale * motions[:, :3], scale * motions[:, 3:], centre)
+    for _ in range(_SCALING_STEPS if target else 0):
+        scale *= target / mean_displacement([poses], points)
+        poses = pose_about(scale * motions[:, :3], scale * motions[:, 3:], centres)
     return np.split(poses, np.cumsum(counts)[:-1])
 
 
-def mean_displacement(
-    poses: Sequence[Float[np.ndarray, "n 4 4"]], points: Float[np.ndarray, "p 3"]
-) -> float:
+def mean_displacement(poses: Sequence[Float[np.ndarray, "_ 4 4"]], points: Float[np.ndarray, "p 3"]) -> float:
     """Mean distance (mm) that poses move points by, over all slices and about a thousand of the points."""
     some = points[:: max(1, len(points) // 1000)]
     moved = transform_points(np.concatenate(poses)[:, None], some)
@@ -124,9 +121,7 @@ def _path(n: int, rng: np.random.Generator) -> Float[np.ndarray, "n 6"]:
     return np.sqrt(_OFFSET_SHARE) * offset + np.sqrt(_DRIFT_SHARE) * drift + np.sqrt(_JUMP_SHARE) * jumps
 
 
-def _uniform_poses(
-    n: int, centre: Float[np.ndarray, " 3"], rng: np.random.Generator
-) -> Float[np.ndarray, "n 4 4"]:
+def _uniform_poses(n: int, centre: Float[np.ndarray, " 3"], rng: np.random.Generator) -> Float[np.ndarray, "n 4 4"]:
     angles = rng.uniform(-UNIFORM_ROTATION, UNIFORM_ROTATION, (n, 3))
     translation = rng.uniform(-UNIFORM_TRANSLATION, UNIFORM_TRANSLATION, (n, 3))
     rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()

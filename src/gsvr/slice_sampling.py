@@ -1,13 +1,10 @@
-"""What an ideal scanner would record of a volume: slices by numerical integration of the point spread function.
+"""What an ideal scanner would record of a volume: slices by numerical integration.
 
 Deliberately not the reconstruction's closed form: the volume is interpolated by cubic splines and summed over
 sub-planes and sub-pixels, so that a reconstruction is never judged on data made by its own model.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -17,7 +14,7 @@ from scipy.special import ndtr
 from gsvr.psf import FWHM_PER_SIGMA, IN_PLANE_FWHM_PER_SPACING
 from gsvr.volume_grid import Volume
 
-SliceProfile = Literal["slab", "gaussian"]
+SLICE_PROFILES = ("slab", "gaussian")
 
 # A slab's edges are blurred by a Gaussian with this share of the thickness as its standard deviation.
 SLAB_EDGE = 0.1
@@ -31,7 +28,7 @@ _SPLINE_REACH = 4
 
 
 def through_plane_profile(
-    thickness: float, profile: SliceProfile, longest_step: float
+    thickness: float, profile: str, longest_step: float
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Sub-planes of a slice: offsets along its normal (mm) and weights that sum to one.
 
@@ -43,7 +40,14 @@ def through_plane_profile(
         ``"slab"``: a box as wide as the slice with slightly blurred edges; ``"gaussian"``: FWHM = thickness.
     longest_step
         Largest distance between sub-planes (mm); there are at least twelve.
+
+    Raises
+    ------
+    ValueError
+        If the profile is unknown.
     """
+    if profile not in SLICE_PROFILES:
+        raise ValueError(f"unknown slice profile {profile!r}: choose one of {', '.join(SLICE_PROFILES)}")
     sigma = SLAB_EDGE * thickness if profile == "slab" else thickness / FWHM_PER_SIGMA
     half = _REACH * sigma + (thickness / 2 if profile == "slab" else 0.0)
     n_planes = max(_FEWEST_PLANES, int(np.ceil(2 * half / longest_step)))
@@ -68,7 +72,7 @@ class SliceSampler:
         See `through_plane_profile`.
     """
 
-    def __init__(self, volume: Volume, spacing: float, thickness: float, profile: SliceProfile) -> None:
+    def __init__(self, volume: Volume, spacing: float, thickness: float, profile: str) -> None:
         longest_step = _LONGEST_STEP * float(volume.spacing.min())
         self._spacing = spacing
         self._factor = max(2, int(np.ceil(spacing / longest_step)))
@@ -79,12 +83,16 @@ class SliceSampler:
         box = _content_box(volume.data)
         padded = np.pad(volume.data[box], [(count, count) for count in reach])
         self._support = ndimage.maximum_filter(padded != 0, size=tuple(2 * reach + 1), mode="constant")
-        self._coefficients = ndimage.spline_filter(padded, order=3, output=np.float32, mode="mirror")
+        self._coefficients = np.asarray(ndimage.spline_filter(padded, order=3, mode="mirror"), dtype=np.float32)
         self._world_to_index = np.linalg.inv(volume.affine)
         self._world_to_index[:3, 3] -= np.array([part.start for part in box]) - reach
 
     def sample(
-        self, affine: Float[np.ndarray, "4 4"], shape: tuple[int, int], index: int, pose: Float[np.ndarray, "4 4"]
+        self,
+        affine: Float[np.ndarray, "4 4"],
+        shape: tuple[int, int],
+        index: int,
+        pose: Float[np.ndarray, "4 4"],
     ) -> Float32[np.ndarray, "columns rows"]:
         """Noise-free slice.
 
@@ -106,11 +114,9 @@ class SliceSampler:
         weights = [_decimation(count, self._factor, self._sigma) for count in shape]
         columns, rows = (_fine_positions(count, self._factor, self._sigma) for count in shape)
         grid = (
-            matrix[:3, 0, None, None] * columns[:, None]
-            + matrix[:3, 1, None, None] * rows
-            + matrix[:3, 3, None, None]
+            matrix[:3, 0, None, None] * columns[:, None] + matrix[:3, 1, None, None] * rows + matrix[:3, 3, None, None]
         )
-        relevant = ndimage.map_coordinates(self._support, grid, order=0, prefilter=False)
+        relevant = np.asarray(ndimage.map_coordinates(self._support, grid, order=0, prefilter=False), dtype=bool)
         points = grid[:, relevant]
         total = np.zeros(points.shape[1])
         for offset, weight in zip(self._offsets, self._weights, strict=True):
@@ -126,7 +132,7 @@ def sample_mask(
     mask: Bool[np.ndarray, "x y z"],
     to_index: Float[np.ndarray, "4 4"],
     shape: tuple[int, int],
-    planes: Sequence[float],
+    planes: Float[np.ndarray, " _"],
 ) -> Bool[np.ndarray, "columns rows"]:
     """Pixels of which a mask covers at least half of any of the `planes`.
 

@@ -13,6 +13,7 @@ import typer
 from gsvr import __version__
 from gsvr.cli.evaluate import evaluate_command
 from gsvr.cli.group import CommandGroup
+from gsvr.cli.multiple import MultipleValuesCommand
 from gsvr.cli.reconstruct import reconstruct_command
 from gsvr.cli.render import render_command
 from gsvr.cli.simulate import simulate_command
@@ -44,7 +45,7 @@ def _gsvr(
     """Reconstruct a sharp 3-D volume from stacks of slices that moved, with 3-D Gaussian primitives."""
 
 
-app.command("reconstruct")(reconstruct_command)
+app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
 app.command("render")(render_command)
 app.command("evaluate")(evaluate_command)
 app.command("simulate")(simulate_command)

@@ -72,9 +72,7 @@ def evaluate_command(
     for table in tables:
         console.print(table)
     if comparison.coverage < _FULL_COVERAGE:
-        logger.warning(
-            "the reconstruction's grid leaves out %.1f %% of the mask", 100 * (1 - comparison.coverage)
-        )
+        logger.warning("the reconstruction's grid leaves out %.1f %% of the mask", 100 * (1 - comparison.coverage))
     if output_json is not None:
         write_record(output_json, record | {"versions": versions()})
     if output_picture is not None:
@@ -90,9 +88,7 @@ def _compare_volumes(reconstruction: Volume, truth: Volume, truth_path: Path, al
     try:
         return compare(reconstruction, truth, align=align)
     except ValueError as error:
-        raise InputError(
-            f"{truth_path} cannot be compared with ({error}): give another volume or mask"
-        ) from error
+        raise InputError(f"{truth_path} cannot be compared with ({error}): give another volume or mask") from error
 
 
 def _comparison_record(comparison: Comparison, truth: Volume) -> dict[str, Any]:

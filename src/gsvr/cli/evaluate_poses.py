@@ -41,16 +41,12 @@ def compare_pose_files(poses: Path, true_poses: Path, truth: Volume, mask: np.nd
     estimated = {(pose.stack, pose.slice_index): pose for pose in read_poses_json(poses)}
     true = {(pose.stack, pose.slice_index): pose for pose in read_poses_json(true_poses)}
     if not true.keys() & estimated.keys():
-        raise InputError(
-            f"{poses} and {true_poses} share no slice: the stacks must have the same names in both"
-        )
+        raise InputError(f"{poses} and {true_poses} share no slice: the stacks must have the same names in both")
     points, source = _points_of_slices(list(true.values()), true_poses.parent, truth, mask)
     points_of = {key: group for key, group in zip(true, points, strict=True) if len(group)}
     compared = [key for key in points_of if key in estimated]
     if not compared:
-        raise InputError(
-            f"{true_poses}: no slice of {poses} meets the truth's mask: give the poses that belong to this truth"
-        )
+        raise InputError(f"{true_poses}: no slice of {poses} meets the truth's mask: give the poses of this truth")
     errors = pose_errors(
         np.stack([estimated[key].matrix for key in compared]),
         np.stack([true[key].matrix for key in compared]),

@@ -26,14 +26,10 @@ _SECONDS_BEFORE_PROGRESS = 2.0
 def simulate_command(
     volume: Annotated[
         str,
-        typer.Argument(
-            metavar="VOLUME", help=f"NIfTI volume to image, zero outside the brain, or '{PHANTOM}'."
-        ),
+        typer.Argument(metavar="VOLUME", help=f"NIfTI volume to image, zero outside the brain, or '{PHANTOM}'."),
     ],
     output_dir: Annotated[Path, typer.Option(help="Folder for stacks and truth; created if missing.")],
-    mask: Annotated[
-        Path | None, typer.Option(help="Brain mask of VOLUME. Default: above 5 % of its maximum.")
-    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Brain mask of VOLUME. Default: above 5 % of its maximum.")] = None,
     n_stacks: Annotated[
         int | None,
         typer.Option(help="Stacks: axial, coronal, sagittal, then the same tilted. Default: 6."),

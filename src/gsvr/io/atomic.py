@@ -40,9 +40,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"{path.parent} cannot be created ({error.strerror}): choose another folder"
-        ) from error
+        raise InputError(f"{path.parent} cannot be created ({error.strerror}): choose another folder") from error
     temporary = path.parent / f".partial-{uuid.uuid4().hex[:12]}{''.join(path.suffixes)}"
     try:
         yield temporary

@@ -84,9 +84,7 @@ def load_image(path: str | Path) -> Image:
     if not finite.all():
         n_missing = int(np.isnan(data).sum())
         n_infinite = int(data.size - finite.sum()) - n_missing
-        raise InputError(
-            f"{path} holds {n_missing} NaN and {n_infinite} infinite voxels: replace them by numbers"
-        )
+        raise InputError(f"{path} holds {n_missing} NaN and {n_infinite} infinite voxels: replace them by numbers")
     slice_axis = image.header.get_dim_info()[2]
     return Image(path, np.ascontiguousarray(data), _affine(image, path), slice_axis)
 
@@ -96,9 +94,7 @@ def size(shape: tuple[int, ...]) -> str:
     return " x ".join(str(length) for length in shape)
 
 
-def grid_distance(
-    first: Float[np.ndarray, "4 4"], second: Float[np.ndarray, "4 4"], shape: tuple[int, ...]
-) -> float:
+def grid_distance(first: Float[np.ndarray, "4 4"], second: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> float:
     """Largest distance (mm) between a corner voxel under one affine and the same voxel under another."""
     corners = np.stack(np.meshgrid(*[(0, length - 1) for length in shape], [1], indexing="ij"), axis=-1)
     difference = corners.reshape(-1, 4) @ (np.asarray(first) - second).T
@@ -167,9 +163,7 @@ def _affine(image: nibabel.Nifti1Pair, path: Path) -> Float[np.ndarray, "4 4"]:
         and abs(np.linalg.det(affine[:3, :3] / lengths)) > _SMALLEST_DETERMINANT
     )
     if not spans:
-        raise InputError(
-            f"{path} has an unusable affine (zero, parallel or not finite axes): export it again"
-        )
+        raise InputError(f"{path} has an unusable affine (zero, parallel or not finite axes): export it again")
     return affine
 
 

@@ -135,9 +135,7 @@ def read_volume(path: str | Path, mask_path: str | Path | None = None) -> Volume
     return Volume(image.data, image.affine, read_mask(mask_path, volume))
 
 
-def write_volume(
-    path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Float[np.ndarray, "4 4"]
-) -> None:
+def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Float[np.ndarray, "4 4"]) -> None:
     """Write a NIfTI image, whole or not at all; equal images give equal bytes.
 
     Units are mm and both qform and sform hold `affine` as scanner coordinates. A sheared affine, which
@@ -182,8 +180,7 @@ def stack_name(path: str | Path) -> str:
 def _three_dimensional(image: Image) -> Image:
     if min(image.data.shape) < 2:
         raise InputError(
-            f"{image.path} is a single slice ({size(image.data.shape)} voxels): "
-            "give a 3-D image of two slices or more"
+            f"{image.path} is a single slice ({size(image.data.shape)} voxels): give a 3-D image of two slices or more"
         )
     return image
 

@@ -134,9 +134,7 @@ def resolve_thickness(
     if not (math.isfinite(thickness) and thickness > 0):
         raise InputError(f"{origin} must be a positive number of mm")
     if not spacing / _LARGEST_GAP <= thickness <= spacing * _LARGEST_OVERLAP:
-        raise InputError(
-            f"{origin} does not go with a slice spacing of {spacing:.3g} mm: give the thickness in mm"
-        )
+        raise InputError(f"{origin} does not go with a slice spacing of {spacing:.3g} mm: give the thickness in mm")
     return thickness, source
 
 

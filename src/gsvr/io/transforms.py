@@ -119,9 +119,7 @@ def _parse_entry(entry: Any, where: str) -> SlicePose:
     matrix = _as_matrix(entry["matrix"])
     if matrix is None or not _is_rigid(matrix):
         raise InputError(f"{where} ({stack}, slice {slice_index}) has no rigid 4 x 4 matrix: repair it")
-    details = {
-        name: np.nan if value is None else value for name, value in entry.items() if name not in _RESERVED
-    }
+    details = {name: np.nan if value is None else value for name, value in entry.items() if name not in _RESERVED}
     return SlicePose(stack, slice_index, matrix, details)
 
 
@@ -212,9 +210,7 @@ def _itk_parts(kind: str, parameters: np.ndarray, order_zyx: bool) -> tuple[np.n
     if kind == "Euler3DTransform" and parameters.size == 6:
         # Upper case: about the moving axes, so that "ZXY" is the product Rz Rx Ry.
         x, y, z = parameters[:3]
-        rotation = (
-            Rotation.from_euler("ZYX", [z, y, x]) if order_zyx else Rotation.from_euler("ZXY", [z, x, y])
-        )
+        rotation = Rotation.from_euler("ZYX", [z, y, x]) if order_zyx else Rotation.from_euler("ZXY", [z, x, y])
         return rotation.as_matrix(), parameters[3:]
     if kind == "VersorRigid3DTransform" and parameters.size == 6:
         # A versor is the vector part of a unit quaternion.
@@ -239,6 +235,4 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read as text: give a file of poses or an ITK text transform"
-        ) from error
+        raise InputError(f"{path} cannot be read as text: give a file of poses or an ITK text transform") from error

@@ -22,9 +22,7 @@ class CpuKernel:
         self.windows = windows
         occupied = lattice.support.any(axis=2)
         self._row_first = np.where(occupied, lattice.support.argmax(axis=2), 0)
-        self._row_last = np.where(
-            occupied, lattice.support.shape[2] - lattice.support[:, :, ::-1].argmax(axis=2), 0
-        )
+        self._row_last = np.where(occupied, lattice.support.shape[2] - lattice.support[:, :, ::-1].argmax(axis=2), 0)
         width = -(-windows.n_columns // LANES) * LANES
         padded_sizes = (windows.shapes[:, 0] + 2 * windows.n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
         self._padded_first = np.concatenate([[0], np.cumsum(padded_sizes)]).astype(np.int64)

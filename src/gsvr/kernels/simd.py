@@ -73,9 +73,7 @@ def gaussian_window(typing_context, table, ratio, scale, out, blocks):
         ones = ir.Constant(_VECTOR, [1.0] * LANES)
         power, powers = ratio, _splat(builder, scale)
         for bit in range(3):  # lane l gets ratio^l: one factor a binary digit of l
-            has_bit = ir.Constant(
-                ir.VectorType(ir.IntType(1), LANES), [(lane >> bit) & 1 for lane in range(LANES)]
-            )
+            has_bit = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [(lane >> bit) & 1 for lane in range(LANES)])
             powers = _multiply(builder, powers, builder.select(has_bit, _splat(builder, power), ones))
             power = _multiply(builder, power, power)
         step = _splat(builder, power)
@@ -144,8 +142,6 @@ def dot_outer(typing_context, plane, base, stride, column, n_rows, row, blocks):
             builder.store(_multiply_add(builder, vector, builder.load(partial), builder.load(total)), total)
         reduce_type = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR])
         reduce = cgutils.get_or_insert_function(builder.module, reduce_type, "llvm.vector.reduce.fadd.v8f32")
-        return builder.call(
-            reduce, [ir.Constant(ir.FloatType(), 0.0), builder.load(total)], fastmath=_FAST
-        )
+        return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), builder.load(total)], fastmath=_FAST)
 
     return signature, generate

@@ -52,7 +52,20 @@ def _limits(s, reach, depth, shapes, low, high):
 
 @njit(**_JIT)
 def _prepare_row(
-    s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, square, scratch, corner
+    s,
+    matrix,
+    ix,
+    iy,
+    first,
+    count,
+    sharpness,
+    reach,
+    peaks,
+    offsets,
+    depth_sharpness,
+    square,
+    scratch,
+    corner,
 ):
     """Per Gaussian of a row: first pixel touched, window ratios and scale, f(w) and f'(w).
 
@@ -152,9 +165,7 @@ def predict_slice(
 
 
 @njit(**_JIT)
-def _add_derivatives(
-    planes, base, stride, window_u, rows, window_v, blocks, scratch, i, sharpness, spacing, moments
-):
+def _add_derivatives(planes, base, stride, window_u, rows, window_v, blocks, scratch, i, sharpness, spacing, moments):
     """Add the derivative of one splat with respect to d = pixel - Gaussian (mm), and d x derivative.
 
     With E' = -q d E along u and v: each plane is again an outer product of a column and a row.
@@ -183,9 +194,7 @@ def _add_derivatives(
 
 
 @njit(**_JIT)
-def pad_slices(
-    values, shapes, first_pixel, n_rows, n_columns, padded, padded_first
-):
+def pad_slices(values, shapes, first_pixel, n_rows, n_columns, padded, padded_first):
     """Copy every slice into a frame of zeros as wide as a window, so that windows need no border checks."""
     width = (n_columns + LANES - 1) // LANES * LANES
     for s in range(shapes.shape[0]):
@@ -206,7 +215,7 @@ def adjoint_plane(
 
     With `square` every weight is squared (the caller doubles `sharpness`): the diagonal of A^T W A.
     """
-    nx, ny, nz = out.shape
+    _, ny, nz = out.shape
     blocks = (n_columns + LANES - 1) // LANES
     row_blocks = (n_rows + LANES - 1) // LANES
     width = blocks * LANES
@@ -237,9 +246,7 @@ def adjoint_plane(
                 base = padded_first[s] + (corner[0, i] + n_rows + 1) * stride + corner[1, i] + width
                 gaussian_window(table_u, scratch[0, i], scratch[2, i], window_u, row_blocks)
                 gaussian_window(table_v, scratch[1, i], np.float32(1.0), window_v, blocks)
-                out[ix, iy, first + i] += dot_outer(
-                    padded, base, stride, window_u, rows, window_v, blocks
-                )
+                out[ix, iy, first + i] += dot_outer(padded, base, stride, window_u, rows, window_v, blocks)
 
 
 @njit(**_JIT)

@@ -13,9 +13,13 @@ _pool_size = 0
 def thread_count() -> int:
     """Threads the kernels use: ``GSVR_THREADS`` if set, else the cores this process may run on."""
     asked = os.environ.get("GSVR_THREADS")
-    return max(1, int(asked)) if asked else len(os.sched_getaffinity(0)) if hasattr(
-        os, "sched_getaffinity"
-    ) else (os.cpu_count() or 1)
+    return (
+        max(1, int(asked))
+        if asked
+        else len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else (os.cpu_count() or 1)
+    )
 
 
 def parallel_for(body: Callable[[int], None], n: int) -> None:

@@ -88,17 +88,13 @@ def psnr(
     return 10.0 * float(np.log10(peak**2 / error)) if error > 0 else float("inf")
 
 
-def nrmse(
-    image: Float[np.ndarray, "*n"], truth: Float[np.ndarray, "*n"], mask: Bool[np.ndarray, "*n"]
-) -> float:
+def nrmse(image: Float[np.ndarray, "*n"], truth: Float[np.ndarray, "*n"], mask: Bool[np.ndarray, "*n"]) -> float:
     """Root mean square error in the mask, over the truth's maximum minus minimum there."""
     rms = float(np.sqrt(np.mean(np.square(image[mask].astype(np.float64) - truth[mask]))))
     return rms / float(np.ptp(truth[mask]))
 
 
-def ncc(
-    image: Float[np.ndarray, "*n"], truth: Float[np.ndarray, "*n"], mask: Bool[np.ndarray, "*n"]
-) -> float:
+def ncc(image: Float[np.ndarray, "*n"], truth: Float[np.ndarray, "*n"], mask: Bool[np.ndarray, "*n"]) -> float:
     """Normalised cross-correlation (Pearson) in the mask; NaN where one of the two is constant."""
     first, second = (values[mask].astype(np.float64) for values in (image, truth))
     first, second = first - first.mean(), second - second.mean()

@@ -43,7 +43,7 @@ class PoseErrors:
 def pose_errors(
     estimated: Float[np.ndarray, "n 4 4"],
     true: Float[np.ndarray, "n 4 4"],
-    points: Sequence[Float[np.ndarray, "m 3"]] | Float[np.ndarray, "n m 3"],
+    points: Sequence[Float[np.ndarray, "_ 3"]] | Float[np.ndarray, "n _ 3"],
 ) -> PoseErrors:
     """Measure how far estimated poses displace the points of each slice from their true places.
 

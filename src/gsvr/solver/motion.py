@@ -78,9 +78,7 @@ def pose_normal_equations(
     return NormalEquations(curvature * units[:, None] * units, gradient * units)
 
 
-def _to_world(
-    slices: Slices, poses: np.ndarray, stack_centres: np.ndarray
-) -> Float[np.ndarray, "n 6 6"]:
+def _to_world(slices: Slices, poses: np.ndarray, stack_centres: np.ndarray) -> Float[np.ndarray, "n 6 6"]:
     """Linear map from slice-frame steps to changes of (rotation vector, translation) about the stack centre."""
     turn = poses[:, :3, :3] @ slices.frames[:, :3, :3]
     lever = transform_points(poses, stack_centres) - transform_points(poses, slices.centres)
@@ -103,9 +101,7 @@ def stack_centres(slices: Slices) -> Float[np.ndarray, "n 3"]:
     return centres
 
 
-def pose_parameters(
-    slices: Slices, poses: Float[np.ndarray, "n 4 4"]
-) -> Float[np.ndarray, "n 6"]:
+def pose_parameters(slices: Slices, poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 6"]:
     """Rotation (as mm at `LEVER`) and translation (mm) of each pose about its stack's centre."""
     rotation, translation = parts_about(poses, stack_centres(slices))
     return np.concatenate([rotation * LEVER, translation], axis=1)

@@ -17,15 +17,7 @@ from numba import njit
 from gsvr.field import Lattice
 from gsvr.kernels.threads import parallel_for
 
-DIRECTIONS = np.array(
-    [
-        (x, y, z)
-        for x in (-1, 0, 1)
-        for y in (-1, 0, 1)
-        for z in (-1, 0, 1)
-        if (x, y, z) > (0, 0, 0)
-    ]
-)
+DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
 _JIT = {"nogil": True, "fastmath": True, "cache": True}
 
 
@@ -111,9 +103,7 @@ class QuadraticPrior:
         return total
 
 
-def quadratic_prior(
-    lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float
-) -> QuadraticPrior:
+def quadratic_prior(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> QuadraticPrior:
     """Reweighted prior at `amplitudes`; differences well above `edge` (intensity) count as edges."""
     bonds = np.zeros((len(DIRECTIONS), *lattice.shape), np.float32)
     lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
@@ -125,9 +115,7 @@ def quadratic_prior(
     return QuadraticPrior(bonds)
 
 
-def prior_energy(
-    lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float
-) -> float:
+def prior_energy(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> float:
     """The edge-preserving energy itself (mu = 1): what reweighting lowers."""
     lengths = (DIRECTIONS**2).sum(axis=1)
     scale = (1 / lengths).sum() / 3

@@ -17,6 +17,7 @@ from gsvr.acquisition import Slices
 from gsvr.field import Lattice, LatticeField, lattice_covering, sample_lattice
 from gsvr.forward import AcquisitionOperator, moved_poses
 from gsvr.geometry import identity_poses, transform_points
+from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.amplitudes import solve_amplitudes
 from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
 from gsvr.solver.prior import quadratic_prior
@@ -67,9 +68,19 @@ def intensity_scale(slices: Slices) -> float:
     return scale
 
 
-def stage_lattice(
-    slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, margin: float
-) -> Lattice:
+def first_gains(slices: Slices) -> Float[np.ndarray, " n"]:
+    """Gain of every stack from its median intensity inside the mask; weighted mean one."""
+    gains, counts = np.ones(slices.n_slices), np.ones(slices.n_slices)
+    for stack in np.unique(slices.stack_index):
+        members = slices.stack_index == stack
+        inside = slices.values[slices.mask & slices.per_pixel(members)]
+        if inside.size:
+            gains[members], counts[members] = np.median(inside), inside.size / members.sum()
+    gains = np.clip(gains / np.average(gains, weights=counts), 0.1, 10)
+    return gains / np.average(gains, weights=counts)
+
+
+def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, margin: float) -> Lattice:
     """Lattice of a stage: around every pixel in use, where its slice's pose puts it."""
     positions = slices.pixel_positions()[slices.mask]
     owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))[slices.mask]
@@ -83,8 +94,7 @@ def refined_amplitudes(field: LatticeField, lattice: Lattice) -> Float32[np.ndar
     A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3.
     """
     axes = tuple(
-        first + lattice.spacing * np.arange(count)
-        for first, count in zip(lattice.origin, lattice.shape, strict=True)
+        first + lattice.spacing * np.arange(count) for first, count in zip(lattice.origin, lattice.shape, strict=True)
     )
     level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
     return sample_lattice(field, (axes[0], axes[1], axes[2])) * level * lattice.support
@@ -95,7 +105,7 @@ def begin_stage(
 ) -> State:
     """State at the start of a stage (for its binned `slices`): the previous field on the new lattice."""
     poses = state.poses if state else identity_poses(slices.n_slices) if poses is None else poses
-    gains = state.gains if state else np.ones(slices.n_slices)
+    gains = state.gains if state else first_gains(slices)
     lattice = stage_lattice(slices, poses, stage, options.margin)
     if state:
         amplitudes = refined_amplitudes(state.field, lattice)
@@ -177,10 +187,14 @@ def reconstruct(
     """
     options = options or SolverOptions()
     scale = intensity_scale(slices)
+    votes = slices.mask
     scaled = replace(slices, values=slices.values / np.float32(scale))
     total = sum(stage.rounds for stage in options.stages)
     started, done, state = time.perf_counter(), 0, None
     for stage in options.stages:
+        if stage.agree_on_mask and state:
+            mask = agreed_mask(scaled, votes, state.poses, options.masks)
+            scaled = scaled.with_mask(project_mask(mask, scaled, state.poses, options.masks.margin))
         binned = scaled.binned(stage.binning)
         state = begin_stage(binned, stage, options, state, poses)
         for number in range(1, stage.rounds + 1):
@@ -191,4 +205,5 @@ def reconstruct(
                 callback(Progress(stage, number, done, total, state, scale, seconds))
     if state is None:
         raise ValueError("the schedule has no stages")
-    return Result.from_state(state, slices, scale)
+    mask = agreed_mask(scaled, votes, state.poses, options.masks)
+    return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale)

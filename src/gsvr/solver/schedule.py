@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gsvr.masking import MaskOptions
 from gsvr.psf import ProfileName
 from gsvr.solver.motion import MotionOptions
 from gsvr.solver.prior import PriorOptions
@@ -30,6 +31,8 @@ class Stage:
         What moves: ``"stacks"`` as a whole, ``"slices"``, or ``"none"``.
     sigma_ratio
         Standard deviation of the Gaussians as a share of the spacing.
+    agree_on_mask
+        Whether to settle first, from the poses so far, which pixels show the anatomy.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Stage:
     iterations: int
     motion: str = "slices"
     sigma_ratio: float = 0.75
+    agree_on_mask: bool = False
 
 
 def default_stages(finest: float = 1.1) -> tuple[Stage, ...]:
@@ -47,9 +51,9 @@ def default_stages(finest: float = 1.1) -> tuple[Stage, ...]:
         Stage("stack alignment", 5.0, 3, 6, 5, "stacks", 0.8),
         Stage("motion, 5 mm", 5.0, 3, 5, 5, "slices", 0.8),
         Stage("motion, 3.5 mm", 3.5, 3, 6, 5),
-        Stage("motion, 2.5 mm", 2.5, 2, 6, 5),
+        Stage("motion, 2.5 mm", 2.5, 2, 6, 5, agree_on_mask=True),
         Stage("motion, 1.8 mm", max(1.8, 1.2 * finest), 2, 5, 5),
-        Stage("final volume", finest, 1, 5, 6, "none"),
+        Stage("final volume", finest, 1, 5, 6, "none", 0.6, agree_on_mask=True),
     )
 
 
@@ -63,12 +67,14 @@ class SolverOptions:
         Coarse to fine.
     profile
         Slice profile, see `gsvr.psf.PROFILES`.
-    prior, motion, weights
+    prior, motion, weights, masks
         Options of the parts.
     backend
         Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`.
     margin
         How far (mm) Gaussians stand beyond the outermost pixel used.
+    seed
+        Decides the random first guesses of stack alignment.
     """
 
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
@@ -76,5 +82,7 @@ class SolverOptions:
     prior: PriorOptions = PriorOptions()
     motion: MotionOptions = MotionOptions()
     weights: WeightOptions = WeightOptions()
+    masks: MaskOptions = MaskOptions()
     backend: str = "cpu"
     margin: float = 4.0
+    seed: int = 0

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32
 from gsvr.acquisition import Slices
 from gsvr.field import LatticeField
 from gsvr.solver.weights import Weights
+from gsvr.volume_grid import Volume
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Result:
     field
         The volume as Gaussians.
     slices
-        The slices it was made from.
+        The slices it was made from; their mask tells which pixels were used.
+    mask
+        Where the slices agree that the anatomy is (volume world), with the share of their votes.
     poses
         Acquired world -> volume world, one a slice.
     gains
@@ -63,6 +66,7 @@ class Result:
 
     field: LatticeField
     slices: Slices
+    mask: Volume
     poses: Float[np.ndarray, "n 4 4"]
     gains: Float[np.ndarray, " n"]
     slice_weights: Float[np.ndarray, " n"]
@@ -71,12 +75,13 @@ class Result:
     prediction: Float32[np.ndarray, " p"]
 
     @staticmethod
-    def from_state(state: State, slices: Slices, scale: float) -> Result:
+    def from_state(state: State, slices: Slices, mask: Volume, scale: float) -> Result:
         """Undo the intensity scale of the solver."""
         factor = np.float32(scale)
         return Result(
             field=LatticeField(state.field.lattice, state.field.amplitudes * factor),
             slices=slices,
+            mask=mask,
             poses=state.poses,
             gains=state.gains,
             slice_weights=state.weights.slices,

@@ -29,7 +29,7 @@ class WeightOptions:
         Gains stay between 1 / gain_limit and gain_limit.
     """
 
-    pixel_cauchy: float = 2.4
+    pixel_cauchy: float = 4.0
     slice_welsch: float = 3.0
     slice_floor: float = 0.02
     gain_limit: float = 3.0
@@ -62,9 +62,7 @@ def robust_deviation(values: np.ndarray) -> float:
     return 1.4826 * float(np.median(np.abs(values))) if values.size else 0.0
 
 
-def robust_weights(
-    slices: Slices, prediction: Float32[np.ndarray, " p"], options: WeightOptions
-) -> Weights:
+def robust_weights(slices: Slices, prediction: Float32[np.ndarray, " p"], options: WeightOptions) -> Weights:
     """Cauchy weights for pixels, one-sided Welsch weights for slices."""
     residual = slices.values - prediction
     noise = max(robust_deviation(residual[slices.mask]), 1e-6)

@@ -1,0 +1,169 @@
+"""What a reconstruction leaves on disk, and under which names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.acquisition import Slices
+from gsvr.io.atomic import check_writable_file, check_writable_folder
+from gsvr.io.model import write_field
+from gsvr.io.nifti import write_volume
+from gsvr.io.record import versions, write_record
+from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
+from gsvr.picture import PictureOptions, save_mid_slices
+from gsvr.pipeline import Reconstruction
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where everything goes.
+
+    Attributes
+    ----------
+    volume, mask
+        NIfTI files.
+    poses
+        Poses of all slices (JSON).
+    transforms
+        Folder of ITK transform files, one a slice.
+    model
+        The field (safetensors), for ``gsvr render``.
+    record
+        Versions, options, timings and what became of each slice (JSON).
+    picture
+        Mid-slices (PNG).
+    slices, simulated_slices
+        Folders for motion-corrected slices and for what the model predicts of them, or None.
+    """
+
+    volume: Path
+    mask: Path
+    poses: Path
+    transforms: Path
+    model: Path
+    record: Path
+    picture: Path
+    slices: Path | None = None
+    simulated_slices: Path | None = None
+
+    @staticmethod
+    def beside(volume: Path, **given: Path | None) -> OutputPaths:
+        """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
+        stem = volume.name.removesuffix(".gz").removesuffix(".nii")
+        paths: dict[str, Path | None] = {
+            "mask": volume.with_name(f"{stem}_mask.nii.gz"),
+            "poses": volume.with_name(f"{stem}_poses.json"),
+            "transforms": volume.with_name(f"{stem}_transforms"),
+            "model": volume.with_name(f"{stem}_field.safetensors"),
+            "record": volume.with_name(f"{stem}.json"),
+            "picture": volume.with_name(f"{stem}.png"),
+        }
+        paths.update({name: path for name, path in given.items() if path is not None})
+        return OutputPaths(volume=volume, **paths)  # pyright: ignore[reportArgumentType]
+
+    def check(self) -> None:
+        """Refuse before any work is done if something could not be written.
+
+        Raises
+        ------
+        InputError
+            Naming the first path that cannot be written.
+        """
+        for path in (self.volume, self.mask, self.poses, self.model, self.record, self.picture):
+            check_writable_file(path)
+        for folder in (self.transforms, self.slices, self.simulated_slices):
+            if folder is not None:
+                check_writable_folder(folder)
+
+
+def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
+    """Write everything; each file whole or not at all.
+
+    Parameters
+    ----------
+    settings
+        Options of the run, for the record.
+    """
+    result, volume = reconstruction.result, reconstruction.volume
+    assert volume.mask is not None
+    write_volume(paths.volume, volume.data, volume.affine)
+    write_volume(paths.mask, volume.mask, volume.affine)
+    records = slice_records(reconstruction)
+    write_poses_json(paths.poses, records)
+    for record in records:
+        name = f"{record.stack}_slice-{record.slice_index:03d}.tfm"
+        write_itk_transform(paths.transforms / name, record.matrix)
+    write_field(paths.model, result.field, {"noise": result.noise}, np.asarray(result.mask.mask), result.mask.affine)
+    save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions())
+    write_record(paths.record, run_record(reconstruction, paths, settings))
+    if paths.slices is not None:
+        _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
+    if paths.simulated_slices is not None:
+        _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
+
+
+def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
+    """Pose of every slice with what became of it. Slices that show no anatomy are not listed."""
+    result = reconstruction.result
+    slices = result.slices
+    pixels = slices.sum_per_slice(slices.mask)
+    return [
+        SlicePose(
+            stack=slices.stack_names[slices.stack_index[s]],
+            slice_index=int(slices.slice_index[s]),
+            matrix=result.poses[s],
+            details={
+                "pixels": int(pixels[s]),
+                "used": bool(pixels[s] > 0),
+                "weight": float(result.slice_weights[s]),
+                "gain": float(result.gains[s]),
+                "residual": float(result.residuals[s]),
+            },
+        )
+        for s in range(slices.n_slices)
+    ]
+
+
+def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> dict[str, Any]:
+    """The JSON record of a run."""
+    result, volume = reconstruction.result, reconstruction.volume
+    return {
+        "format": "gsvr-record",
+        "version": 1,
+        "versions": versions(),
+        "settings": settings,
+        "stacks": [
+            {
+                "name": stack.name,
+                "slices": stack.n_slices,
+                "spacing": stack.spacing,
+                "thickness": stack.thickness,
+                "mask_given": stack.mask is not None,
+            }
+            for stack in reconstruction.stacks
+        ],
+        "outputs": paths,
+        "timings_seconds": reconstruction.timings,
+        "gaussians": result.field.lattice.n_sites,
+        "gaussian_spacing": result.field.lattice.spacing,
+        "gaussian_sigma": result.field.lattice.sigma,
+        "pixels": result.slices.n_pixels,
+        "noise": result.noise,
+        "volume_shape": volume.data.shape,
+        "slices": [
+            {"stack": record.stack, "slice_index": record.slice_index, **record.details}
+            for record in slice_records(reconstruction)
+        ],
+    }
+
+
+def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndarray) -> None:
+    """Each slice as a one-slice NIfTI image whose affine holds its pose, with its mask (names as in NeSVoR)."""
+    for s in range(slices.n_slices):
+        affine = poses[s] @ slices.frames[s] @ np.diag([*slices.pixel_spacings[s], slices.thicknesses[s], 1.0])
+        write_volume(folder / f"{s}.nii.gz", slices.image(s, flat)[:, :, None].astype(np.float32), affine)
+        write_volume(folder / f"mask_{s}.nii.gz", slices.image(s, slices.mask)[:, :, None], affine)

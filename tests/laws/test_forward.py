@@ -1,0 +1,160 @@
+"""Laws of the acquisition operator: it is the convolution, its adjoint is its transpose, its derivatives are true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gsvr.field import LatticeField
+from gsvr.forward import AcquisitionOperator, moved_poses
+from gsvr.geometry import pose_about, transform_points
+from gsvr.kernels import culling
+from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
+
+torch = pytest.importorskip("torch", reason="the reference needs PyTorch")
+from gsvr.kernels import reference  # noqa: E402
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut-off so wide (6 sigma) that culling costs less than float32 does."""
+    monkeypatch.setattr(culling.slice_windows, "__defaults__", (6.0,))
+
+
+def gaussians(seed: int, n: int = 6) -> tuple:
+    generator = torch.Generator().manual_seed(seed)
+    means = 3 * torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    log_scales = 0.3 * torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    quaternions = torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    amplitudes = torch.rand(n, generator=generator, dtype=torch.float64) + 0.2
+    return means, log_scales, quaternions, amplitudes
+
+
+def test_closed_form_equals_quadrature_of_the_convolution() -> None:
+    """Brute force: the field times the point spread function, summed over a fine grid around the pixel."""
+    means, log_scales, quaternions, amplitudes = gaussians(0)
+    sigma = reference.covariances(log_scales, quaternions)
+    axes = reference.rotation_from_quaternion(torch.tensor([[0.9, 0.2, -0.3, 0.1]], dtype=torch.float64))[0]
+    slices, _ = small_slices()
+    spread = spread_of(slices)
+    in_plane, weights = torch.tensor(spread.in_plane_variances[0]), torch.tensor(spread.weights)
+    offsets, variances = torch.tensor(spread.offsets[0]), torch.tensor(spread.variances[0])
+    points = torch.tensor([[0.5, -1.0, 2.0], [3.0, 1.0, -2.0]], dtype=torch.float64)
+    got = reference.predict_gaussians(means, sigma, amplitudes, points, axes, in_plane, weights, offsets, variances)
+    step = torch.arange(-6, 6.01, 0.15, dtype=torch.float64)
+    grid = torch.stack(torch.meshgrid(step, step, step, indexing="ij"), -1).reshape(-1, 3)
+
+    def normal(x: torch.Tensor, mean: torch.Tensor | float, variance: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-0.5 * (x - mean) ** 2 / variance) / torch.sqrt(2 * torch.pi * variance)
+
+    through = sum(w * normal(grid[:, 2], b, v) for w, b, v in zip(weights, offsets, variances, strict=True))
+    psf = normal(grid[:, 0], 0.0, in_plane[0]) * normal(grid[:, 1], 0.0, in_plane[1]) * through * 0.15**3
+    for point, value in zip(points, got, strict=True):
+        d = (point + grid @ axes.T)[:, None] - means
+        field = torch.exp(-0.5 * torch.einsum("gni,nij,gnj->gn", d, torch.linalg.inv(sigma), d)) @ amplitudes
+        assert abs((psf * field).sum() - value) < 1e-9
+
+
+def test_lattice_operator_equals_the_definition(wide: None) -> None:
+    slices, poses = small_slices()
+    lattice = small_lattice()
+    amplitudes = random_amplitudes(lattice)
+    predicted = AcquisitionOperator(lattice, slices, poses).predict(amplitudes)
+    field = LatticeField(lattice, amplitudes).to_gaussians()
+    spread = spread_of(slices)
+    positions = slices.pixel_positions()
+    for s in range(slices.n_slices):
+        expected = reference.predict_gaussians(
+            torch.tensor(field.means, dtype=torch.float64),
+            torch.tensor(field.covariances),
+            torch.tensor(field.amplitudes, dtype=torch.float64),
+            torch.tensor(transform_points(poses[s], positions[slices.pixels_of(s)])),
+            torch.tensor((poses[s] @ slices.frames[s])[:3, :3]),
+            torch.tensor(spread.in_plane_variances[s]),
+            torch.tensor(spread.weights),
+            torch.tensor(spread.offsets[s]),
+            torch.tensor(spread.variances[s]),
+        ).numpy()
+        got = predicted[slices.pixels_of(s)]
+        assert np.abs(got - expected).max() < 3e-5 * np.abs(expected).max()
+
+
+def test_every_derivative_of_the_definition_is_true() -> None:
+    """Gradcheck in float64: means, scales, rotations, amplitudes, and the pose (points and axes)."""
+    means, log_scales, quaternions, amplitudes = gaussians(1, n=3)
+    points = torch.tensor([[0.5, -1.0, 2.0], [2.0, 1.0, -1.0]], dtype=torch.float64)
+    parts = [torch.tensor(values, dtype=torch.float64) for values in ([0.3, 0.4], [0.4, 0.6], [-0.7, 0.5], [0.2, 0.3])]
+    turn = torch.tensor([[0.9, 0.2, -0.3, 0.1]], dtype=torch.float64)
+
+    def predict(means, log_scales, quaternions, amplitudes, points, turn):
+        axes = reference.rotation_from_quaternion(turn)[0]
+        sigma = reference.covariances(log_scales, quaternions)
+        return reference.predict_gaussians(means, sigma, amplitudes, points, axes, *parts)
+
+    inputs = [x.clone().requires_grad_() for x in (means, log_scales, quaternions, amplitudes, points, turn)]
+    assert torch.autograd.gradcheck(predict, inputs)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_adjoint_is_the_transpose(backend: str) -> None:
+    slices, poses = small_slices()
+    lattice = small_lattice()
+    rng = np.random.default_rng(3)
+    gains = rng.uniform(0.5, 2, slices.n_slices)
+    operator = AcquisitionOperator(lattice, slices, poses, gains, backend=backend)
+    amplitudes = random_amplitudes(lattice)
+    pixels = rng.normal(size=len(slices.values)).astype(np.float32)
+    forward = float(operator.predict(amplitudes).astype(np.float64) @ pixels)
+    backward = float(amplitudes.ravel().astype(np.float64) @ operator.adjoint(pixels).ravel())
+    size = np.linalg.norm(operator.predict(amplitudes)) * np.linalg.norm(pixels)
+    assert abs(forward - backward) < 1e-6 * size
+
+
+def test_diagonal_is_that_of_the_normal_matrix(wide: None) -> None:
+    slices, poses = small_slices()
+    lattice = small_lattice()
+    operator = AcquisitionOperator(lattice, slices, poses, np.full(slices.n_slices, 1.3))
+    weights = np.random.default_rng(0).random(len(slices.values)).astype(np.float32)
+    diagonal = operator.diagonal(weights)
+    for site in np.argwhere(lattice.support)[::60]:
+        unit = np.zeros(lattice.shape, np.float32)
+        unit[tuple(site)] = 1
+        column = operator.predict(unit)
+        assert diagonal[tuple(site)] == pytest.approx(float((weights * column**2).sum()), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_pose_derivative_is_the_limit_of_differences(backend: str, wide: None) -> None:
+    slices, poses = small_slices()
+    lattice = small_lattice()
+    amplitudes = random_amplitudes(lattice)
+    _, jacobian = AcquisitionOperator(lattice, slices, poses, backend=backend).pose_derivatives(amplitudes)
+    for parameter in range(6):
+        h = 2e-3 if parameter < 3 else 1e-2
+        step = np.zeros((slices.n_slices, 6))
+        step[:, parameter] = h
+        plus, minus = (
+            AcquisitionOperator(lattice, slices, moved_poses(slices, poses, sign * step), backend=backend).predict(
+                amplitudes
+            )
+            for sign in (1, -1)
+        )
+        difference = (plus - minus) / (2 * h)
+        # central differences: float32 noise 1e-6 / h, curvature h^2
+        assert np.abs(jacobian[parameter] - difference).max() < 2e-3 * np.abs(difference).max(), parameter
+
+
+def test_moving_field_and_slices_together_changes_nothing() -> None:
+    """Only the reference can turn a lattice; it does so as free Gaussians."""
+    means, log_scales, quaternions, amplitudes = gaussians(2)
+    sigma = reference.covariances(log_scales, quaternions)
+    move = torch.tensor(pose_about(np.array([0.4, -0.2, 0.7]), np.array([3.0, -5.0, 1.0]), np.zeros(3)))
+    turn, shift = move[:3, :3], move[:3, 3]
+    points = torch.tensor([[0.5, -1.0, 2.0], [2.0, 1.0, -1.0]], dtype=torch.float64)
+    axes = torch.eye(3, dtype=torch.float64)
+    parts = [torch.tensor(values, dtype=torch.float64) for values in ([0.3, 0.4], [0.4, 0.6], [-0.7, 0.5], [0.2, 0.3])]
+    still = reference.predict_gaussians(means, sigma, amplitudes, points, axes, *parts)
+    moved = reference.predict_gaussians(
+        means @ turn.T + shift, turn @ sigma @ turn.T, amplitudes, points @ turn.T + shift, turn @ axes, *parts
+    )
+    assert torch.allclose(still, moved, atol=1e-12)
