@@ -16,7 +16,7 @@ PRECISE = 0.02
 def blobs(points: np.ndarray) -> np.ndarray:
     """Fifty Gaussian blobs in a ball of 30 mm: no symmetry, no edges."""
     rng = np.random.default_rng(3)
-    centres = rng.uniform(-18, 18, (50, 3)) + [4, -3, 2]
+    centres = rng.uniform(-18, 18, (50, 3)) + np.array([4, -3, 2])
     sigmas, heights = rng.uniform(2.5, 6, 50), rng.uniform(20, 100, 50)
     total = np.zeros(points.shape[:-1])
     for centre, sigma, height in zip(centres, sigmas, heights, strict=True):

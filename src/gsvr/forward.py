@@ -19,7 +19,7 @@ from gsvr.acquisition import Slices
 from gsvr.field import Lattice
 from gsvr.geometry import invert, pose_about, transform_points
 from gsvr.kernels import LatticeKernel, lattice_kernel
-from gsvr.kernels.culling import slice_windows
+from gsvr.kernels.culling import CUTOFF, slice_windows
 from gsvr.psf import ProfileName, point_spread
 
 
@@ -40,6 +40,8 @@ class AcquisitionOperator:
         Slice profile, see `gsvr.psf.PROFILES`.
     backend
         ``"cpu"`` or ``"reference"``.
+    cutoff
+        Where Gaussians are cut off, in standard deviations, see `gsvr.kernels.culling`.
     """
 
     def __init__(
@@ -50,12 +52,13 @@ class AcquisitionOperator:
         gains: Float[np.ndarray, " n"] | None = None,
         profile: ProfileName = "slab",
         backend: str = "cpu",
+        cutoff: float = CUTOFF,
     ) -> None:
         self.lattice = lattice
         self.slices = slices
         self.poses = poses
         spread = point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)
-        windows = slice_windows(lattice, slices, poses, spread)
+        windows = slice_windows(lattice, slices, poses, spread, cutoff)
         self._kernel: LatticeKernel = lattice_kernel(backend, lattice, windows)
         gains = np.ones(slices.n_slices) if gains is None else gains
         self.gains = gains

@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 # Gaussians are cut off this many standard deviations from their centre.
 _TRUNCATE = 3.0
-# A voxel 2.3 standard deviations deep in the mask has this share of its smoothing Gaussian inside.
-_LEAST_SHARE = 0.99
 # Rounding makes correlations differ by less than this.
 _FLAT = 1e-6
 # A mask keeps to its interior when more than this share of it is left.
@@ -41,6 +39,10 @@ class RegistrationOptions:
         Standard deviation (mm) of the Gaussian that smooths both volumes, coarse to fine.
     n_samples
         Voxels of the mask used on each level, drawn at random but always the same.
+    interior
+        On each level only voxels count that have this share of their smoothing Gaussian inside the mask: what
+        lies outside, where one volume may be cut off and the other go on, then pulls little. Strict on the
+        finest level (0.99 is 2.3 standard deviations deep), less so where the motion is still large.
     start_angle
         First guesses are turned by this much (degrees) about each axis and back.
     n_start_steps
@@ -53,8 +55,9 @@ class RegistrationOptions:
 
     smoothing: tuple[float, ...] = (4.0, 2.0, 1.0)
     n_samples: tuple[int, ...] = (4_000, 20_000, 100_000)
+    interior: tuple[float, ...] = (0.9, 0.97, 0.99)
     start_angle: float = 20.0
-    n_start_steps: int = 8
+    n_start_steps: int = 12
     n_steps: int = 30
     tolerance: float = 1e-4
 
@@ -101,8 +104,8 @@ def register_rigid(
     if mask.sum() < 8 or np.ptp(fixed.data[mask]) == 0:
         raise ValueError("alignment needs at least 8 voxels in the mask, and contrast among them")
     levels = (
-        _Level(moving, fixed, mask, smoothing, n_samples)
-        for smoothing, n_samples in zip(options.smoothing, options.n_samples, strict=True)
+        _Level(moving, fixed, mask, *level)
+        for level in zip(options.smoothing, options.interior, options.n_samples, strict=True)
     )
     first = next(levels)
     starts = [
@@ -143,12 +146,14 @@ class _Level:
     volume at the present pose. The design of this fit never changes: its pseudo-inverse is computed once.
     """
 
-    def __init__(self, moving: Volume, fixed: Volume, mask: np.ndarray, smoothing: float, n_samples: int) -> None:
+    def __init__(
+        self, moving: Volume, fixed: Volume, mask: np.ndarray, smoothing: float, interior: float, n_samples: int
+    ) -> None:
         self.smoothing = smoothing
         smooth, affine = _smooth(moving, smoothing)
         self._coefficients = ndimage.spline_filter(smooth, order=3).astype(np.float32)
         self._to_index = np.linalg.inv(affine)
-        values, gradients, self._points = _sample(fixed, mask, smoothing, n_samples)
+        values, gradients, self._points = _sample(fixed, mask, smoothing, interior, n_samples)
         self._centre = self._points.mean(axis=0)
         arms = self._points - self._centre
         self._radius = float(np.sqrt(np.mean(np.sum(arms**2, axis=1))))
@@ -198,7 +203,7 @@ def _smooth(volume: Volume, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sample(
-    fixed: Volume, mask: np.ndarray, smoothing: float, n_samples: int
+    fixed: Volume, mask: np.ndarray, smoothing: float, interior: float, n_samples: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Smoothed values, their gradients (per mm in world) and positions (world, mm) of voxels of the mask."""
     reach = np.ceil(_TRUNCATE * smoothing / fixed.spacing).astype(int) + 2
@@ -208,7 +213,7 @@ def _sample(
     )
     sigmas = smoothing / fixed.spacing
     smooth = ndimage.gaussian_filter(fixed.data[box], sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32)
-    inside = np.flatnonzero(_interior(mask[box], sigmas))
+    inside = np.flatnonzero(_interior(mask[box], sigmas, interior))
     if len(inside) > n_samples:
         inside = np.sort(np.random.default_rng(0).choice(inside, n_samples, replace=False))
     index = np.stack(np.unravel_index(inside, smooth.shape), axis=1)
@@ -218,13 +223,10 @@ def _sample(
     return smooth.ravel()[inside].astype(np.float64), gradients, positions
 
 
-def _interior(mask: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """Voxels into which hardly anything from outside the mask is smoothed.
-
-    Outside, one volume may be cut off where the other goes on. A mask too thin for that is used as it is.
-    """
+def _interior(mask: np.ndarray, sigmas: np.ndarray, least_share: float) -> np.ndarray:
+    """Voxels into which little from outside the mask is smoothed; a mask too thin for that as it is."""
     share = ndimage.gaussian_filter(
         mask.astype(np.float32), sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32
     )
-    interior = mask & (share > _LEAST_SHARE)
+    interior = mask & (share > least_share)
     return interior if interior.sum() > _LEAST_INTERIOR * mask.sum() else mask

@@ -24,7 +24,7 @@ def slices(seed: int = 0) -> tuple[np.ndarray, list[np.ndarray]]:
     for number in range(N_SLICES):
         height = 3.0 * (number - N_SLICES / 2)
         disc = rng.uniform(-30, 30, (int(rng.integers(20, 200)), 3)) * [1, 1, 0]
-        points.append(disc + [5, -4, height])
+        points.append(disc + np.array([5, -4, height]))
     return true, points
 
 

@@ -25,7 +25,7 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
-        verbose = "--verbose" in ctx.args
+        verbose = not {"--verbose", "-v"}.isdisjoint(ctx.args)
         try:
             return super().invoke(ctx)
         except InputError as error:

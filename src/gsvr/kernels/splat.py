@@ -79,16 +79,19 @@ def _prepare_row(
     w0 = np.float32(matrix[2, 0] * ix + matrix[2, 1] * iy + matrix[2, 2] * first + matrix[2, 3])
     du, dv, dw = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
     two = np.float32(2.0)
+    # Powers of the ratio are counted from the middle of the window, where the Gaussian is near its peak: counted
+    # from the edge they would run through exp(2 cutoff^2) and overflow for wide cut-offs.
+    mu, mv = np.floor(ru), np.floor(rv)
     for i in range(count):
         step = np.float32(i)
         u, v, w = u0 + du * step, v0 + dv * step, -(w0 + dw * step)
         row, column = np.ceil(u - ru), np.ceil(v - rv)
         corner[0, i], corner[1, i] = np.int32(row), np.int32(column)
-        u, v = row - u, column - v
+        scratch[4, i], scratch[5, i], scratch[6, i] = row - u, column - v, w
+        u, v = row + mu - u, column + mv - v
         scratch[0, i] = exponential(-two * su * u)
         scratch[1, i] = exponential(-two * sv * v)
-        scratch[2, i] = exponential(-(su * u * u + sv * v * v))
-        scratch[4, i], scratch[5, i], scratch[6, i] = u, v, w
+        scratch[2, i] = exponential(su * u * (two * mu - u) + sv * v * (two * mv - v))
     for i in range(count):
         profile, slope = np.float32(0.0), np.float32(0.0)
         for m in range(peaks.shape[1]):
@@ -102,11 +105,11 @@ def _prepare_row(
 
 
 @njit(**_JIT)
-def _tables(s, sharpness, n_rows, n_columns, table_u, table_v):
+def _tables(s, sharpness, reach, n_rows, n_columns, table_u, table_v):
     for a in range(n_rows):
-        table_u[a] = np.exp(-sharpness[s, 0] * a * a)
+        table_u[a] = np.exp(-sharpness[s, 0] * (a - np.floor(reach[s, 0])) ** 2)
     for b in range(n_columns):
-        table_v[b] = np.exp(-sharpness[s, 1] * b * b)
+        table_v[b] = np.exp(-sharpness[s, 1] * (b - np.floor(reach[s, 1])) ** 2)
 
 
 @njit(**_JIT)
@@ -125,7 +128,7 @@ def predict_slice(
     stride = shapes[s, 1] + 2 * width + 1
     planes = np.zeros((n_planes, (shapes[s, 0] + 2 * n_rows + 2) * stride), np.float32)
     table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
-    _tables(s, sharpness, row_blocks * LANES, width, table_u, table_v)
+    _tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
     low, high = np.empty(3), np.empty(3)
     _limits(s, reach, depth, shapes, low, high)
     scratch, corner = np.empty((7, nz), np.float32), np.empty((2, nz), np.int32)
@@ -228,7 +231,7 @@ def adjoint_plane(
         _limits(s, reach, depth, shapes, low, high)
         if not _plane_touches(matrix, ix, ny, nz, low, high):
             continue
-        _tables(s, sharpness, row_blocks * LANES, width, table_u, table_v)
+        _tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
         stride = shapes[s, 1] + 2 * width + 1
         rows = np.int64(np.floor(2 * reach[s, 0])) + 1
         for iy in range(ny):
