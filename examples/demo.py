@@ -18,7 +18,7 @@ STACKS = OUTPUT / "stacks"
 def run(*arguments: str | Path) -> None:
     """Print a gsvr command and run it; a failure ends the demo with the command's exit code."""
     words = [str(argument) for argument in arguments]
-    print(f"\n$ gsvr {shlex.join(words)}", flush=True)
+    print("\n$ gsvr " + shlex.join(words).replace(" --", " \\\n    --"), flush=True)
     # the gsvr that belongs to this interpreter, whatever else is installed
     code = "from gsvr.cli import main; main()"
     finished = subprocess.run([sys.executable, "-c", code, *words], check=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -14,10 +16,10 @@ PRECISE = 0.02
 
 
 def blobs(points: np.ndarray) -> np.ndarray:
-    """Fifty Gaussian blobs in a ball of 30 mm: no symmetry, no edges."""
+    """Thirty Gaussian blobs in a ball of 30 mm: no symmetry, no edges."""
     rng = np.random.default_rng(3)
-    centres = rng.uniform(-18, 18, (50, 3)) + np.array([4, -3, 2])
-    sigmas, heights = rng.uniform(2.5, 6, 50), rng.uniform(20, 100, 50)
+    centres = rng.uniform(-18, 18, (30, 3)) + np.array([4, -3, 2])
+    sigmas, heights = rng.uniform(2.5, 6, 30), rng.uniform(20, 100, 30)
     total = np.zeros(points.shape[:-1])
     for centre, sigma, height in zip(centres, sigmas, heights, strict=True):
         total += height * np.exp(-np.sum((points - centre) ** 2, axis=-1) / (2 * sigma**2))
@@ -28,6 +30,7 @@ def grid(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
 
 
+@functools.cache
 def fixed_volume() -> Volume:
     affine = np.diag([1.5, 1.5, 1.5, 1.0])
     affine[:3, 3] = -37.5
@@ -70,11 +73,10 @@ def test_gain_and_offset_change_nothing():
     fixed = fixed_volume()
     assert fixed.mask is not None
     moving = moving_volume(random_pose(10, 8, 5))
-    # An offset is only an offset where it holds beyond the grid's edge as well: zero stays zero here.
-    scaled = Volume(0.01 * moving.data, moving.affine)
+    scaled = Volume(0.01 * moving.data + 3, moving.affine)
     first = register_rigid(moving, fixed, fixed.mask)
     second = register_rigid(scaled, fixed, fixed.mask)
-    np.testing.assert_allclose(second.pose, first.pose, atol=1e-5)
+    assert largest_error(second.pose, first.pose, fixed) < 1e-3
 
 
 def test_noise_costs_little():

@@ -278,7 +278,7 @@ def _draw_letters(
         draw.text(place, _letter(direction), (255, 214, 90), font, anchor, stroke_width=2, stroke_fill="black")
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """End `text` with an ellipsis where it would not fit into `width` pixels."""
     if font.getlength(text) <= width:
         return text

@@ -1,0 +1,98 @@
+"""Stacks that ended up in the wrong place: find where they belong.
+
+Gauss-Newton from the scanner's own coordinates brings stacks together when the subject has turned by up to some
+35 degrees between them. A stack that does not agree with the others after that is tried again from many
+rotations, against a volume made of the other stacks alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from gsvr.acquisition import Slices
+from gsvr.field import LatticeField
+from gsvr.forward import AcquisitionOperator
+from gsvr.geometry import pose_about, transform_points
+from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, stack_centres
+from gsvr.solver.rounds import advance, begin_stage
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import State
+
+logger = logging.getLogger(__name__)
+
+# A stack is lost when its typical slice disagrees with the volume this much more than a typical slice of all.
+_LOST_RATIO = 1.4
+_ANGLES = (30.0, 60.0, 90.0)
+_AXES_PER_ANGLE = 16
+_QUICK_STEPS = 2
+_FULL_STEPS = 8
+
+
+def find_lost_stacks(
+    slices: Slices, stage: Stage, options: SolverOptions, state: State
+) -> Float[np.ndarray, "n 4 4"]:
+    """Poses of all slices, with lost stacks moved where they agree best with the others.
+
+    Parameters
+    ----------
+    slices
+        The binned slices of the stage that aligned the stacks.
+    state
+        How that stage ended.
+    """
+    stacks = np.unique(slices.stack_index)
+    poses = state.poses
+    if len(stacks) < 3:
+        return poses  # with two stacks nobody can tell which of them is lost
+    typical = np.array([np.median(state.weights.residuals[slices.stack_index == k]) for k in stacks])
+    for stack in stacks[typical > _LOST_RATIO * np.median(typical)]:
+        members = slices.stack_index == stack
+        others = slices.subset(~members)
+        volume = begin_stage(others, stage, options, None, poses[~members])
+        for _ in range(4):
+            volume = advance(others, replace(stage, motion="none"), options, volume)
+        name = slices.stack_names[stack]
+        found, agreement, before = _search(slices.subset(members), poses[members], volume.field, options)
+        logger.info("%s: agreement with the other stacks %.3f, found a place with %.3f", name, before, agreement)
+        if agreement > before + 0.02:
+            poses = poses.copy()
+            poses[members] = found
+    return poses
+
+
+def _search(
+    slices: Slices, poses: np.ndarray, field: LatticeField, options: SolverOptions
+) -> tuple[np.ndarray, float, float]:
+    """Best poses of one stack against a fixed field, their agreement, and that of the poses given."""
+    pivot = transform_points(poses, stack_centres(slices)).mean(axis=0)
+    index = np.argwhere(field.lattice.support)
+    target = index.mean(axis=0) * field.lattice.spacing + field.lattice.origin
+    rng = np.random.default_rng(options.seed)
+    axes = rng.normal(size=(len(_ANGLES) * _AXES_PER_ANGLE, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    vectors = axes * np.deg2rad(np.repeat(_ANGLES, _AXES_PER_ANGLE))[:, None]
+    starts = [poses] + [pose_about(vector, target - pivot, pivot) @ poses for vector in np.vstack([np.zeros(3), vectors])]
+    tried = [_settle(slices, start, field, options, _QUICK_STEPS) for start in starts]
+    best = max(range(len(tried)), key=lambda number: tried[number][1])
+    found, agreement = _settle(slices, tried[best][0], field, options, _FULL_STEPS)
+    return found, agreement, tried[0][1]
+
+
+def _settle(
+    slices: Slices, poses: np.ndarray, field: LatticeField, options: SolverOptions, steps: int
+) -> tuple[np.ndarray, float]:
+    """A few rigid Gauss-Newton steps of the stack, and the correlation of prediction and data after them."""
+    gains = np.ones(slices.n_slices)
+    weights = slices.coverage * slices.mask
+    for _ in range(steps):
+        operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
+        prediction, jacobian = operator.pose_derivatives(field.amplitudes)
+        equations = pose_normal_equations(slices, slices.values - prediction, jacobian, weights)
+        poses = solve_stack_steps(slices, poses, equations, options.motion)
+    operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
+    predicted = operator.predict(field.amplitudes)[slices.mask]
+    return poses, float(np.corrcoef(predicted, slices.values[slices.mask])[0, 1])
