@@ -49,9 +49,7 @@ def main() -> None:
         *("--output-picture", OUTPUT / "comparison.png"),
     )
     print(f"\nDone in {time.monotonic() - start:.0f} s. Look at {OUTPUT / 'comparison.png'}")
-    print(
-        f"and at {OUTPUT / 'reconstruction.nii.gz'} beside {STACKS / 'stack-0.nii.gz'} in any NIfTI viewer."
-    )
+    print(f"and at {OUTPUT / 'reconstruction.nii.gz'} beside {STACKS / 'stack-0.nii.gz'} in any NIfTI viewer.")
 
 
 if __name__ == "__main__":

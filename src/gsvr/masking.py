@@ -83,7 +83,7 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
     masks = []
     for stack in stacks:
         if stack.mask is not None:
-            masks.append(_dilated(stack, stack.mask, options.margin))
+            masks.append(stack.mask)
             continue
         mask = _borrowed_mask(stack, [other for other in stacks if other.mask is not None], options.borrowed)
         if not mask.any():

@@ -147,7 +147,13 @@ class _Level:
     """
 
     def __init__(
-        self, moving: Volume, fixed: Volume, mask: np.ndarray, smoothing: float, interior: float, n_samples: int
+        self,
+        moving: Volume,
+        fixed: Volume,
+        mask: np.ndarray,
+        smoothing: float,
+        interior: float,
+        n_samples: int,
     ) -> None:
         self.smoothing = smoothing
         smooth, affine = _smooth(moving, smoothing)

@@ -150,6 +150,13 @@ def test_what_the_grid_leaves_out_is_told(folder: Path, tmp_path: Path):
     truth = read_volume(folder / "truth.nii.gz")
     write_volume(tmp_path / "half.nii.gz", truth.data[: truth.data.shape[0] // 2], truth.affine)
     record = tmp_path / "quality.json"
-    arguments = (tmp_path / "half.nii.gz", "--truth", folder / "truth.nii.gz", "--no-align", "--output-json", record)
+    arguments = (
+        tmp_path / "half.nii.gz",
+        "--truth",
+        folder / "truth.nii.gz",
+        "--no-align",
+        "--output-json",
+        record,
+    )
     assert evaluate(*arguments).exit_code == 0
     assert 0.4 < json.loads(record.read_text())["coverage"] < 0.6

@@ -83,14 +83,16 @@ def fit_gains(
     gain_free_prediction: Float32[np.ndarray, " p"],
     weights: Float32[np.ndarray, " p"],
     options: WeightOptions,
+    mean_one: bool = True,
 ) -> Float[np.ndarray, " n"]:
-    """Least-squares gain of each slice, scaled to a weighted mean of one.
+    """Least-squares gain of each slice, scaled to a weighted mean of one (not for slices the field did not see).
 
-    A slice with little signal keeps close to one: its signal energy is held against a hundredth of the median.
+    A slice with little signal keeps close to the mean: its energy is held against a hundredth of the median.
     """
     energy = slices.sum_per_slice(weights * gain_free_prediction**2)
     match = slices.sum_per_slice(weights * gain_free_prediction * slices.values)
     hold = 0.01 * float(np.median(energy)) + 1e-12
-    gains = (match + hold) / (energy + hold)
-    gains = np.clip(gains, 1 / options.gain_limit, options.gain_limit)
-    return gains / np.average(gains, weights=energy + hold)
+    level = float(match.sum() / max(float(energy.sum()), 1e-12))
+    gains = (match + hold * level) / (energy + hold)
+    gains = np.clip(gains, level / options.gain_limit, level * options.gain_limit)
+    return gains / np.average(gains, weights=energy + hold) if mean_one else gains
