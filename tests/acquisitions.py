@@ -18,7 +18,7 @@ def small_stack(
     affine = np.eye(4)
     affine[:3, :3] = rotation * np.array(spacing)
     affine[:3, 3] = -affine[:3, :3] @ ((shape - 1) / 2)
-    index = np.moveaxis(np.indices(shape), 0, -1)
+    index = np.moveaxis(np.indices(tuple(int(n) for n in shape)), 0, -1)
     mask = (((index - (shape - 1) / 2) / (shape / 2)) ** 2).sum(-1) < 1
     data = np.random.default_rng(seed).random(tuple(shape)).astype(np.float32)
     return Stack(name, data, affine, thickness, mask, interleaved_times(int(shape[2])))

@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 60
 # From the bottom up: a module may import from its own layer and from those above it in this list.
 LAYERS = (
     ("errors",),
-    ("geometry",),
+    ("geometry", "morphology"),
     ("acquisition",),
     ("psf",),
     ("volume_grid",),
@@ -25,10 +25,10 @@ LAYERS = (
     ("kernels",),
     ("forward",),
     ("masking", "registration"),
-    ("initialise",),
     ("solver",),
     ("volume",),
     ("quality", "report"),
+    ("holdout",),
     ("signed_distance", "smooth_noise", "phantom"),
     ("simulated_artefacts", "simulated_motion", "slice_sampling", "simulate"),
     ("io", "picture"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from scipy import ndimage
 
 from gsvr.geometry import rotation_from_quaternion
+from gsvr.morphology import distance_to
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class LatticeField:
         return GaussianField(
             means=(index * lattice.spacing + lattice.origin).astype(np.float32),
             log_scales=np.full((n, 3), np.log(lattice.sigma), dtype=np.float32),
-            quaternions=np.tile(np.float32([1, 0, 0, 0]), (n, 1)),
+            quaternions=np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
             amplitudes=self.amplitudes[lattice.support],
         )
 
@@ -123,7 +123,7 @@ def lattice_covering(points: Float[np.ndarray, "n 3"], spacing: float, sigma: fl
     occupied = np.zeros(high - low + 1, dtype=bool)
     nearest = np.rint(points / spacing).astype(int) - low
     occupied[tuple(nearest.T)] = True
-    support = ndimage.distance_transform_edt(~occupied, sampling=spacing) <= margin
+    support = distance_to(occupied, spacing) <= margin
     return Lattice(low * float(spacing), float(spacing), float(sigma), support)
 
 

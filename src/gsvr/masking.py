@@ -19,6 +19,7 @@ from gsvr.errors import InputError
 from gsvr.field import lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import transform_points
+from gsvr.morphology import distance_to, largest_part
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
@@ -107,11 +108,9 @@ def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
     else:
         level = np.log(ndimage.gaussian_filter(np.maximum(stack.data, 0), (2, 2, 0)) + 1e-3 * stack.data.max())
         mask = level > _otsu(level)
-    labels, count = ndimage.label(mask)
-    if count == 0:
+    if not mask.any():
         raise InputError(f"{stack.name} has no foreground: give it a mask, or leave it out")
-    largest = 1 + int(np.argmax(ndimage.sum_labels(mask, labels, np.arange(1, count + 1))))
-    return np.asarray(ndimage.binary_fill_holes(labels == largest), dtype=bool)
+    return largest_part(np.asarray(mask, dtype=bool))
 
 
 def _otsu(values: np.ndarray) -> float:
@@ -126,9 +125,7 @@ def _otsu(values: np.ndarray) -> float:
 
 def _dilated(stack: Stack, mask: np.ndarray, distance: float) -> Bool[np.ndarray, "columns rows slices"]:
     """Pixels within `distance` mm of the mask, in three dimensions."""
-    if not mask.any():
-        return mask
-    return ndimage.distance_transform_edt(~mask, sampling=stack.spacing) <= distance
+    return distance_to(mask, stack.spacing.tolist()) <= distance
 
 
 def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
@@ -137,7 +134,7 @@ def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.n
     world = index @ stack.affine[:3, :3].T + stack.affine[:3, 3]
     nearest = np.full(len(index), np.inf)
     for other in others:
-        outside = ndimage.distance_transform_edt(~np.asarray(other.mask), sampling=other.spacing)
+        outside = distance_to(np.asarray(other.mask), other.spacing.tolist())
         at = transform_points(np.linalg.inv(other.affine), world)
         distance = ndimage.map_coordinates(outside, at.T, order=1, mode="constant", cval=np.inf)
         nearest = np.minimum(nearest, np.where(np.isfinite(distance), distance, np.inf))
@@ -175,10 +172,7 @@ def agreed_mask(
     in_favour = operator.adjoint(yes.astype(np.float32))
     heard_in_all = operator.adjoint(heard.astype(np.float32))
     share = in_favour / np.maximum(heard_in_all, 0.02 * float(heard_in_all.max()))
-    labels, _ = ndimage.label(share > 0.5)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    mask = np.asarray(ndimage.binary_fill_holes(labels == sizes.argmax()), dtype=bool)
+    mask = largest_part(share > 0.5)
     return Volume(share.astype(np.float32), lattice.affine, mask)
 
 
@@ -187,8 +181,7 @@ def project_mask(
 ) -> Bool[np.ndarray, " p"]:
     """Pixels of every slice that lie within `margin` mm of a mask in volume world."""
     inside = np.pad(np.asarray(mask.mask), 1)
-    distance = ndimage.distance_transform_edt(~inside, sampling=mask.spacing)
-    distance -= ndimage.distance_transform_edt(inside, sampling=mask.spacing)
+    distance = distance_to(inside, mask.spacing.tolist()) - distance_to(~inside, mask.spacing.tolist())
     owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))
     placed = transform_points(poses[owner], slices.pixel_positions())
     index = transform_points(np.linalg.inv(mask.affine), placed) + 1

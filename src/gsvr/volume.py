@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import transform_points
+from gsvr.morphology import distance_to
 from gsvr.volume_grid import Volume
 
 
@@ -34,7 +35,7 @@ def render_volume(
         raise ValueError("voxel spacing must be positive (mm)")
     low, high = _extent(field)
     if mask is not None:
-        corners = transform_points(mask.affine, np.argwhere(mask.mask))
+        corners = transform_points(mask.affine, np.argwhere(np.asarray(mask.mask)))
         low = np.maximum(low, corners.min(axis=0) - margin - spacing)
         high = np.minimum(high, corners.max(axis=0) + margin + spacing)
     first, last = np.floor(low / spacing).astype(int), np.ceil(high / spacing).astype(int)
@@ -45,7 +46,7 @@ def render_volume(
     if mask is None:
         return Volume(data, affine)
     inside = _on_grid(mask, affine, data.shape)
-    near = ndimage.distance_transform_edt(~inside, sampling=spacing) <= margin
+    near = distance_to(inside, spacing) <= margin
     return Volume(np.where(near, data, np.float32(0)), affine, inside)
 
 
@@ -67,4 +68,4 @@ def _on_grid(mask: Volume, affine: np.ndarray, shape: tuple[int, ...]) -> np.nda
     """The mask on another grid along the same axes: the half level of its smooth interpolation."""
     smooth = ndimage.gaussian_filter(np.asarray(mask.mask, dtype=np.float32), 0.7)
     step = np.linalg.inv(mask.affine) @ affine
-    return ndimage.affine_transform(smooth, step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5
+    return ndimage.affine_transform(smooth, step[:3, :3], list(step[:3, 3]), output_shape=shape, order=1) > 0.5

@@ -123,9 +123,7 @@ def test_equal_spacings_mean_the_last_axis(save: Save, intensities: np.ndarray, 
     assert read_stack(save("stack.nii", intensities, affine)).n_slices == intensities.shape[2]
 
 
-@pytest.mark.parametrize(
-    ("unit", "factor"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)]
-)
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)])
 def test_units_become_mm(save: Save, intensities, affine: np.ndarray, unit: str, factor: float):
     in_unit = affine.copy()
     in_unit[:3] *= factor
@@ -185,9 +183,7 @@ def test_mask_moves_with_its_stack(save: Save, intensities, affine: np.ndarray, 
     columns = np.insert([0, 1], axis, 2)
     affine, intensities = affine[:, [*columns, 3]], intensities.transpose(columns)
     inside = intensities > 100
-    stack = read_stack(
-        save("stack.nii", intensities, affine), save("mask.nii", inside.astype(np.uint8), affine), 3.0
-    )
+    stack = read_stack(save("stack.nii", intensities, affine), save("mask.nii", inside.astype(np.uint8), affine), 3.0)
     assert stack.mask is not None
     np.testing.assert_array_equal(stack.mask, stack.data > 100)
 

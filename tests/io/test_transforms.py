@@ -22,9 +22,7 @@ from gsvr.io.transforms import (
 component = st.floats(-np.pi, np.pi)
 millimetres = st.floats(-300, 300)
 poses = st.builds(
-    lambda vector, translation: pose_from_parts(
-        rotation_from_vector(np.array(vector)), np.array(translation)
-    ),
+    lambda vector, translation: pose_from_parts(rotation_from_vector(np.array(vector)), np.array(translation)),
     st.tuples(component, component, component),
     st.tuples(millimetres, millimetres, millimetres),
 )
@@ -109,8 +107,7 @@ AFFINE = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform
         (AFFINE + "Parameters: 2 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n").encode(),
         (AFFINE + "Parameters: -1 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n").encode(),
         2 * (AFFINE + "Parameters: 1 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n").encode(),
-        b"#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\n"
-        b"Parameters: 0\nFixedParameters: 0\n",
+        b"#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters: 0\nFixedParameters: 0\n",
     ],
 )
 def test_bad_itk_file_is_named(tmp_path: Path, content: bytes):

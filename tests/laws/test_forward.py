@@ -10,8 +10,10 @@ from gsvr.forward import AcquisitionOperator, moved_poses
 from gsvr.geometry import pose_about, transform_points
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
-torch = pytest.importorskip("torch", reason="the reference needs PyTorch")
-from gsvr.kernels import reference  # noqa: E402
+pytest.importorskip("torch", reason="the reference needs PyTorch")
+import torch
+
+from gsvr.kernels import reference
 
 # A cut-off (6 sigma) that costs less than float32 does
 WIDE = 6.0

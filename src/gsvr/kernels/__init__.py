@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,6 +15,7 @@ from gsvr.kernels.culling import SliceWindows
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class LatticeKernel(Protocol):
     """What every backend computes for a lattice of equal isotropic Gaussians (without slice gains)."""
 

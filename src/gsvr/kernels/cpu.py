@@ -1,5 +1,8 @@
 """CPU backend of the lattice operator: calls the splat kernels on all cores."""
 
+# Numba's intrinsics and star arguments have no types.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import numpy as np

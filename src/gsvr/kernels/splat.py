@@ -9,6 +9,9 @@ Prediction is parallel over slices and the adjoint over planes of the lattice, s
 place and the result does not depend on the number of threads.
 """
 
+# Numba's intrinsics and star arguments have no types.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,10 +21,9 @@ from gsvr.kernels.simd import LANES, add_outer, dot_outer, exponential, gaussian
 
 # Axis order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
 N_DERIVATIVE_PLANES = 7
-_JIT = {"nogil": True, "fastmath": True, "cache": True}
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _row_interval(matrix, ix, iy, low, high, first, last):
     """Sites [first, last) of the lattice row (ix, iy) whose coordinates lie between `low` and `high`."""
     z0, z1 = float(first), float(last) - 1.0
@@ -41,7 +43,7 @@ def _row_interval(matrix, ix, iy, low, high, first, last):
     return int(np.ceil(z0)), int(np.floor(z1)) + 1
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _limits(s, reach, depth, shapes, low, high):
     """Where a Gaussian must stand (pixels, pixels, mm) to touch slice `s`."""
     for axis in range(2):
@@ -50,7 +52,7 @@ def _limits(s, reach, depth, shapes, low, high):
     low[2], high[2] = depth[s, 0], depth[s, 1]
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _prepare_row(
     s,
     matrix,
@@ -104,7 +106,7 @@ def _prepare_row(
         scratch[2, i] *= profile * profile if square else profile
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _tables(s, sharpness, reach, n_rows, n_columns, table_u, table_v):
     for a in range(n_rows):
         table_u[a] = np.exp(-sharpness[s, 0] * (a - np.floor(reach[s, 0])) ** 2)
@@ -112,7 +114,7 @@ def _tables(s, sharpness, reach, n_rows, n_columns, table_u, table_v):
         table_v[b] = np.exp(-sharpness[s, 1] * (b - np.floor(reach[s, 1])) ** 2)
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def predict_slice(
     s, amplitudes, row_first, row_last, from_lattice, sharpness, reach, depth, peaks, offsets, depth_sharpness,
     shapes, first_pixel, pixel_spacing, n_rows, n_columns, n_planes, out,
@@ -167,7 +169,7 @@ def predict_slice(
                 out[plane, target + b] = planes[plane, source + b]
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _add_derivatives(planes, base, stride, window_u, rows, window_v, blocks, scratch, i, sharpness, spacing, moments):
     """Add the derivative of one splat with respect to d = pixel - Gaussian (mm), and d x derivative.
 
@@ -196,7 +198,7 @@ def _add_derivatives(planes, base, stride, window_u, rows, window_v, blocks, scr
         add_outer(planes[6], base, stride, moments[4], rows, moments[5], blocks)
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def pad_slices(values, shapes, first_pixel, n_rows, n_columns, padded, padded_first):
     """Copy every slice into a frame of zeros as wide as a window, so that windows need no border checks."""
     width = (n_columns + LANES - 1) // LANES * LANES
@@ -209,7 +211,7 @@ def pad_slices(values, shapes, first_pixel, n_rows, n_columns, padded, padded_fi
                 padded[target + b] = values[source + b]
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def adjoint_plane(
     ix, padded, padded_first, row_first, row_last, from_lattice, sharpness, reach, depth, peaks, offsets,
     depth_sharpness, shapes, n_rows, n_columns, square, out,
@@ -218,7 +220,7 @@ def adjoint_plane(
 
     With `square` every weight is squared (the caller doubles `sharpness`): the diagonal of A^T W A.
     """
-    _, ny, nz = out.shape
+    ny, nz = out.shape[1], out.shape[2]
     blocks = (n_columns + LANES - 1) // LANES
     row_blocks = (n_rows + LANES - 1) // LANES
     width = blocks * LANES
@@ -252,7 +254,7 @@ def adjoint_plane(
                 out[ix, iy, first + i] += dot_outer(padded, base, stride, window_u, rows, window_v, blocks)
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _plane_touches(matrix, ix, ny, nz, low, high):
     """Whether the box spanned by a lattice plane's four corners reaches the slice on every axis."""
     for axis in range(3):

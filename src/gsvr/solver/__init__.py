@@ -1,0 +1,1 @@
+"""The solver: amplitudes, motion, weights, and the order in which they are found."""

@@ -62,7 +62,7 @@ def solve_amplitudes(
     prediction
         A c for `start`, if known; saves one application.
     tolerance
-        Stop when the preconditioned gradient norm has fallen to this share of that of A^T W y.
+        Stop when the preconditioned gradient norm has fallen to this share of what it was at `start`.
     """
     diagonal = operator.diagonal(weights) + np.float32(strength) * prior.diagonal()
     floor = np.float32(1e-4 * diagonal[operator.lattice.support].mean())
@@ -76,9 +76,8 @@ def solve_amplitudes(
     rho = _dot(gradient, direction)
     scale = rho
     count = 0
-    for count in range(1, iterations + 1):
-        if rho <= 0:
-            break
+    while count < iterations and rho > tolerance**2 * scale:
+        count += 1
         along = operator.predict(direction)
         curved = operator.adjoint(weights * along) + np.float32(strength) * prior.apply(direction)
         step = np.float32(rho / _dot(direction, curved))
@@ -87,7 +86,5 @@ def solve_amplitudes(
         gradient -= step * curved
         preconditioned = inverse * gradient
         rho, previous = _dot(gradient, preconditioned), rho
-        if rho <= tolerance**2 * scale:
-            break
         direction = preconditioned + np.float32(rho / previous) * direction
     return LinearSolution(amplitudes, predicted, count, rho <= tolerance**2 * scale)

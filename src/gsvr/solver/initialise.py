@@ -32,9 +32,7 @@ _QUICK_STEPS = 2
 _FULL_STEPS = 8
 
 
-def find_lost_stacks(
-    slices: Slices, stage: Stage, options: SolverOptions, state: State
-) -> Float[np.ndarray, "n 4 4"]:
+def find_lost_stacks(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> Float[np.ndarray, "n 4 4"]:
     """Poses of all slices, with lost stacks moved where they agree best with the others.
 
     Parameters
@@ -75,7 +73,9 @@ def _search(
     axes = rng.normal(size=(len(_ANGLES) * _AXES_PER_ANGLE, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     vectors = axes * np.deg2rad(np.repeat(_ANGLES, _AXES_PER_ANGLE))[:, None]
-    starts = [poses] + [pose_about(vector, target - pivot, pivot) @ poses for vector in np.vstack([np.zeros(3), vectors])]
+    starts = [poses] + [
+        pose_about(vector, target - pivot, pivot) @ poses for vector in np.vstack([np.zeros(3), vectors])
+    ]
     tried = [_settle(slices, start, field, options, _QUICK_STEPS) for start in starts]
     best = max(range(len(tried)), key=lambda number: tried[number][1])
     found, agreement = _settle(slices, tried[best][0], field, options, _FULL_STEPS)

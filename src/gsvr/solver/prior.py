@@ -18,10 +18,9 @@ from gsvr.field import Lattice
 from gsvr.kernels.threads import parallel_for
 
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
-_JIT = {"nogil": True, "fastmath": True, "cache": True}
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _apply_plane(ix, directions, bonds, values, out):
     """Row sums of the weighted graph Laplacian for one plane of the lattice."""
     nx, ny, nz = values.shape
@@ -44,7 +43,7 @@ def _apply_plane(ix, directions, bonds, values, out):
                     )
 
 
-@njit(**_JIT)
+@njit(nogil=True, fastmath=True, cache=True)
 def _bond_plane(ix, directions, lengths, support, values, edge, bonds):
     """Weights of the bonds that start in one plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2)."""
     nx, ny, nz = values.shape
