@@ -1,55 +1,181 @@
-"""A phantom brain moves, is reconstructed and compared with the truth; everything lands in demo-output/.
+"""A phantom brain moves while it is imaged; its reconstruction is compared with the truth.
 
-Each step is a ``gsvr`` command as one would type it; it is printed before it runs.
+Run it with ``make demo``, or ``python examples/demo.py`` where gsvr is installed. Everything lands in demo-output/.
 """
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+import gsvr
+from gsvr.geometry import transform_points
+from gsvr.outputs import OutputPaths, write_outputs
+from gsvr.picture import PictureOptions, save_mid_slices
+from gsvr.pipeline import Reconstruction
+from gsvr.quality import Comparison, PoseErrors, compare, pose_errors
+from gsvr.simulate import Simulation, SimulationOptions, simulate
+from gsvr.solver.warmup import warm_up
+
 OUTPUT = Path("demo-output")
-STACKS = OUTPUT / "stacks"
+VOXEL = 0.8
+console = Console(highlight=False)
 
 
-def run(*arguments: str | Path) -> None:
-    """Print a gsvr command and run it; a failure ends the demo with the command's exit code."""
-    words = [str(argument) for argument in arguments]
-    print("\n$ gsvr " + shlex.join(words).replace(" --", " \\\n    --"), flush=True)
-    # the gsvr that belongs to this interpreter, whatever else is installed
-    code = "from gsvr.cli import main; main()"
-    finished = subprocess.run([sys.executable, "-c", code, *words], check=False)
-    if finished.returncode:
-        sys.exit(finished.returncode)
+@dataclass(frozen=True)
+class Score:
+    """How close a volume and the poses of its slices come to the truth, and how long they took (wall seconds)."""
+
+    comparison: Comparison
+    poses: PoseErrors
+    seconds: float
 
 
-def main() -> None:
-    """Simulate, reconstruct, evaluate."""
-    start = time.monotonic()
-    n_stacks = 6
-    run("simulate", "phantom", "--n-stacks", str(n_stacks), "--output-dir", STACKS)
-    run(
-        "reconstruct",
-        *("--input-stacks", *(STACKS / f"stack-{number}.nii.gz" for number in range(n_stacks))),
-        *("--stack-masks", *(STACKS / f"stack-{number}_mask.nii.gz" for number in range(n_stacks))),
-        *("--output-volume", OUTPUT / "reconstruction.nii.gz"),
-        *("--output-poses", OUTPUT / "poses.json"),
+def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
+    """Simulate, reconstruct without and with motion correction, compare; the two scores.
+
+    Parameters
+    ----------
+    folder
+        Where files go.
+    quick
+        Fewer, coarser stacks: a look at the machinery, not at what it can do.
+    """
+    with step("painting a phantom brain"):
+        truth = gsvr.brain_phantom(spacing=2.0 if quick else 0.8)
+    acquisition = SimulationOptions(motion="moderate")  # six stacks of 1.1 x 1.1 x 3 mm
+    if quick:
+        acquisition = replace(acquisition, n_stacks=3, in_plane_spacing=2.5, thickness=5.0)
+    with step("imaging it while it moves") as show:
+        simulation = simulate(truth, acquisition, show)
+        write_stacks(simulation, folder / "stacks")
+    with step("loading kernels (the first run compiles them: 15 s)"):
+        warm_up()
+
+    options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
+    if quick:
+        options = replace(options, stages=gsvr.default_stages(finest=2.5))
+    slices, _ = gsvr.prepare_slices(simulation.stacks, options)
+    console.print(f"  {len(simulation.stacks)} stacks, {slices.n_slices} slices, {slices.n_pixels:,} pixels;")
+    console.print(f"  in an average slice the brain is {simulation.mean_displacement:.1f} mm from where it belongs")
+    # the last stage alone, with every slice where the scanner believed it was
+    no_motion = replace(options, stages=(replace(options.stages[-1], motion="none"),))
+    uncorrected, before = run("without correction", slices, no_motion, simulation)
+    reconstruction, after = run("with motion correction", slices, options, simulation)
+
+    with step("writing files"):
+        paths = OutputPaths.beside(folder / "reconstruction.nii.gz")
+        write_outputs(reconstruction, paths, {"example": "demo", "quick": quick})
+        gsvr.write_volume(folder / "uncorrected.nii.gz", uncorrected.volume.data, uncorrected.volume.affine)
+        gsvr.write_volume(folder / "truth.nii.gz", truth.data, truth.affine)
+        save_comparison(folder / "comparison.png", simulation, before, after)
+    console.print(table({"uncorrected": before, "reconstructed": after}))
+    console.print(f"Look at {folder / 'comparison.png'}.")
+    console.print(f"Volume, mask, poses, field and record: {folder}/reconstruction*")
+    console.print(f"The stacks, to try the command on: {folder / 'stacks'}/")
+    return {"uncorrected": before, "reconstructed": after}
+
+
+@contextmanager
+def step(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs; it yields what the block may call with (done, total)."""
+    columns = (TextColumn("  {task.description:<52}"), BarColumn(bar_width=16), TimeElapsedColumn())
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task(name, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
+        bar.update(task, completed=1, total=1)
+
+
+def run(
+    name: str, slices: gsvr.Slices, options: gsvr.SolverOptions, simulation: Simulation
+) -> tuple[Reconstruction, Score]:
+    """Reconstruct and compare with the truth."""
+    start = time.perf_counter()
+    with step(f"reconstructing {name}") as show:
+        result = gsvr.reconstruct(slices, options, lambda progress: show(progress.done, progress.total))
+        volume = gsvr.render_volume(result.field, VOXEL, result.mask)
+    seconds = time.perf_counter() - start
+    with step("comparing with the truth"):
+        comparison = compare(volume, simulation.volume)
+        score = Score(comparison, motion_error(result, simulation), seconds)
+    return Reconstruction(simulation.stacks, result, volume, {"reconstruction": seconds}), score
+
+
+def motion_error(result: gsvr.Result, simulation: Simulation) -> PoseErrors:
+    """How far the pixels of every slice that shows the brain are from their true place."""
+    slices = result.slices
+    true = np.stack(
+        [simulation.poses[stack][k] for stack, k in zip(slices.stack_index, slices.slice_index, strict=True)]
     )
-    run(
-        "evaluate",
-        OUTPUT / "reconstruction.nii.gz",
-        *("--truth", STACKS / "truth.nii.gz"),
-        *("--truth-mask", STACKS / "truth_mask.nii.gz"),
-        *("--poses", OUTPUT / "poses.json"),
-        *("--true-poses", STACKS / "truth_poses.json"),
-        *("--output-json", OUTPUT / "evaluation.json"),
-        *("--output-picture", OUTPUT / "comparison.png"),
-    )
-    print(f"\nDone in {time.monotonic() - start:.0f} s. Look at {OUTPUT / 'comparison.png'}")
-    print(f"and at {OUTPUT / 'reconstruction.nii.gz'} beside {STACKS / 'stack-0.nii.gz'} in any NIfTI viewer.")
+    positions = slices.pixel_positions()
+    points = []
+    for s in range(slices.n_slices):
+        inside = slices.pixels_of(s)
+        points.append(positions[inside][slices.mask[inside] & in_brain(positions[inside], true[s], simulation)])
+    shown = [s for s in range(slices.n_slices) if len(points[s])]
+    return pose_errors(result.poses[shown], true[shown], [points[s] for s in shown])
+
+
+def in_brain(points: np.ndarray, pose: np.ndarray, simulation: Simulation) -> np.ndarray:
+    """Which points (acquired world, mm) are truly inside the brain."""
+    volume = simulation.volume
+    assert volume.mask is not None
+    index = np.rint(transform_points(np.linalg.inv(volume.affine) @ pose, points)).astype(int)
+    on_grid = np.all((index >= 0) & (index < np.array(volume.mask.shape)), axis=1)
+    index[~on_grid] = 0
+    return volume.mask[tuple(index.T)] & on_grid
+
+
+def write_stacks(simulation: Simulation, folder: Path) -> None:
+    """Stacks and masks, as one would get them from a scanner, for the command line and for a viewer."""
+    for stack in simulation.stacks:
+        assert stack.mask is not None
+        gsvr.write_volume(folder / f"{stack.name}.nii.gz", stack.data, stack.affine)
+        gsvr.write_volume(folder / f"{stack.name}_mask.nii.gz", stack.mask, stack.affine)
+
+
+def save_comparison(path: Path, simulation: Simulation, before: Score, after: Score) -> None:
+    """Mid-slices of a stack as acquired, the uncorrected volume, the reconstruction and the truth."""
+    truth, stack = simulation.volume, simulation.stacks[0]
+    rows = [
+        ("one of the stacks as acquired", gsvr.Volume(stack.data, stack.affine, stack.mask)),
+        ("uncorrected", gsvr.Volume(before.comparison.aligned, truth.affine)),
+        ("reconstructed", gsvr.Volume(after.comparison.aligned, truth.affine)),
+        ("truth", truth),
+    ]
+    save_mid_slices(path, rows, PictureOptions(panel_size=300))
+
+
+def table(scores: dict[str, Score]) -> Table:
+    """The scores, one row each."""
+    result = Table(box=box.SIMPLE_HEAD, title="compared with the truth", title_justify="left")
+    for name in ("", "PSNR", "SSIM", "pose error: median", "90th percentile", "time"):
+        result.add_column(name, justify="right" if result.columns else "left")
+    for name, score in scores.items():
+        quality, poses = score.comparison.quality, score.poses
+        result.add_row(
+            name,
+            f"{quality.psnr:.1f} dB",
+            f"{quality.ssim:.3f}",
+            f"{poses.median:.2f} mm",
+            f"{poses.p90:.2f} mm",
+            f"{score.seconds:.0f} s",
+        )
+    return result
 
 
 if __name__ == "__main__":

@@ -1,3 +1,102 @@
-"""Slice-to-volume reconstruction of motion-corrupted MRI with 3-D Gaussian primitives."""
+"""Slice-to-volume reconstruction of motion-corrupted MRI with 3-D Gaussian primitives.
+
+The names below are the public interface; each is loaded when it is first used, so that ``import gsvr`` is fast.
+From files to a volume::
+
+    stacks = gsvr.read_stacks(gsvr.StackInputs([Path("a.nii.gz"), Path("b.nii.gz")], masks=[], thicknesses=[3.0]))
+    options = gsvr.fitting_options(stacks, gsvr.SolverOptions())
+    slices, _ = gsvr.prepare_slices(stacks, options)
+    result = gsvr.reconstruct(slices, options)
+    volume = gsvr.render_volume(result.field, 0.8, result.mask)
+
+``gsvr.simulate`` and ``gsvr.quality`` are modules: ``gsvr.simulate.simulate(gsvr.brain_phantom())``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gsvr import quality, simulate
+    from gsvr.acquisition import Slices, Stack, slices_from_stacks
+    from gsvr.errors import InputError
+    from gsvr.field import GaussianField, LatticeField
+    from gsvr.io.model import read_field, write_field
+    from gsvr.io.nifti import read_stack, read_volume, write_volume
+    from gsvr.io.transforms import read_poses_json, write_poses_json
+    from gsvr.phantom import brain_phantom
+    from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+    from gsvr.solver.reconstruct import Progress, reconstruct
+    from gsvr.solver.schedule import SolverOptions, Stage, default_stages
+    from gsvr.solver.state import Result, State
+    from gsvr.volume import render_volume
+    from gsvr.volume_grid import Volume
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "GaussianField",
+    "InputError",
+    "LatticeField",
+    "Progress",
+    "Result",
+    "Slices",
+    "SolverOptions",
+    "Stack",
+    "StackInputs",
+    "Stage",
+    "State",
+    "Volume",
+    "brain_phantom",
+    "default_stages",
+    "fitting_options",
+    "prepare_slices",
+    "quality",
+    "read_field",
+    "read_poses_json",
+    "read_stack",
+    "read_stacks",
+    "read_volume",
+    "reconstruct",
+    "render_volume",
+    "simulate",
+    "slices_from_stacks",
+    "write_field",
+    "write_poses_json",
+    "write_volume",
+]
+
+# module -> the public names that it holds
+_HOMES = {
+    "gsvr.acquisition": ("Slices", "Stack", "slices_from_stacks"),
+    "gsvr.errors": ("InputError",),
+    "gsvr.field": ("GaussianField", "LatticeField"),
+    "gsvr.io.model": ("read_field", "write_field"),
+    "gsvr.io.nifti": ("read_stack", "read_volume", "write_volume"),
+    "gsvr.io.transforms": ("read_poses_json", "write_poses_json"),
+    "gsvr.phantom": ("brain_phantom",),
+    "gsvr.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
+    "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
+    "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
+    "gsvr.solver.state": ("Result", "State"),
+    "gsvr.volume": ("render_volume",),
+    "gsvr.volume_grid": ("Volume",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = ("quality", "simulate")
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name in _MODULES:
+        return import_module(f"gsvr.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'gsvr' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -261,20 +261,15 @@ def slices_from_stacks(
     values, inside, shapes, frames, meta = [], [], [], [], []
     fields_of_view = masks if fields_of_view is None else fields_of_view
     for stack_number, (stack, mask, view) in enumerate(zip(stacks, masks, fields_of_view, strict=True)):
-        spacing = stack.spacing
-        for k in range(stack.n_slices):
-            if not view[:, :, k].any():
-                continue
-            box = tuple(
-                slice(int(line[0]), int(line[-1]) + 1)
-                for line in (np.flatnonzero(view[:, :, k].any(axis=axis)) for axis in (1, 0))
-            )
+        in_plane = stack.spacing[:2]
+        for k in np.flatnonzero(view.any(axis=(0, 1))):
+            box = _bounding_box(view[:, :, k])
             crop = stack.data[:, :, k][box]
             values.append(crop.ravel())
             inside.append(mask[:, :, k][box].ravel())
             shapes.append(crop.shape)
             frames.append(slice_frame(stack.affine, np.array([box[0].start, box[1].start, k])))
-            meta.append((spacing[:2], stack.thickness, stack.slice_times[k], stack_number, k))
+            meta.append((in_plane, stack.thickness, stack.slice_times[k], stack_number, k))
     if not any(part.any() for part in inside):
         raise ValueError("no pixel is inside any mask: nothing to reconstruct")
     mask = np.concatenate(inside)
@@ -293,3 +288,9 @@ def slices_from_stacks(
         stack_names=tuple(stack.name for stack in stacks),
         drawn=None if drawn is None else np.array([drawn[row[3]] for row in meta], dtype=bool),
     )
+
+
+def _bounding_box(view: Bool[np.ndarray, "columns rows"]) -> tuple[slice, slice]:
+    """Smallest rectangle that holds every True."""
+    columns, rows = (np.flatnonzero(view.any(axis=axis)) for axis in (1, 0))
+    return slice(int(columns[0]), int(columns[-1]) + 1), slice(int(rows[0]), int(rows[-1]) + 1)

@@ -102,9 +102,18 @@ def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
     """Pixels that show anything: the non-zero ones where the background is zero, else those above a threshold.
 
     The threshold is Otsu's on the logarithm of smoothed intensities; the largest connected part counts, holes filled.
+
+    Raises
+    ------
+    InputError
+        If no pixel is above zero.
     """
+    if not stack.data.max() > 0:
+        raise InputError(f"{stack.name} has no positive intensities: give it a mask, or leave it out")
     if (stack.data == 0).mean() > 0.2:
-        mask = ndimage.binary_closing(stack.data != 0, iterations=2)
+        shown = stack.data != 0
+        # closing takes the world beyond the image for background: what was shown there stays
+        mask = ndimage.binary_closing(shown, iterations=2) | shown
     else:
         level = np.log(ndimage.gaussian_filter(np.maximum(stack.data, 0), (2, 2, 0)) + 1e-3 * stack.data.max())
         mask = level > _otsu(level)
@@ -152,17 +161,18 @@ def agreed_mask(
     Parameters
     ----------
     slices
-        All pixels at hand; only slices with `Slices.drawn` vote.
+        All pixels at hand; only slices with `Slices.drawn` vote, or all if there are none.
     votes
         Each pixel's opinion: the masks as drawn.
 
     Returns
     -------
     Volume
-        The share of votes as data, and the mask: its largest connected part above one half, holes filled.
+        The share of votes as data, and the mask: its largest connected part above one half (of the largest share
+        where slices agree nowhere that well), holes filled.
     """
     options = options or MaskOptions()
-    drawn = np.ones(slices.n_slices, bool) if slices.drawn is None else slices.drawn
+    drawn = np.ones(slices.n_slices, bool) if slices.drawn is None or not slices.drawn.any() else slices.drawn
     heard = slices.per_pixel(drawn)
     yes = votes & heard
     owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from gsvr.acquisition import Slices
+from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.model import write_field
-from gsvr.io.nifti import write_volume
+from gsvr.io.nifti import stack_name, write_volume
 from gsvr.io.record import versions, write_record
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
-from gsvr.picture import PictureOptions, save_mid_slices
+from gsvr.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.pipeline import Reconstruction
 
 
@@ -65,19 +67,49 @@ class OutputPaths:
         paths.update({name: path for name, path in given.items() if path is not None})
         return OutputPaths(volume=volume, **paths)  # pyright: ignore[reportArgumentType]
 
-    def check(self) -> None:
-        """Refuse before any work is done if something could not be written.
+    def check(self, stacks: Sequence[Path] = (), masks: Sequence[Path] = ()) -> None:
+        """Refuse before any work is done if something could not be written, or would overwrite an input.
+
+        Parameters
+        ----------
+        stacks, masks
+            The input; sidecars beside the stacks are kept as well.
 
         Raises
         ------
         InputError
             Naming the first path that cannot be written.
         """
-        for path in (self.volume, self.mask, self.poses, self.model, self.record, self.picture):
+        for path in (self.volume, self.mask):
+            check_volume_path(path)
+        check_picture_path(self.picture)
+        files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
+        for path in (self.poses, self.model, self.record):
             check_writable_file(path)
         for folder in (self.transforms, self.slices, self.simulated_slices):
             if folder is not None:
                 check_writable_folder(folder)
+        sidecars = [path.with_name(f"{stack_name(path)}.json") for path in stacks]
+        taken = {path.resolve(): "the input" for path in (*stacks, *masks, *sidecars)}
+        for path in (*files, self.transforms, self.slices, self.simulated_slices):
+            if path is None:
+                continue
+            if path.resolve() in taken:
+                raise InputError(f"{path} would overwrite {taken[path.resolve()]}: choose another name")
+            taken[path.resolve()] = "another output of this run"
+
+
+def check_volume_path(path: Path) -> None:
+    """Refuse, before any work is done, a name under which no NIfTI file could be written.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in ``.nii`` or ``.nii.gz``, is that of a folder, or its folder cannot be written.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
+    check_writable_file(path)
 
 
 def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
@@ -99,11 +131,12 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
         write_itk_transform(paths.transforms / name, record.matrix)
     write_field(paths.model, result.field, {"noise": result.noise}, np.asarray(result.mask.mask), result.mask.affine)
     save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions())
-    write_record(paths.record, run_record(reconstruction, paths, settings))
     if paths.slices is not None:
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
+    # last of all, so that a record means that everything is there
+    write_record(paths.record, run_record(reconstruction, paths, settings))
 
 
 def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
@@ -136,6 +169,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
         "version": 1,
         "versions": versions(),
         "settings": settings,
+        "options": reconstruction.options,
         "stacks": [
             {
                 "name": stack.name,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from gsvr.acquisition import Slices, Stack, slices_from_stacks
 from gsvr.errors import InputError
@@ -18,7 +19,7 @@ from gsvr.masking import StackMasks, first_masks
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
-from gsvr.volume import render_volume
+from gsvr.volume import check_voxel_size, render_volume
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
@@ -47,13 +48,35 @@ class StackInputs:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """A finished job.
+class Job:
+    """Input that was read and found usable, and how it is going to be reconstructed.
 
     Attributes
     ----------
     stacks
         What was read.
+    slices
+        What is reconstructed.
+    options
+        How.
+    timings
+        Wall seconds by step.
+    """
+
+    stacks: list[Stack]
+    slices: Slices
+    options: SolverOptions
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A finished job.
+
+    Attributes
+    ----------
+    stacks, options
+        As in the job.
     result
         Field, poses and weights.
     volume
@@ -63,6 +86,7 @@ class Reconstruction:
     """
 
     stacks: list[Stack]
+    options: SolverOptions
     result: Result
     volume: Volume
     timings: dict[str, float]
@@ -74,7 +98,7 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
     Raises
     ------
     InputError
-        For fewer than two stacks, numbers of options that do not fit, or an unusable file.
+        For fewer than two stacks, a stack given twice, numbers of options that do not fit, or an unusable file.
     """
     n = len(inputs.stacks)
     if n < 2:
@@ -82,6 +106,9 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
             "one stack cannot be corrected for motion: give two or more stacks in different orientations "
             "to --input-stacks"
         )
+    for number, path in enumerate(inputs.stacks):
+        if path.resolve() in (earlier.resolve() for earlier in inputs.stacks[:number]):
+            raise InputError(f"{path} is given twice: give each stack once")
     if len(inputs.thicknesses) not in (0, 1, n):
         raise InputError(f"{len(inputs.thicknesses)} thicknesses for {n} stacks: give one for all, or one each")
     if len(inputs.masks) > n:
@@ -96,11 +123,18 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
 
 
 def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
+    """Stacks from files of one name get a number, counted from 0 in the order given."""
     names = [stack.name for stack in stacks]
-    return [
-        replace(stack, name=f"{stack.name}-{number}") if names.count(stack.name) > 1 else stack
-        for number, stack in enumerate(stacks)
-    ]
+    taken = set(names)
+    for number, stack in enumerate(stacks):
+        if names.count(stack.name) == 1:
+            continue
+        name = f"{stack.name}-{number}"
+        while name in taken:
+            name += f"-{number}"
+        taken.add(name)
+        stacks = [*stacks[:number], replace(stack, name=name), *stacks[number + 1 :]]
+    return stacks
 
 
 def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
@@ -109,25 +143,38 @@ def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
         return [replace(stack, mask=read_mask(path, stack)) for stack, path in zip(stacks, paths, strict=True)]
     masked = list(stacks)
     for path in paths:
-        refusal: InputError | None = None
-        for number, stack in enumerate(masked):
-            if stack.mask is not None:
-                continue
-            try:
-                masked[number] = replace(stack, mask=read_mask(path, stack))
-            except InputError as error:
-                refusal = refusal or error
-                continue
-            logger.info("%s: mask of %s", path, stack.name)
-            break
-        else:
+        fitting, refusal = _stacks_on_grid(path, masked)
+        if not fitting:
             if len(paths) == 1 and refusal:
                 raise InputError(f"{path} is on the grid of none of the stacks ({refusal})") from refusal
             raise InputError(
                 f"{path} is on the grid of none of the stacks that are still without a mask: give each mask "
                 "on its stack's grid, in the order of the stacks"
             )
+        number, *others = fitting
+        logger.info("%s: mask of %s", path, masked[number].name)
+        if others:
+            logger.warning(
+                "%s: taken for the mask of %s, though %s has the same grid; give a mask for every stack to decide",
+                path,
+                masked[number].name,
+                " and ".join(masked[other].name for other in others),
+            )
+        masked[number] = replace(masked[number], mask=fitting[number])
     return masked
+
+
+def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarray], InputError | None]:
+    """The mask for each stack without one whose grid it has, and why it is not on the grid of the first other."""
+    fitting: dict[int, np.ndarray] = {}
+    refusal: InputError | None = None
+    for number, stack in enumerate(stacks):
+        if stack.mask is None:
+            try:
+                fitting[number] = read_mask(path, stack)
+            except InputError as error:
+                refusal = refusal or error
+    return fitting, refusal
 
 
 def prepare_slices(stacks: list[Stack], options: SolverOptions) -> tuple[Slices, StackMasks]:
@@ -136,30 +183,32 @@ def prepare_slices(stacks: list[Stack], options: SolverOptions) -> tuple[Slices,
     Raises
     ------
     InputError
-        If stacks do not overlap, or nothing is inside the masks.
+        If stacks do not overlap, or there is no signal inside the masks.
     """
     masks = first_masks(stacks, options.masks)
     _check_overlap(stacks, masks)
+    for stack, mask in zip(stacks, masks.masks, strict=True):
+        if not stack.data[mask].any():
+            raise InputError(f"{stack.name} is zero everywhere inside its mask: give another mask, or leave it out")
     return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
 
 
 def _check_overlap(stacks: list[Stack], masks: StackMasks) -> None:
-    """Every stack's field of view must meet that of some other stack in world space."""
+    """The fields of view of all stacks must hang together in world space."""
     boxes = []
     for stack, view in zip(stacks, masks.fields_of_view, strict=True):
         placed = transform_points(stack.affine, np.argwhere(view))
         boxes.append((placed.min(axis=0), placed.max(axis=0)))
-    for number, (low, high) in enumerate(boxes):
-        meets = [
-            np.all(low < other_high) and np.all(other_low < high)
-            for other, (other_low, other_high) in enumerate(boxes)
-            if other != number
-        ]
-        if not any(meets):
-            raise InputError(
-                f"{stacks[number].name} overlaps none of the other stacks in scanner coordinates: check that "
-                "all stacks are of one examination, or leave it out"
-            )
+    low, high = (np.stack(side) for side in zip(*boxes, strict=True))
+    meets = np.all((low[:, None] < high) & (low < high[:, None]), axis=2)
+    count, part = connected_components(meets, directed=False)
+    if count > 1:
+        smallest = int(np.argmin(np.bincount(part)[part]))
+        names = [stack.name for number, stack in enumerate(stacks) if part[number] == part[smallest]]
+        raise InputError(
+            f"{' and '.join(names)}: no overlap with the other stacks in scanner coordinates; check that all stacks "
+            "are of one examination, or leave out those that are not"
+        )
 
 
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
@@ -168,43 +217,49 @@ def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOption
     return replace(options, stages=default_stages(float(np.clip(spacing, 0.8, 1.5))))
 
 
-def run(
-    inputs: StackInputs,
-    output_resolution: float = 0.8,
-    options: SolverOptions | None = None,
-    callback: Callable[[Progress], None] | None = None,
-) -> Reconstruction:
-    """Read, reconstruct, render. Nothing is written.
+def prepare(inputs: StackInputs, options: SolverOptions | None = None, fit_stages: bool = True) -> Job:
+    """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
 
     Parameters
     ----------
-    output_resolution
-        Voxel size (mm).
     options
-        Solver options, used as they are; None: the defaults, fitted to the stacks (`fitting_options`).
+        Solver options; None: the defaults.
+    fit_stages
+        Replace the stages of the options by those that suit the stacks (`fitting_options`).
 
     Raises
     ------
     InputError
         If the input cannot be used.
     """
-    clock = [time.perf_counter()]
-    timings: dict[str, float] = {}
-
-    def lap(name: str) -> None:
-        clock.append(time.perf_counter())
-        timings[name] = clock[-1] - clock[-2]
-
+    options = options or SolverOptions()
+    started = time.perf_counter()
     stacks = read_stacks(inputs)
-    lap("read")
-    options = options or fitting_options(stacks, SolverOptions())
+    read = time.perf_counter()
+    options = fitting_options(stacks, options) if fit_stages else options
     slices, _ = prepare_slices(stacks, options)
-    lap("masks")
-    try:
-        result = reconstruct(slices, options, callback)
-    except ValueError as error:
-        raise InputError(f"{inputs.stacks[0]} and the other stacks cannot be reconstructed: {error}") from error
-    lap("reconstruction")
+    return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
+
+
+def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Progress], None] | None = None) -> Reconstruction:
+    """Reconstruct and render. Nothing is written.
+
+    Parameters
+    ----------
+    output_resolution
+        Voxel size (mm).
+    callback
+        Called after each round; may raise to stop.
+
+    Raises
+    ------
+    InputError
+        If the voxel size is out of range.
+    """
+    check_voxel_size(output_resolution)
+    started = time.perf_counter()
+    result = reconstruct(job.slices, job.options, callback)
+    reconstructed = time.perf_counter()
     volume = render_volume(result.field, output_resolution, result.mask)
-    lap("rendering")
-    return Reconstruction(stacks, result, volume, timings)
+    timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
+    return Reconstruction(job.stacks, job.options, result, volume, job.timings | timings)

@@ -5,10 +5,29 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from gsvr.errors import InputError
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import transform_points
 from gsvr.morphology import distance_to
 from gsvr.volume_grid import Volume
+
+# Voxel sizes (mm) that make sense for a brain: finer ones need many GB, coarser ones show nothing.
+_FINEST, _COARSEST = 0.2, 10.0
+
+
+def check_voxel_size(spacing: float) -> None:
+    """Refuse a voxel size (mm) that cannot be meant, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If it is not between 0.2 and 10 mm.
+    """
+    if not _FINEST <= spacing <= _COARSEST:
+        raise InputError(
+            f"a voxel size of {spacing:g} mm cannot be rendered: give an output resolution between {_FINEST:g} and "
+            f"{_COARSEST:g} mm"
+        )
 
 
 def render_volume(
@@ -68,4 +87,4 @@ def _on_grid(mask: Volume, affine: np.ndarray, shape: tuple[int, ...]) -> np.nda
     """The mask on another grid along the same axes: the half level of its smooth interpolation."""
     smooth = ndimage.gaussian_filter(np.asarray(mask.mask, dtype=np.float32), 0.7)
     step = np.linalg.inv(mask.affine) @ affine
-    return ndimage.affine_transform(smooth, step[:3, :3], list(step[:3, 3]), output_shape=shape, order=1) > 0.5
+    return ndimage.affine_transform(smooth, step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5  # pyright: ignore[reportArgumentType]

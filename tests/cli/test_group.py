@@ -48,7 +48,7 @@ def test_verbose_adds_the_traceback(app: typer.Typer):
 def test_interruption(app: typer.Typer):
     result = CliRunner().invoke(app, ["wait"])
     assert result.exit_code == 130
-    assert result.stderr == "gsvr: interrupted, nothing was written\n"
+    assert result.stderr == "gsvr: interrupted, no half-written file is left\n"
 
 
 def test_a_defect_is_not_hidden(app: typer.Typer):

@@ -34,7 +34,7 @@ class CommandGroup(TyperGroup):
             _tell("error: " + " ".join(str(error).split()))
             raise typer.Exit(INPUT_ERROR_EXIT_CODE) from error
         except KeyboardInterrupt as interruption:
-            _tell("interrupted, nothing was written")
+            _tell("interrupted, no half-written file is left")
             raise typer.Exit(INTERRUPTED_EXIT_CODE) from interruption
 
 

@@ -13,13 +13,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gsvr.outputs import OutputPaths
-    from gsvr.pipeline import Reconstruction, StackInputs
+    from gsvr.pipeline import Job, Reconstruction
     from gsvr.solver.schedule import SolverOptions
 
 logger = logging.getLogger(__name__)
-
-# Loading kernels from the cache takes less; compiling them takes longer and deserves a word.
-_SECONDS_BEFORE_COMPILING = 1.5
 
 
 def reconstruct_command(
@@ -59,17 +56,19 @@ def reconstruct_command(
         Path | None, typer.Option(help="Folder for the slices as the model predicts them.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, or reference (plain PyTorch on the CPU, slow).")] = "auto",
-    seed: Annotated[int, typer.Option(help="Source of all chance; recorded.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
     """Reconstruct one sharp volume from stacks of slices of a moving subject."""
     from rich.console import Console
 
+    from gsvr.cli.progress import load_kernels, log_to
     from gsvr.outputs import OutputPaths, write_outputs
-    from gsvr.pipeline import StackInputs
+    from gsvr.pipeline import StackInputs, prepare
+    from gsvr.volume import check_voxel_size
 
     console = Console(stderr=True)
-    _log_to(console, verbose)
+    log_to(console, verbose)
     started = time.perf_counter()
     paths = OutputPaths.beside(
         output_volume,
@@ -84,17 +83,13 @@ def reconstruct_command(
     )
     inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
     options = _solver_options(profile, device, seed)
-    paths.check()
-    reconstruction = _run_with_progress(console, inputs, output_resolution, options)
+    check_voxel_size(output_resolution)
+    paths.check(inputs.stacks, inputs.masks)
+    job = prepare(inputs, options)
+    load_kernels(console)
+    reconstruction = _run_with_progress(console, job, output_resolution)
     write_outputs(reconstruction, paths, dict(context.params))
     _summarise(reconstruction, paths, time.perf_counter() - started)
-
-
-def _log_to(console: Console, verbose: bool) -> None:
-    from rich.logging import RichHandler
-
-    handler = RichHandler(console=console, show_time=False, show_path=False)
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], format="%(message)s")
 
 
 def _solver_options(profile: str, device: str, seed: int) -> SolverOptions:
@@ -107,56 +102,27 @@ def _solver_options(profile: str, device: str, seed: int) -> SolverOptions:
     backends = {"auto": "cpu", "cpu": "cpu", "reference": "reference"}
     if device not in backends:
         raise InputError(f"--device {device}: choose one of {', '.join(backends)}")
-    logger.info("running on the CPU%s", " (the only device of this version)" if device == "auto" else "")
+    logger.info("device %s: %s", device, _reason(device))
     return SolverOptions(profile=profile, backend=backends[device], seed=seed)  # pyright: ignore[reportArgumentType]
 
 
-def _run_with_progress(
-    console: Console, inputs: StackInputs, resolution: float, options: SolverOptions
-) -> Reconstruction:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+def _reason(device: str) -> str:
+    """Which kernels run, and why these."""
+    from gsvr.kernels.threads import thread_count
 
+    if device == "reference":
+        return "kernels in plain PyTorch on the CPU, as asked; they are slow and meant for comparison"
+    threads = thread_count()
+    why = "the only device of this version" if device == "auto" else "as asked"
+    return f"compiled kernels on the CPU, {threads} thread{'s' if threads > 1 else ''}, {why}"
+
+
+def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
+    from gsvr.cli.progress import round_progress
     from gsvr.pipeline import run
-    from gsvr.solver.reconstruct import Progress as Round
 
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        TextColumn("{task.completed:>3.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[residual]}"),
-        TimeElapsedColumn(),
-    )
-    _load_kernels(console)
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("reading", total=1, residual="")
-
-        def show(done: Round) -> None:
-            residual = 100 * done.state.weights.noise
-            progress.update(
-                task,
-                completed=done.done,
-                total=done.total,
-                description=done.stage.name,
-                residual=f"residual {residual:.1f} %",
-            )
-
-        return run(inputs, resolution, options, show)
-
-
-def _load_kernels(console: Console) -> None:
-    """Compile or load the kernels, saying so when it takes long."""
-    from threading import Timer
-
-    from gsvr.solver.warmup import warm_up
-
-    with console.status("loading kernels") as status:
-        message = "compiling kernels for this machine: only the first run does this, about 15 s"
-        timer = Timer(_SECONDS_BEFORE_COMPILING, lambda: status.update(message))
-        timer.start()
-        try:
-            warm_up()
-        finally:
-            timer.cancel()
+    with round_progress(console) as show:
+        return run(job, resolution, lambda progress: show(progress, ""))
 
 
 def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: float) -> None:

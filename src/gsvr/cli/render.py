@@ -16,25 +16,29 @@ def render_command(
 ) -> None:
     """Sample a field on a grid: exact at any voxel size, since a field has no voxels of its own."""
     from gsvr.errors import InputError
-    from gsvr.io.atomic import check_writable_file
+    from gsvr.field import GaussianField
     from gsvr.io.model import read_field
     from gsvr.io.nifti import write_volume
-    from gsvr.volume import render_volume
+    from gsvr.outputs import check_volume_path
+    from gsvr.volume import check_voxel_size, render_volume
     from gsvr.volume_grid import Volume
 
+    check_voxel_size(output_resolution)
     for path in (output_volume, output_mask):
         if path is not None:
-            check_writable_file(path)
-    if not output_resolution > 0:
-        raise InputError(f"--output-resolution {output_resolution}: give a positive voxel size in mm")
+            check_volume_path(path)
+    if output_mask == output_volume:
+        raise InputError(f"{output_volume} cannot hold both the volume and its mask: give two names")
     stored = read_field(field)
+    if isinstance(stored.field, GaussianField):
+        raise InputError(f"{field} holds free Gaussians, which this version cannot render: give a field on a lattice")
     mask = None
     if stored.mask is not None and stored.mask_affine is not None:
         mask = Volume(stored.mask.astype("float32"), stored.mask_affine, stored.mask)
+    elif output_mask is not None:
+        raise InputError(f"{field} holds no brain mask: leave out --output-mask")
     volume = render_volume(stored.field, output_resolution, mask)
     write_volume(output_volume, volume.data, volume.affine)
-    if output_mask is not None:
-        if volume.mask is None:
-            raise InputError(f"{field} holds no brain mask: leave out --output-mask")
+    if output_mask is not None and volume.mask is not None:
         write_volume(output_mask, volume.mask, volume.affine)
     typer.echo(f"{output_volume}: {' x '.join(str(n) for n in volume.data.shape)} voxels of {output_resolution:g} mm")

@@ -21,6 +21,11 @@ class CpuKernel:
     name = "cpu"
 
     def __init__(self, lattice: Lattice, windows: SliceWindows) -> None:
+        if lattice.shape[2] + LANES > splat.ROW_CAPACITY or windows.n_rows + LANES > splat.WINDOW_CAPACITY:
+            raise ValueError(
+                f"lattice rows of {lattice.shape[2]} sites or windows of {windows.n_rows} pixels are too long for the "
+                "CPU kernels: use larger spacings"
+            )
         self.lattice = lattice
         self.windows = windows
         occupied = lattice.support.any(axis=2)

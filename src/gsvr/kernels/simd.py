@@ -145,3 +145,42 @@ def dot_outer(typing_context, plane, base, stride, column, n_rows, row, blocks):
         return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), builder.load(total)], fastmath=_FAST)
 
     return signature, generate
+
+
+@intrinsic
+def add_outer_planes(
+    typing_context, planes, base, stride, plane_size, columns, column_size, n_rows, first_row, second_row, blocks
+):
+    """`add_outer` on seven planes at once: columns 0, 1, 3, 5 with `first_row`, columns 2, 4, 6 with `second_row`.
+
+    Plane k starts at ``k * plane_size`` of `planes`, column k at ``k * column_size`` of `columns`.
+    """
+    integer = types.int64
+    signature = types.void(
+        planes, integer, integer, integer, columns, integer, integer, first_row, second_row, integer
+    )  # fmt: skip
+
+    def generate(context, builder, signature, arguments):
+        planes, base, stride, plane_size, columns, column_size, n_rows, first_row, second_row, blocks = arguments
+        plane_data = _data(context, builder, signature.args[0], planes)
+        column_data = _data(context, builder, signature.args[4], columns)
+        row_data = [
+            _data(context, builder, signature.args[7 + n], row) for n, row in enumerate((first_row, second_row))
+        ]
+        with cgutils.for_range(builder, blocks) as block:
+            lane = builder.mul(block.index, ir.Constant(_INT, LANES))
+            vectors = [builder.load(_vector_pointer(builder, data, lane), align=4) for data in row_data]
+            start = builder.add(base, lane)
+            with cgutils.for_range(builder, n_rows) as loop:
+                offset = builder.add(start, builder.mul(loop.index, stride))
+                entry = loop.index
+                for plane in range(7):
+                    pointer = _vector_pointer(builder, plane_data, offset)
+                    factor = _splat(builder, builder.load(builder.gep(column_data, [entry])))
+                    vector = vectors[1 if plane in (2, 4, 6) else 0]
+                    new = _multiply_add(builder, factor, vector, builder.load(pointer, align=4))
+                    builder.store(new, pointer, align=4)
+                    offset, entry = builder.add(offset, plane_size), builder.add(entry, column_size)
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -17,10 +17,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gsvr.kernels.simd import LANES, add_outer, dot_outer, exponential, gaussian_window
+from gsvr.kernels.simd import LANES, add_outer, add_outer_planes, dot_outer, exponential, gaussian_window
 
 # Axis order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
 N_DERIVATIVE_PLANES = 7
+
+# Longest lattice row, a little off a power of two so that the rows of the scratch array fall into different cache
+# sets, and where each quantity of `_prepare_row` starts in it.
+ROW_CAPACITY = 2064
+FIRST_ROW, FIRST_COLUMN, OFFSET_U, OFFSET_V, OFFSET_W, RATIO_U, RATIO_V, SCALE, PROFILE, SLOPE = (
+    number * ROW_CAPACITY for number in range(10)
+)
+SCRATCH_SIZE = 10 * ROW_CAPACITY
+# Most pixels along u that one Gaussian touches.
+WINDOW_CAPACITY = 256
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -54,25 +64,12 @@ def _limits(s, reach, depth, shapes, low, high):
 
 @njit(nogil=True, fastmath=True, cache=True)
 def _prepare_row(
-    s,
-    matrix,
-    ix,
-    iy,
-    first,
-    count,
-    sharpness,
-    reach,
-    peaks,
-    offsets,
-    depth_sharpness,
-    square,
-    scratch,
-    corner,
-):
-    """Per Gaussian of a row: first pixel touched, window ratios and scale, f(w) and f'(w).
+    s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, square, scratch
+):  # fmt: skip
+    """Per Gaussian of a lattice row: first pixel touched, window ratios and scale, f(w) and f'(w) / f(w).
 
-    scratch rows: 0 ratio along u, 1 ratio along v, 2 product of all factors at the first pixel, 3 f'/f,
-    4 and 5 first pixel minus Gaussian along u and v (pixels), 6 pixel minus Gaussian along w (mm).
+    `scratch` is one flat array with a row for each of the names below, `ROW_CAPACITY` apart: constant distances
+    in one array are what lets LLVM prove that the loops can be vectorised.
     """
     su, sv = np.float32(sharpness[s, 0]), np.float32(sharpness[s, 1])
     ru, rv = np.float32(reach[s, 0]), np.float32(reach[s, 1])
@@ -81,29 +78,35 @@ def _prepare_row(
     w0 = np.float32(matrix[2, 0] * ix + matrix[2, 1] * iy + matrix[2, 2] * first + matrix[2, 3])
     du, dv, dw = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
     two = np.float32(2.0)
+    # whole vectors: the lanes past the end are computed and ignored, which is cheaper than a scalar remainder
+    count = (count + LANES - 1) // LANES * LANES
     # Powers of the ratio are counted from the middle of the window, where the Gaussian is near its peak: counted
     # from the edge they would run through exp(2 cutoff^2) and overflow for wide cut-offs.
     mu, mv = np.floor(ru), np.floor(rv)
     for i in range(count):
         step = np.float32(i)
-        u, v, w = u0 + du * step, v0 + dv * step, -(w0 + dw * step)
+        u, v = u0 + du * step, v0 + dv * step
         row, column = np.ceil(u - ru), np.ceil(v - rv)
-        corner[0, i], corner[1, i] = np.int32(row), np.int32(column)
-        scratch[4, i], scratch[5, i], scratch[6, i] = row - u, column - v, w
+        scratch[i + FIRST_ROW], scratch[i + FIRST_COLUMN] = row, column
+        scratch[i + OFFSET_U], scratch[i + OFFSET_V] = row - u, column - v
         u, v = row + mu - u, column + mv - v
-        scratch[0, i] = exponential(-two * su * u)
-        scratch[1, i] = exponential(-two * sv * v)
-        scratch[2, i] = exponential(su * u * (two * mu - u) + sv * v * (two * mv - v))
+        scratch[i + RATIO_U] = exponential(-two * su * u)
+        scratch[i + RATIO_V] = exponential(-two * sv * v)
+        scratch[i + SCALE] = exponential(su * u * (two * mu - u) + sv * v * (two * mv - v))
+        scratch[i + OFFSET_W] = -(w0 + dw * step)
+        scratch[i + PROFILE], scratch[i + SLOPE] = np.float32(0.0), np.float32(0.0)
+    for m in range(peaks.shape[1]):
+        offset, sharp = np.float32(offsets[s, m]), np.float32(depth_sharpness[s, m])
+        peak = np.float32(peaks[s, m])
+        for i in range(count):
+            distance = scratch[i + OFFSET_W] + offset
+            part = peak * exponential(-sharp * distance * distance)
+            scratch[i + PROFILE] += part
+            scratch[i + SLOPE] -= two * sharp * distance * part
     for i in range(count):
-        profile, slope = np.float32(0.0), np.float32(0.0)
-        for m in range(peaks.shape[1]):
-            distance = scratch[6, i] + np.float32(offsets[s, m])
-            sharp = np.float32(depth_sharpness[s, m])
-            part = np.float32(peaks[s, m]) * exponential(-sharp * distance * distance)
-            profile += part
-            slope -= two * sharp * distance * part
-        scratch[3, i] = slope / max(profile, np.float32(1e-30))
-        scratch[2, i] *= profile * profile if square else profile
+        profile = scratch[i + PROFILE]
+        scratch[i + SLOPE] /= max(profile, np.float32(1e-30))
+        scratch[i + SCALE] *= profile * profile if square else profile
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -123,19 +126,20 @@ def predict_slice(
 
     `n_planes` is 1 (values) or 7 (values and derivatives, see `N_DERIVATIVE_PLANES`).
     """
-    nx, ny, nz = amplitudes.shape
+    nx, ny = amplitudes.shape[0], amplitudes.shape[1]
     blocks = (n_columns + LANES - 1) // LANES
     row_blocks = (n_rows + LANES - 1) // LANES
     width = blocks * LANES
     stride = shapes[s, 1] + 2 * width + 1
-    planes = np.zeros((n_planes, (shapes[s, 0] + 2 * n_rows + 2) * stride), np.float32)
+    plane_size = (shapes[s, 0] + 2 * n_rows + 2) * stride
+    planes = np.zeros(n_planes * plane_size, np.float32)
     table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
     _tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
     low, high = np.empty(3), np.empty(3)
     _limits(s, reach, depth, shapes, low, high)
-    scratch, corner = np.empty((7, nz), np.float32), np.empty((2, nz), np.int32)
+    scratch = np.empty(SCRATCH_SIZE, np.float32)
     window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
-    moments = np.empty((8, max(width, row_blocks * LANES)), np.float32)
+    columns, moment_v = np.empty(7 * WINDOW_CAPACITY, np.float32), np.empty(width, np.float32)
     rows = np.int64(np.floor(2 * reach[s, 0])) + 1
     matrix = from_lattice[s]
     for ix in range(nx):
@@ -148,54 +152,56 @@ def predict_slice(
                 continue
             _prepare_row(
                 s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, False,
-                scratch, corner,
+                scratch,
             )  # fmt: skip
             for i in range(count):
-                base = (corner[0, i] + n_rows + 1) * stride + corner[1, i] + width
-                scale = amplitudes[ix, iy, first + i] * scratch[2, i]
-                gaussian_window(table_u, scratch[0, i], scale, window_u, row_blocks)
-                gaussian_window(table_v, scratch[1, i], np.float32(1.0), window_v, blocks)
-                add_outer(planes[0], base, stride, window_u, rows, window_v, blocks)
-                if n_planes > 1:
-                    _add_derivatives(
-                        planes, base, stride, window_u, rows, window_v, blocks, scratch, i,
-                        sharpness[s], pixel_spacing[s], moments,
-                    )  # fmt: skip
+                base = (
+                    (np.int64(scratch[i + FIRST_ROW]) + n_rows + 1) * stride
+                    + np.int64(scratch[i + FIRST_COLUMN])
+                    + width
+                )
+                scale = amplitudes[ix, iy, first + i] * scratch[i + SCALE]
+                gaussian_window(table_u, scratch[i + RATIO_U], scale, window_u, row_blocks)
+                gaussian_window(table_v, scratch[i + RATIO_V], np.float32(1.0), window_v, blocks)
+                if n_planes == 1:
+                    add_outer(planes, base, stride, window_u, rows, window_v, blocks)
+                    continue
+                _derivative_columns(window_u, rows, scratch, i, sharpness[s], pixel_spacing[s], columns)
+                for b in range(width):
+                    d = (scratch[i + OFFSET_V] + np.float32(b)) * np.float32(pixel_spacing[s, 1])
+                    moment_v[b] = d * window_v[b]
+                add_outer_planes(
+                    planes, base, stride, plane_size, columns, WINDOW_CAPACITY, rows, window_v, moment_v, blocks
+                )
     for plane in range(n_planes):
         for a in range(shapes[s, 0]):
-            source = (a + n_rows + 1) * stride + width
+            source = plane * plane_size + (a + n_rows + 1) * stride + width
             target = first_pixel[s] + a * shapes[s, 1]
             for b in range(shapes[s, 1]):
-                out[plane, target + b] = planes[plane, source + b]
+                out[plane, target + b] = planes[source + b]
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _add_derivatives(planes, base, stride, window_u, rows, window_v, blocks, scratch, i, sharpness, spacing, moments):
-    """Add the derivative of one splat with respect to d = pixel - Gaussian (mm), and d x derivative.
+def _derivative_columns(window_u, rows, scratch, i, sharpness, spacing, columns):
+    """Columns of the seven outer products of one splat: value, derivatives by d = pixel - Gaussian, d x derivative.
 
-    With E' = -q d E along u and v: each plane is again an outer product of a column and a row.
+    With E' = -q d E along u and v every plane is again an outer product, of one of these columns with E_v (planes 0, 1,
+    3, 5) or d_v E_v (planes 2, 4, 6).
     """
     qu = np.float32(2 * sharpness[0] / spacing[0] ** 2)
     qv = np.float32(2 * sharpness[1] / spacing[1] ** 2)
-    slope, w = scratch[3, i], scratch[6, i]
-    hu, hv = np.float32(spacing[0]), np.float32(spacing[1])
-    for a in range(rows):
-        d = (scratch[4, i] + np.float32(a)) * hu
-        moments[0, a] = -qu * d * window_u[a]
-        moments[1, a] = slope * window_u[a]
-        moments[2, a] = (slope + qv * w) * window_u[a]
-        moments[3, a] = -(slope + qu * w) * d * window_u[a]
-        moments[4, a] = (qu - qv) * d * window_u[a]
-        moments[6, a] = -qv * window_u[a]
-    for b in range(blocks * LANES):
-        moments[5, b] = (scratch[5, i] + np.float32(b)) * hv * window_v[b]
-    add_outer(planes[1], base, stride, moments[0], rows, window_v, blocks)
-    add_outer(planes[2], base, stride, moments[6], rows, moments[5], blocks)
-    add_outer(planes[3], base, stride, moments[1], rows, window_v, blocks)
-    add_outer(planes[4], base, stride, moments[2], rows, moments[5], blocks)
-    add_outer(planes[5], base, stride, moments[3], rows, window_v, blocks)
-    if abs(qu - qv) > np.float32(1e-6) * qu:
-        add_outer(planes[6], base, stride, moments[4], rows, moments[5], blocks)
+    difference = qu - qv if abs(qu - qv) > np.float32(1e-6) * qu else np.float32(0.0)
+    slope, w = scratch[i + SLOPE], scratch[i + OFFSET_W]
+    start, step = scratch[i + OFFSET_U] * np.float32(spacing[0]), np.float32(spacing[0])
+    for a in range((rows + LANES - 1) // LANES * LANES):
+        value, d = window_u[a], start + step * np.float32(a)
+        columns[a] = value
+        columns[a + WINDOW_CAPACITY] = -qu * d * value
+        columns[a + 2 * WINDOW_CAPACITY] = -qv * value
+        columns[a + 3 * WINDOW_CAPACITY] = slope * value
+        columns[a + 4 * WINDOW_CAPACITY] = (slope + qv * w) * value
+        columns[a + 5 * WINDOW_CAPACITY] = -(slope + qu * w) * d * value
+        columns[a + 6 * WINDOW_CAPACITY] = difference * d * value
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -226,7 +232,7 @@ def adjoint_plane(
     width = blocks * LANES
     table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
     low, high = np.empty(3), np.empty(3)
-    scratch, corner = np.empty((7, nz), np.float32), np.empty((2, nz), np.int32)
+    scratch = np.empty(SCRATCH_SIZE, np.float32)
     window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
     for s in range(shapes.shape[0]):
         matrix = from_lattice[s]
@@ -245,12 +251,17 @@ def adjoint_plane(
                 continue
             _prepare_row(
                 s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, square,
-                scratch, corner,
+                scratch,
             )  # fmt: skip
             for i in range(count):
-                base = padded_first[s] + (corner[0, i] + n_rows + 1) * stride + corner[1, i] + width
-                gaussian_window(table_u, scratch[0, i], scratch[2, i], window_u, row_blocks)
-                gaussian_window(table_v, scratch[1, i], np.float32(1.0), window_v, blocks)
+                base = (
+                    padded_first[s]
+                    + (np.int64(scratch[i + FIRST_ROW]) + n_rows + 1) * stride
+                    + np.int64(scratch[i + FIRST_COLUMN])
+                    + width
+                )
+                gaussian_window(table_u, scratch[i + RATIO_U], scratch[i + SCALE], window_u, row_blocks)
+                gaussian_window(table_v, scratch[i + RATIO_V], np.float32(1.0), window_v, blocks)
                 out[ix, iy, first + i] += dot_outer(padded, base, stride, window_u, rows, window_v, blocks)
 
 
