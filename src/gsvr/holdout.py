@@ -7,10 +7,10 @@ fitted to it, coarse to fine, and its prediction is compared with what was measu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float32
 
 from gsvr.acquisition import Slices, Stack
 from gsvr.field import LatticeField
@@ -18,8 +18,7 @@ from gsvr.forward import AcquisitionOperator, moved_poses
 from gsvr.geometry import identity_poses
 from gsvr.quality import SliceAgreement, slice_agreement
 from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
-from gsvr.solver.reconstruct import Progress, reconstruct
-from gsvr.solver.rounds import first_gains
+from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.weights import fit_gains, robust_weights
 
@@ -42,7 +41,7 @@ class HoldoutScore:
 
     stack: str
     agreement: SliceAgreement
-    prediction: np.ndarray
+    prediction: Float32[np.ndarray, " p"]
     slices: Slices
 
 
@@ -59,7 +58,7 @@ def leave_one_stack_out(
     stacks
         At least three.
     prepare
-        Makes slices of stacks (masks included), such as `gsvr.pipeline.prepare_slices`.
+        Makes slices of stacks (masks included): the first result of `gsvr.pipeline.prepare_slices`.
     callback
         Told which stack is left out, and the progress of its reconstruction.
 
@@ -75,17 +74,17 @@ def leave_one_stack_out(
     for number, stack in enumerate(stacks):
         held_out = everything.subset(everything.stack_index == number)
         rest = everything.subset(everything.stack_index != number)
-        fields: dict[str, tuple[Stage, LatticeField]] = {}
+        fields: dict[Stage, LatticeField] = {}
 
-        def keep(progress: Progress, name: str = stack.name, fields: dict = fields) -> None:
-            field = progress.state.field
-            scaled = LatticeField(field.lattice, field.amplitudes * np.float32(progress.scale))
-            fields[progress.stage.name] = (progress.stage, scaled)
+        def keep(progress: Progress, name: str = stack.name, fields: dict[Stage, LatticeField] = fields) -> None:
+            fields[progress.stage] = progress.state.field
             if callback:
                 callback(name, progress)
 
         reconstruct(rest, options, keep)
-        prediction = predict_unseen(held_out, list(fields.values()), options)
+        scale = np.float32(intensity_scale(rest))
+        scaled = replace(held_out, values=held_out.values / scale)
+        prediction = predict_unseen(scaled, list(fields.items()), options) * scale
         owner = np.repeat(np.arange(held_out.n_slices), np.diff(held_out.offsets))
         agreement = slice_agreement(prediction, held_out.values, held_out.mask, owner)
         scores.append(HoldoutScore(stack.name, agreement, prediction, held_out))
@@ -94,23 +93,45 @@ def leave_one_stack_out(
 
 def predict_unseen(
     slices: Slices, fields: list[tuple[Stage, LatticeField]], options: SolverOptions
-) -> Float[np.ndarray, " p"]:
-    """Fit only poses and gains of `slices` to fields that stay as they are, coarse to fine, and predict them."""
-    poses, gains = identity_poses(slices.n_slices), first_gains(slices)
+) -> Float32[np.ndarray, " p"]:
+    """Fit only poses and gains of `slices` to fields that stay as they are, coarse to fine, and predict them.
+
+    Parameters
+    ----------
+    slices
+        With intensities in units of the fields.
+    fields
+        Each with the stage that it comes from, coarse to fine.
+    """
+    poses, gains = identity_poses(slices.n_slices), None
     for stage, field in fields:
         binned = slices.binned(stage.binning)
         for _ in range(stage.rounds):
-            operator = AcquisitionOperator(field.lattice, binned, poses, gains, options.profile, options.backend)
-            prediction, jacobian = operator.pose_derivatives(field.amplitudes)
-            weights = robust_weights(binned, prediction, options.weights)
-            equations = pose_normal_equations(binned, binned.values - prediction, jacobian, weights.pixels)
-            plain = prediction / binned.per_pixel(gains.astype(np.float32))
-            gains = fit_gains(binned, plain, weights.pixels, options.weights, mean_one=False)
-            if stage.motion == "stacks":
-                poses = solve_stack_steps(binned, poses, equations, options.motion)
-            else:  # also in the last stage, which moves nothing in a reconstruction: these slices are new to its field
-                steps = solve_steps(binned, poses, equations, weights.noise**2, options.motion)
-                poses = moved_poses(binned, poses, steps)
+            poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
     field = fields[-1][1]
     operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
     return operator.predict(field.amplitudes)
+
+
+def _fit_unseen(
+    slices: Slices,
+    stage: Stage,
+    field: LatticeField,
+    options: SolverOptions,
+    poses: np.ndarray,
+    gains: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One round: weights, gains, then poses. Without gains so far, all pixels are believed alike."""
+    operator = AcquisitionOperator(field.lattice, slices, poses, None, options.profile, options.backend)
+    plain, jacobian = operator.pose_derivatives(field.amplitudes)
+    if gains is None:
+        gains = fit_gains(slices, plain, slices.coverage * slices.mask, options.weights, mean_one=False)
+    weights = robust_weights(slices, plain * slices.per_pixel(gains.astype(np.float32)), options.weights)
+    gains = fit_gains(slices, plain, weights.pixels, options.weights, mean_one=False)
+    factor = slices.per_pixel(gains.astype(np.float32))
+    equations = pose_normal_equations(slices, slices.values - factor * plain, factor * jacobian, weights.pixels)
+    if stage.motion == "stacks":
+        return solve_stack_steps(slices, poses, equations, options.motion), gains
+    # also in the last stage, which moves nothing in a reconstruction: these slices are new to its field
+    steps = solve_steps(slices, poses, equations, weights.noise**2, options.motion)
+    return moved_poses(slices, poses, steps), gains

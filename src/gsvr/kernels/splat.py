@@ -142,6 +142,8 @@ def predict_slice(
     columns, moment_v = np.empty(7 * WINDOW_CAPACITY, np.float32), np.empty(width, np.float32)
     rows = np.int64(np.floor(2 * reach[s, 0])) + 1
     matrix = from_lattice[s]
+    hu, hv = np.float32(pixel_spacing[s, 0]), np.float32(pixel_spacing[s, 1])
+    qu, qv = np.float32(2 * sharpness[s, 0]) / (hu * hu), np.float32(2 * sharpness[s, 1]) / (hv * hv)
     for ix in range(nx):
         for iy in range(ny):
             if row_first[ix, iy] >= row_last[ix, iy]:
@@ -166,10 +168,10 @@ def predict_slice(
                 if n_planes == 1:
                     add_outer(planes, base, stride, window_u, rows, window_v, blocks)
                     continue
-                _derivative_columns(window_u, rows, scratch, i, sharpness[s], pixel_spacing[s], columns)
-                for b in range(width):
-                    d = (scratch[i + OFFSET_V] + np.float32(b)) * np.float32(pixel_spacing[s, 1])
-                    moment_v[b] = d * window_v[b]
+                _derivative_columns(
+                    window_u, window_v, rows, width, hu * scratch[i + OFFSET_U], hv * scratch[i + OFFSET_V],
+                    scratch[i + OFFSET_W], scratch[i + SLOPE], hu, hv, qu, qv, columns, moment_v,
+                )  # fmt: skip
                 add_outer_planes(
                     planes, base, stride, plane_size, columns, WINDOW_CAPACITY, rows, window_v, moment_v, blocks
                 )
@@ -182,26 +184,25 @@ def predict_slice(
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _derivative_columns(window_u, rows, scratch, i, sharpness, spacing, columns):
+def _derivative_columns(window_u, window_v, rows, width, start_u, start_v, w, slope, hu, hv, qu, qv, columns, moment_v):
     """Columns of the seven outer products of one splat: value, derivatives by d = pixel - Gaussian, d x derivative.
 
     With E' = -q d E along u and v every plane is again an outer product, of one of these columns with E_v (planes 0, 1,
-    3, 5) or d_v E_v (planes 2, 4, 6).
+    3, 5) or d_v E_v (planes 2, 4, 6). Distances are mm, starting with the first pixel of the window.
     """
-    qu = np.float32(2 * sharpness[0] / spacing[0] ** 2)
-    qv = np.float32(2 * sharpness[1] / spacing[1] ** 2)
-    difference = qu - qv if abs(qu - qv) > np.float32(1e-6) * qu else np.float32(0.0)
-    slope, w = scratch[i + SLOPE], scratch[i + OFFSET_W]
-    start, step = scratch[i + OFFSET_U] * np.float32(spacing[0]), np.float32(spacing[0])
+    torque_u, torque_v, torque_w = slope + qv * w, -(slope + qu * w), qu - qv
     for a in range((rows + LANES - 1) // LANES * LANES):
-        value, d = window_u[a], start + step * np.float32(a)
+        value = window_u[a]
+        moment = (start_u + hu * np.float32(a)) * value
         columns[a] = value
-        columns[a + WINDOW_CAPACITY] = -qu * d * value
+        columns[a + WINDOW_CAPACITY] = -qu * moment
         columns[a + 2 * WINDOW_CAPACITY] = -qv * value
         columns[a + 3 * WINDOW_CAPACITY] = slope * value
-        columns[a + 4 * WINDOW_CAPACITY] = (slope + qv * w) * value
-        columns[a + 5 * WINDOW_CAPACITY] = -(slope + qu * w) * d * value
-        columns[a + 6 * WINDOW_CAPACITY] = difference * d * value
+        columns[a + 4 * WINDOW_CAPACITY] = torque_u * value
+        columns[a + 5 * WINDOW_CAPACITY] = torque_v * moment
+        columns[a + 6 * WINDOW_CAPACITY] = torque_w * moment
+    for b in range(width):
+        moment_v[b] = (start_v + hv * np.float32(b)) * window_v[b]
 
 
 @njit(nogil=True, fastmath=True, cache=True)

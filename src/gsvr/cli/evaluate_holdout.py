@@ -1,0 +1,120 @@
+"""Quality where no truth is known: each stack is left out in turn and predicted from the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from gsvr.acquisition import Slices, Stack
+from gsvr.errors import InputError
+from gsvr.geometry import transform_points
+from gsvr.holdout import HoldoutScore, leave_one_stack_out
+from gsvr.picture import PictureOptions, save_mid_slices
+from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+from gsvr.solver.schedule import SolverOptions
+from gsvr.volume_grid import Volume
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LEAST_STACKS = 3
+
+
+def evaluate_holdout(console: Console, inputs: StackInputs, picture: Path | None) -> dict[str, Any]:
+    """Leave every stack out once, showing the progress.
+
+    Parameters
+    ----------
+    picture
+        Where mid-slices of the measured and the predicted stacks go (PNG).
+
+    Returns
+    -------
+    dict
+        ``stacks``, one entry each with ``ncc``, ``psnr``, ``gain``, ``n_slices`` and its ``slices``; the ``mean`` over
+        the stacks; and the ``options`` of the reconstructions.
+
+    Raises
+    ------
+    InputError
+        If the input cannot be used, or there are fewer than three stacks.
+    """
+    from gsvr.cli.progress import load_kernels, round_progress
+
+    if len(inputs.stacks) < _LEAST_STACKS:
+        raise InputError(
+            f"{len(inputs.stacks)} stacks for --input-stacks: leaving one out takes at least {_LEAST_STACKS}, "
+            "two to reconstruct from"
+        )
+    stacks = read_stacks(inputs)
+    options = fitting_options(stacks, SolverOptions())
+    slices, _ = prepare_slices(stacks, options)
+    load_kernels(console)
+    with round_progress(console, repeats=len(stacks)) as show:
+        scores = leave_one_stack_out(
+            stacks, lambda _: slices, options, lambda name, progress: show(progress, f"without {name}, ")
+        )
+    if picture is not None:
+        rows = [row for stack, score in zip(stacks, scores, strict=True) for row in _measured_and_predicted(stack, score)]
+        save_mid_slices(picture, rows, PictureOptions(shared_window=False, shared_position=False))
+    return _record(scores) | {"options": options}
+
+
+def holdout_rows(record: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What a table shows of the record of `evaluate_holdout`: stack, NCC, PSNR and number of slices."""
+    rows = [
+        (entry["stack"], f"{entry['ncc']:.4f}", f"{entry['psnr']:.2f} dB", f"{entry['n_slices']}")
+        for entry in record["stacks"]
+    ]
+    mean = record["mean"]
+    return [*rows, ("mean", f"{mean['ncc']:.4f}", f"{mean['psnr']:.2f} dB", f"{mean['n_slices']:.1f}")]
+
+
+def _record(scores: list[HoldoutScore]) -> dict[str, Any]:
+    entries = []
+    for score in scores:
+        agreement = score.agreement
+        shown = agreement.n_pixels > 0
+        slices = [
+            {"slice_index": int(index), "ncc": float(ncc), "psnr": float(psnr), "pixels": int(pixels)}
+            for index, ncc, psnr, pixels in zip(
+                score.slices.slice_index[shown],
+                agreement.slice_ncc[shown],
+                agreement.slice_psnr[shown],
+                agreement.n_pixels[shown],
+                strict=True,
+            )
+        ]
+        entries.append(
+            {
+                "stack": score.stack,
+                "ncc": agreement.ncc,
+                "psnr": agreement.psnr,
+                "gain": agreement.gain,
+                "n_slices": len(slices),
+                "slices": slices,
+            }
+        )
+    mean = {key: float(np.mean([entry[key] for entry in entries])) for key in ("ncc", "psnr", "n_slices")}
+    return {"stacks": entries, "mean": mean}
+
+
+def _measured_and_predicted(stack: Stack, score: HoldoutScore) -> list[tuple[str, Volume]]:
+    """Both as volumes on the grid of the stack, zero where there are no pixels."""
+    slices = score.slices
+    mask = _on_grid(slices, slices.mask.astype(np.float32), stack) > 0
+    measured = Volume(_on_grid(slices, slices.values * slices.mask, stack), stack.affine, mask)
+    predicted = _on_grid(slices, score.prediction * slices.mask * np.float32(score.agreement.gain), stack)
+    return [(f"{stack.name}, measured", measured), ("predicted from the others", replace(measured, data=predicted))]
+
+
+def _on_grid(slices: Slices, flat: Float32[np.ndarray, " p"], stack: Stack) -> Float32[np.ndarray, "x y z"]:
+    grid = np.zeros(stack.data.shape, np.float32)
+    first = np.rint(transform_points(np.linalg.inv(stack.affine), slices.frames[:, :3, 3])).astype(int)
+    for number, ((column, row, k), (n_columns, n_rows)) in enumerate(zip(first, slices.shapes, strict=True)):
+        grid[column : column + n_columns, row : row + n_rows, k] = slices.image(number, flat)
+    return grid

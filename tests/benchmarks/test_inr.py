@@ -1,0 +1,98 @@
+"""The implicit baseline: its point spread function, poses and grid against what is known exactly."""
+
+import numpy as np
+import pytest
+
+from gsvr.field import Lattice
+from gsvr.forward import AcquisitionOperator
+from gsvr.geometry import pose_about, transform_points
+from tests.acquisitions import small_slices
+
+torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch")
+
+from benchmarks.inr.encoding import DenseLevel, HashGrid  # noqa: E402
+from benchmarks.inr.poses import SlicePoses  # noqa: E402
+from benchmarks.inr.sampling import PixelSampler, normal_points  # noqa: E402
+from gsvr.solver.motion import LEVER  # noqa: E402
+
+
+@pytest.mark.parametrize("profile", ["slab", "gaussian"])
+def test_sampled_pixels_of_a_gaussian_agree_with_the_closed_form(profile):
+    """A volume that is one Gaussian: the mean over drawn points must be the exact pixel."""
+    slices, poses = small_slices()
+    sigma, mean = 1.8, np.array([0.7, -0.4, 1.1])
+    lattice = Lattice(mean, 1.0, sigma, np.ones((1, 1, 1), dtype=bool))
+    exact = AcquisitionOperator(lattice, slices, poses, profile=profile, cutoff=8.0).predict(
+        np.ones((1, 1, 1), dtype=np.float32)
+    )[slices.mask]
+    sampler = PixelSampler(slices, profile, 1024, torch.Generator().manual_seed(3))
+    batch = sampler.at(torch.arange(sampler.n_pixels))
+    points = SlicePoses(slices, poses).place(batch.slices, batch.local)
+    drawn = torch.exp(-0.5 * ((points - torch.tensor(mean)) ** 2).sum(-1) / sigma**2).mean(dim=1).numpy()
+    assert exact.max() > 0.3
+    # independent draws would scatter by about 0.25 / sqrt(1024) = 0.008; evenly spread ones by less
+    assert np.abs(drawn - exact).max() < 0.008
+    assert abs((drawn - exact).mean()) < 2e-4
+
+
+def test_points_have_the_moments_of_the_profile():
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(1, 200_000, 3, generator=generator)
+    weights = torch.tensor([0.25, 0.75])
+    offsets, sigmas = torch.tensor([[-1.0, 2.0]]), torch.tensor([[0.5, 0.3]])
+    points = normal_points(uniform, torch.tensor([[0.6, 0.4]]), weights, offsets, sigmas)[0].double()
+    mean = 0.25 * -1 + 0.75 * 2
+    variance = 0.25 * (0.25 + 1) + 0.75 * (0.09 + 4) - mean**2
+    assert points.mean(0).numpy() == pytest.approx([0, 0, mean], abs=0.01)
+    assert points.var(0).numpy() == pytest.approx([0.36, 0.16, variance], rel=0.02)
+
+
+def test_learned_poses_are_those_of_the_geometry():
+    slices, start = small_slices()
+    poses = SlicePoses(slices, start)
+    steps = np.random.default_rng(1).normal(size=(slices.n_slices, 6)) * 3
+    with torch.no_grad():
+        poses.parameters_mm[:] = torch.tensor(steps)
+    centres = transform_points(start, slices.centres)
+    expected = pose_about(steps[:, :3] / LEVER, steps[:, 3:], centres) @ start
+    assert poses.matrices() == pytest.approx(expected, abs=1e-5)
+    local = torch.tensor([[[3.0, 1.0, -0.5]]])
+    for number in range(slices.n_slices):
+        placed = poses.place(torch.tensor([number]), local).detach().numpy()[0]
+        assert placed == pytest.approx(
+            transform_points(expected[number] @ slices.frames[number], local.numpy()[0]), abs=1e-4
+        )
+
+
+def test_grid_interpolates_linear_functions_exactly():
+    level = DenseLevel(torch.tensor([-3.0, 1.0, 2.0]), (6, 5, 7), 2.0, 1)
+    nodes = torch.tensor(np.moveaxis(np.indices((6, 5, 7)), 0, -1) * 2.0 + [-3.0, 1.0, 2.0])
+    slope = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
+    with torch.no_grad():
+        level.values[0, 0] = nodes @ slope
+    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 8.0, 12.0])
+    points += torch.tensor([-3.0, 1.0, 2.0])
+    assert level(points)[:, 0].detach().numpy() == pytest.approx((points.double() @ slope).numpy(), abs=1e-4)
+
+
+def test_hashed_level_without_collisions_equals_the_dense_one():
+    """Give the table the dense values at the hashed places: both must interpolate alike, with equal gradients."""
+    low, high = np.zeros(3), np.full(3, 4.0)
+    dense = HashGrid(low, high, [1.0], 10_000, 2)
+    hashed = HashGrid(low, high, [1.0], 100, 2)
+    hashed.levels[0].table = torch.nn.Parameter(torch.zeros(2**20, 2))
+    with torch.no_grad():
+        dense.levels[0].values.normal_(generator=torch.Generator().manual_seed(0))
+        nodes = torch.tensor(np.argwhere(np.ones((5, 5, 5))))
+        keys = (nodes[:, 0] ^ (nodes[:, 1] * 2654435761) ^ (nodes[:, 2] * 805459861)) % 2**20
+        assert len(torch.unique(keys)) == len(nodes)
+        hashed.levels[0].table[keys] = dense.levels[0].values[0].reshape(2, -1).T
+    points = 4 * torch.rand(50, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for grid in (dense, hashed):
+        moved = points.clone().requires_grad_()
+        out = grid(moved)
+        out.square().sum().backward()
+        found.append((out.detach().numpy(), moved.grad.numpy()))
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-5)
+    assert found[1][1] == pytest.approx(found[0][1], abs=1e-4)
