@@ -39,7 +39,7 @@ def warm_up_kernels() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A program ended with an error; the message holds the end of what it printed."""
 
 
@@ -57,7 +57,7 @@ def run_command(words: Sequence[str | Path], log: Path, environment: Mapping[str
 
     Raises
     ------
-    CommandFailed
+    CommandError
         If the program does not end with exit code 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,6 @@ def run_command(words: Sequence[str | Path], log: Path, environment: Mapping[str
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         end = log.read_text(encoding="utf-8")[-1500:]
-        raise CommandFailed(f"exit code {process.returncode}: {' '.join(map(str, words))}\n{end}")
+        raise CommandError(f"exit code {process.returncode}: {' '.join(map(str, words))}\n{end}")
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return Cost(usage.ru_utime + usage.ru_stime, wall, kilobytes / 1024)

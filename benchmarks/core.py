@@ -23,7 +23,7 @@ from benchmarks.leave_one_out import bids_inputs
 from benchmarks.limits import LIMITS, RESOLUTION
 from benchmarks.machine import REPOSITORY, provenance
 from benchmarks.scoring import read_truth, volume_scores
-from benchmarks.subjects import OUTPUT, Subject, SubjectMissing, data_folder, find_subject
+from benchmarks.subjects import OUTPUT, Subject, SubjectMissingError, data_folder, find_subject
 from benchmarks.tables import core_tables
 from gsvr.cli.evaluate_poses import compare_pose_files
 from gsvr.io.nifti import read_volume
@@ -186,7 +186,7 @@ def main() -> None:
     for name in asked.subjects if "simulated" in asked.parts else ():
         try:
             subject = find_subject(name)
-        except SubjectMissing as missing:
+        except SubjectMissingError as missing:
             logger.warning("%s left out: %s", name, missing)
             continue
         logger.info("%s, motion %s", name, asked.motion)
@@ -198,7 +198,7 @@ def main() -> None:
     if "real" in asked.parts:
         try:
             _keep("real", "", measure_real())
-        except SubjectMissing as missing:
+        except SubjectMissingError as missing:
             logger.warning("real examinations left out: %s", missing)
     print(core_tables(json.loads(CORE.read_text(encoding="utf-8"))))
 

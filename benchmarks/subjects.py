@@ -25,7 +25,7 @@ _CH2BET = (
 )
 
 
-class SubjectMissing(Exception):
+class SubjectMissingError(Exception):
     """The files of a subject are not at hand; the message says which."""
 
 
@@ -56,12 +56,12 @@ def data_folder() -> Path:
 
     Raises
     ------
-    SubjectMissing
+    SubjectMissingError
         If there is none.
     """
     folder = Path(os.environ.get("GSVR_DATA") or REPOSITORY.parent / "shared" / "data")
     if not folder.is_dir():
-        raise SubjectMissing(f"no shared data at {folder} (set GSVR_DATA to the folder)")
+        raise SubjectMissingError(f"no shared data at {folder} (set GSVR_DATA to the folder)")
     return folder
 
 
@@ -74,7 +74,7 @@ def _atlas(week: int) -> Subject:
     subject = Subject(f"atlas-{week}", folder / f"STA{week}.nii.gz", folder / f"STA{week}_mask_dil.nii.gz")
     for path in (subject.volume, subject.mask):
         if not Path(str(path)).is_file():
-            raise SubjectMissing(f"{path} is missing")
+            raise SubjectMissingError(f"{path} is missing")
     return subject
 
 
@@ -83,7 +83,7 @@ def _ch2bet() -> Subject:
     named = os.environ.get("GSVR_CH2BET")
     found = [path for path in ([Path(named)] if named else _CH2BET) if path.is_file()]
     if not found:
-        raise SubjectMissing("no ch2bet.nii.gz (install mricron-data or set GSVR_CH2BET to the file)")
+        raise SubjectMissingError("no ch2bet.nii.gz (install mricron-data or set GSVR_CH2BET to the file)")
     shrunk = OUTPUT / "subjects" / "ch2bet-half.nii.gz"
     if not shrunk.exists():
         image = nibabel.load(found[0])  # pyright: ignore[reportPrivateImportUsage]
@@ -106,7 +106,7 @@ def find_subject(name: str) -> Subject:
 
     Raises
     ------
-    SubjectMissing
+    SubjectMissingError
         If its files are not at hand.
     """
     return SUBJECTS[name]()

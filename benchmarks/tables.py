@@ -20,7 +20,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def number(value: Any, digits: int) -> str:
     """A number with so many digits after the point, or a dash for none."""
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def core_tables(record: dict[str, Any]) -> str:
@@ -52,7 +52,7 @@ def _simulated_table(simulated: dict[str, Any]) -> str:
                     number(row["ssim"], 4),
                     number(row["ncc"], 4),
                     f"{number(row['psnr_brain'], 2)}, {number(row['ssim_brain'], 4)}",
-                    " / ".join(poses) if "pose_median" in row else "–",
+                    " / ".join(poses) if "pose_median" in row else "-",
                     number(row["cpu_seconds"], 1),
                     number(row["wall_seconds"], 1),
                     number(row["peak_megabytes"], 0),

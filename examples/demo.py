@@ -22,7 +22,7 @@ import gsvr
 from gsvr.geometry import transform_points
 from gsvr.outputs import OutputPaths, write_outputs
 from gsvr.picture import PictureOptions, save_mid_slices
-from gsvr.pipeline import Reconstruction
+from gsvr.pipeline import Job, Reconstruction, run
 from gsvr.quality import Comparison, PoseErrors, compare, pose_errors
 from gsvr.simulate import Simulation, SimulationOptions, simulate
 from gsvr.solver.warmup import warm_up
@@ -70,8 +70,8 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
     console.print(f"  in an average slice the brain is {simulation.mean_displacement:.1f} mm from where it belongs")
     # the last stage alone, with every slice where the scanner believed it was
     no_motion = replace(options, stages=(replace(options.stages[-1], motion="none"),))
-    uncorrected, before = run("without correction", slices, no_motion, simulation)
-    reconstruction, after = run("with motion correction", slices, options, simulation)
+    uncorrected, before = score("without correction", Job(simulation.stacks, slices, no_motion, {}), simulation)
+    reconstruction, after = score("with motion correction", Job(simulation.stacks, slices, options, {}), simulation)
 
     with step("writing files"):
         paths = OutputPaths.beside(folder / "reconstruction.nii.gz")
@@ -100,19 +100,15 @@ def step(name: str) -> Iterator[Callable[[int, int], None]]:
         bar.update(task, completed=1, total=1)
 
 
-def run(
-    name: str, slices: gsvr.Slices, options: gsvr.SolverOptions, simulation: Simulation
-) -> tuple[Reconstruction, Score]:
+def score(name: str, job: Job, simulation: Simulation) -> tuple[Reconstruction, Score]:
     """Reconstruct and compare with the truth."""
     start = time.perf_counter()
     with step(f"reconstructing {name}") as show:
-        result = gsvr.reconstruct(slices, options, lambda progress: show(progress.done, progress.total))
-        volume = gsvr.render_volume(result.field, VOXEL, result.mask)
+        done = run(job, VOXEL, lambda progress: show(progress.done, progress.total))
     seconds = time.perf_counter() - start
     with step("comparing with the truth"):
-        comparison = compare(volume, simulation.volume)
-        score = Score(comparison, motion_error(result, simulation), seconds)
-    return Reconstruction(simulation.stacks, result, volume, {"reconstruction": seconds}), score
+        comparison = compare(done.volume, simulation.volume)
+        return done, Score(comparison, motion_error(done.result, simulation), seconds)
 
 
 def motion_error(result: gsvr.Result, simulation: Simulation) -> PoseErrors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -47,7 +49,7 @@ class SirenNetwork(nn.Module):
         self.half = float((high - low).max() / 2)
         self.frequency = options.siren_frequency
         sizes = [3] + [options.hidden] * options.siren_layers
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.last = nn.Linear(options.hidden, 1 + N_HIDDEN_FEATURES)
         with torch.no_grad():
             for number, layer in enumerate([*self.layers, self.last]):

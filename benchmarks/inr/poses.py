@@ -1,4 +1,4 @@
-"""Learned slice poses: a rotation vector and a translation about the slice's own centre, applied after its first pose."""
+"""Learned slice poses: a rotation vector and a translation about the slice's own centre, after its first pose."""
 
 from __future__ import annotations
 

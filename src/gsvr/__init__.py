@@ -9,7 +9,7 @@ From files to a volume::
     result = gsvr.reconstruct(slices, options)
     volume = gsvr.render_volume(result.field, 0.8, result.mask)
 
-``gsvr.simulate`` and ``gsvr.quality`` are modules: ``gsvr.simulate.simulate(gsvr.brain_phantom())``.
+``gsvr.pipeline``, ``gsvr.quality`` and ``gsvr.simulate`` are modules: ``gsvr.simulate.simulate(gsvr.brain_phantom())``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsvr import quality, simulate
+    from gsvr import pipeline, quality, simulate
     from gsvr.acquisition import Slices, Stack, slices_from_stacks
     from gsvr.errors import InputError
     from gsvr.field import GaussianField, LatticeField
@@ -51,6 +51,7 @@ __all__ = [
     "brain_phantom",
     "default_stages",
     "fitting_options",
+    "pipeline",
     "prepare_slices",
     "quality",
     "read_field",
@@ -84,7 +85,7 @@ _HOMES = {
     "gsvr.volume_grid": ("Volume",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = ("quality", "simulate")
+_MODULES = ("pipeline", "quality", "simulate")
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ def test_sampled_pixels_of_a_gaussian_agree_with_the_closed_form(profile):
     )[slices.mask]
     sampler = PixelSampler(slices, profile, 1024, torch.Generator().manual_seed(3))
     batch = sampler.at(torch.arange(sampler.n_pixels))
-    points = SlicePoses(slices, poses).place(batch.slices, batch.local)
+    points = SlicePoses(slices, poses).place(batch.slices, batch.local).detach()
     drawn = torch.exp(-0.5 * ((points - torch.tensor(mean)) ** 2).sum(-1) / sigma**2).mean(dim=1).numpy()
     assert exact.max() > 0.3
     # independent draws would scatter by about 0.25 / sqrt(1024) = 0.008; evenly spread ones by less

@@ -47,7 +47,7 @@ def _gsvr(
 
 app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
 app.command("render")(render_command)
-app.command("evaluate")(evaluate_command)
+app.command("evaluate", cls=MultipleValuesCommand)(evaluate_command)
 app.command("simulate")(simulate_command)
 
 

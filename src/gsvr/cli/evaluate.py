@@ -1,27 +1,18 @@
-"""``gsvr evaluate``: how good a reconstruction and its poses are where the truth is known."""
+"""``gsvr evaluate``: how good a reconstruction is, against the truth or, where there is none, from its stacks alone."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from gsvr.quality import Comparison
-    from gsvr.volume_grid import Volume
-
-logger = logging.getLogger(__name__)
-
-_FULL_COVERAGE = 0.999
-
 
 def evaluate_command(
-    reconstruction: Annotated[Path, typer.Argument(metavar="RECONSTRUCTION", help="NIfTI volume to judge.")],
-    truth: Annotated[Path, typer.Option(help="NIfTI volume it should be, of any grid and position.")],
+    reconstruction: Annotated[
+        Path | None, typer.Argument(metavar="[RECONSTRUCTION]", help="NIfTI volume to compare with --truth.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="NIfTI volume it should be, of any grid and position.")] = None,
     truth_mask: Annotated[
         Path | None, typer.Option(help="Mask of the truth: where it counts. Default: where it is not zero.")
     ] = None,
@@ -30,111 +21,99 @@ def evaluate_command(
         Path | None,
         typer.Option(help="True poses (JSON); stacks and masks beside the file tell the pixels of a slice."),
     ] = None,
-    output_json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
-    output_picture: Annotated[
-        Path | None, typer.Option(help="Write mid-slices of truth, reconstruction and difference (PNG).")
-    ] = None,
     align: Annotated[
         bool,
         typer.Option("--align/--no-align", help="Bring the reconstruction onto the truth rigidly first."),
     ] = True,
+    input_stacks: Annotated[
+        list[Path] | None,
+        typer.Option(help="Without a truth: three or more stacks (NIfTI), each predicted from the others."),
+    ] = None,
+    stack_masks: Annotated[
+        list[Path] | None, typer.Option(help="Brain masks of the stacks, as for gsvr reconstruct.")
+    ] = None,
+    thicknesses: Annotated[
+        list[float] | None, typer.Option(help="Slice thickness (mm) of the stacks, as for gsvr reconstruct.")
+    ] = None,
+    slice_order: Annotated[
+        str | None, typer.Option(help="Acquisition order of the stacks, as for gsvr reconstruct. Default: auto.")
+    ] = None,
+    output_json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
+    output_picture: Annotated[
+        Path | None,
+        typer.Option(help="Write mid-slices (PNG): truth, reconstruction and difference, or stacks and predictions."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
-    """Compare a reconstruction, and the poses of its slices, with the truth.
+    """Compare a reconstruction with the truth, or see how well stacks predict each other.
 
-    One rigid motion, one gain and one offset of the volume are free in slice-to-volume reconstruction:
-    they are fitted first. The poses are freed of a rigid motion of their own.
+    With --truth: the volume, and with --poses and --true-poses the poses of its slices. One rigid motion, one gain
+    and one offset of the volume are free in slice-to-volume reconstruction: they are fitted first. The poses are freed
+    of a rigid motion of their own.
+
+    With --input-stacks: each stack in turn is left out, a volume is made of the others, only the poses and gains of
+    the slices left out are fitted to it, and its prediction of them is compared with what was measured.
     """
     from rich.console import Console
 
-    from gsvr.cli.evaluate_poses import compare_pose_files, pose_rows
-    from gsvr.errors import InputError
+    from gsvr.cli.progress import log_to
     from gsvr.io.atomic import check_writable_file
-    from gsvr.io.nifti import read_volume
     from gsvr.io.record import versions, write_record
-    from gsvr.picture import PictureOptions, check_picture_path, save_mid_slices
-    from gsvr.volume_grid import Volume
+    from gsvr.picture import check_picture_path
 
-    if (poses is None) != (true_poses is None):
-        raise InputError("poses are compared with true ones: give both --poses and --true-poses, or neither")
+    files = {"RECONSTRUCTION": reconstruction, "--truth": truth}
+    more_files = {"--truth-mask": truth_mask, "--poses": poses, "--true-poses": true_poses}
+    _check_mode(
+        files | more_files | {"--no-align": not align},
+        {"--stack-masks": stack_masks, "--thicknesses": thicknesses, "--slice-order": slice_order},
+        bool(input_stacks),
+    )
     if output_json is not None:
         check_writable_file(output_json)
     if output_picture is not None:
         check_picture_path(output_picture)
-    true_volume = read_volume(truth, truth_mask)
-    comparison = _compare_volumes(read_volume(reconstruction), true_volume, truth, align)
-    record: dict[str, Any] = {"reconstruction": reconstruction, "truth": truth}
-    record |= _comparison_record(comparison, true_volume)
-    tables = [_comparison_table(comparison, record)]
-    if poses is not None and true_poses is not None:
-        record["poses"] = compare_pose_files(poses, true_poses, true_volume, comparison.mask)
-        tables.append(_table("poses against true poses", pose_rows(record["poses"])))
-    console = Console()
+    screen, errors = Console(), Console(stderr=True)
+    log_to(errors, verbose)
+    if input_stacks:
+        from gsvr.cli.evaluate_holdout import evaluate_holdout
+        from gsvr.pipeline import StackInputs
+
+        inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order or "auto")
+        record, tables = evaluate_holdout(inputs, errors, output_picture)
+    else:
+        from gsvr.cli.evaluate_truth import TruthInputs, evaluate_truth
+
+        assert reconstruction is not None
+        assert truth is not None
+        pair = TruthInputs(reconstruction, truth, truth_mask, poses, true_poses)
+        record, tables = evaluate_truth(pair, align, output_picture)
     for table in tables:
-        console.print(table)
-    if comparison.coverage < _FULL_COVERAGE:
-        logger.warning("the reconstruction's grid leaves out %.1f %% of the mask", 100 * (1 - comparison.coverage))
+        screen.print(table)
     if output_json is not None:
         write_record(output_json, record | {"versions": versions()})
-    if output_picture is not None:
-        shown = Volume(true_volume.data, true_volume.affine, comparison.mask)
-        rows = [("truth", shown), ("reconstruction", Volume(comparison.aligned, true_volume.affine))]
-        save_mid_slices(output_picture, rows, PictureOptions(difference=True))
 
 
-def _compare_volumes(reconstruction: Volume, truth: Volume, truth_path: Path, align: bool) -> Comparison:
+def _check_mode(of_truth: dict[str, Any], of_stacks: dict[str, Any], with_stacks: bool) -> None:
+    """Refuse options that do not go together, naming them."""
     from gsvr.errors import InputError
-    from gsvr.quality import compare
 
-    try:
-        return compare(reconstruction, truth, align=align)
-    except ValueError as error:
-        raise InputError(f"{truth_path} cannot be compared with ({error}): give another volume or mask") from error
-
-
-def _comparison_record(comparison: Comparison, truth: Volume) -> dict[str, Any]:
-    """What the JSON file says about the volume; the translation is that of the mask's centre."""
-    import numpy as np
-
-    from gsvr.geometry import invert, parts_about, transform_points
-
-    centre = truth.voxel_positions(comparison.mask).mean(axis=0)
-    rotation, translation = parts_about(comparison.pose, transform_points(invert(comparison.pose), centre))
-    return {
-        "quality": comparison.quality,
-        "alignment": {
-            "convention": "matrix maps the reconstruction's world to the truth's, RAS+ in mm",
-            "matrix": comparison.pose,
-            "rotation_degrees": float(np.degrees(np.linalg.norm(rotation))),
-            "translation_mm": float(np.linalg.norm(translation)),
-            "gain": comparison.gain,
-            "offset": comparison.offset,
-        },
-        "coverage": comparison.coverage,
-    }
-
-
-def _comparison_table(comparison: Comparison, record: dict[str, Any]) -> Table:
-    quality, alignment = comparison.quality, record["alignment"]
-    rows = [
-        ("PSNR", f"{quality.psnr:.2f} dB"),
-        ("SSIM", f"{quality.ssim:.4f}"),
-        ("NCC", f"{quality.ncc:.4f}"),
-        ("NRMSE", f"{quality.nrmse:.4f}"),
-        ("voxels in the mask", f"{quality.n_voxels:,}"),
-        ("inside the reconstruction's grid", f"{100 * comparison.coverage:.1f} %"),
-        ("aligned by", f"{alignment['rotation_degrees']:.2f} deg, {alignment['translation_mm']:.2f} mm"),
-        ("gain and offset", f"{comparison.gain:.4g}, {comparison.offset:.4g}"),
-    ]
-    return _table("reconstruction against truth", rows)
-
-
-def _table(title: str, rows: list[tuple[str, str]]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    given_of_truth = [name for name, value in of_truth.items() if value]
+    given_of_stacks = [name for name, value in of_stacks.items() if value]
+    if with_stacks and given_of_truth:
+        raise InputError(
+            f"--input-stacks does not go with {' and '.join(given_of_truth)}: stacks are predicted from each other, "
+            "without a truth; run the two evaluations one after the other"
+        )
+    if with_stacks:
+        return
+    if given_of_stacks:
+        raise InputError(f"{' and '.join(given_of_stacks)} given without --input-stacks: give the stacks as well")
+    if not given_of_truth:
+        raise InputError(
+            "nothing to evaluate: give a RECONSTRUCTION and --truth, or, without a truth, three or more --input-stacks"
+        )
+    for name in ("RECONSTRUCTION", "--truth"):
+        if not of_truth[name]:
+            raise InputError(f"{name} is missing: a reconstruction is compared with the truth, give both")
+    if bool(of_truth["--poses"]) != bool(of_truth["--true-poses"]):
+        raise InputError("poses are compared with true ones: give both --poses and --true-poses, or neither")

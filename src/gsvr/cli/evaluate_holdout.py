@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.acquisition import Slices, Stack
+from gsvr.cli.progress import load_kernels, round_progress
+from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
 from gsvr.geometry import transform_points
 from gsvr.holdout import HoldoutScore, leave_one_stack_out
@@ -20,15 +22,18 @@ from gsvr.volume_grid import Volume
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _LEAST_STACKS = 3
 
 
-def evaluate_holdout(console: Console, inputs: StackInputs, picture: Path | None) -> dict[str, Any]:
-    """Leave every stack out once, showing the progress.
+def evaluate_holdout(inputs: StackInputs, console: Console, picture: Path | None) -> tuple[dict[str, Any], list[Table]]:
+    """Leave every stack out once, and make the record and the table of it.
 
     Parameters
     ----------
+    console
+        Where the progress is shown.
     picture
         Where mid-slices of the measured and the predicted stacks go (PNG).
 
@@ -37,14 +42,14 @@ def evaluate_holdout(console: Console, inputs: StackInputs, picture: Path | None
     dict
         ``stacks``, one entry each with ``ncc``, ``psnr``, ``gain``, ``n_slices`` and its ``slices``; the ``mean`` over
         the stacks; and the ``options`` of the reconstructions.
+    list
+        The table.
 
     Raises
     ------
     InputError
         If the input cannot be used, or there are fewer than three stacks.
     """
-    from gsvr.cli.progress import load_kernels, round_progress
-
     if len(inputs.stacks) < _LEAST_STACKS:
         raise InputError(
             f"{len(inputs.stacks)} stacks for --input-stacks: leaving one out takes at least {_LEAST_STACKS}, "
@@ -59,19 +64,22 @@ def evaluate_holdout(console: Console, inputs: StackInputs, picture: Path | None
             stacks, lambda _: slices, options, lambda name, progress: show(progress, f"without {name}, ")
         )
     if picture is not None:
-        rows = [row for stack, score in zip(stacks, scores, strict=True) for row in _measured_and_predicted(stack, score)]
+        rows = [
+            row for stack, score in zip(stacks, scores, strict=True) for row in _measured_and_predicted(stack, score)
+        ]
         save_mid_slices(picture, rows, PictureOptions(shared_window=False, shared_position=False))
-    return _record(scores) | {"options": options}
+    record = _record(scores) | {"options": options}
+    table = result_table("stacks predicted from the others", _rows(record), ("left out", "NCC", "PSNR", "slices"))
+    return record, [table]
 
 
-def holdout_rows(record: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """What a table shows of the record of `evaluate_holdout`: stack, NCC, PSNR and number of slices."""
+def _rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [
         (entry["stack"], f"{entry['ncc']:.4f}", f"{entry['psnr']:.2f} dB", f"{entry['n_slices']}")
         for entry in record["stacks"]
     ]
     mean = record["mean"]
-    return [*rows, ("mean", f"{mean['ncc']:.4f}", f"{mean['psnr']:.2f} dB", f"{mean['n_slices']:.1f}")]
+    return [*rows, ("mean", f"{mean['ncc']:.4f}", f"{mean['psnr']:.2f} dB", f"{mean['n_slices']:.0f}")]
 
 
 def _record(scores: list[HoldoutScore]) -> dict[str, Any]:

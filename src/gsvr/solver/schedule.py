@@ -41,19 +41,20 @@ class Stage:
     rounds: int
     iterations: int
     motion: str = "slices"
-    sigma_ratio: float = 0.75
+    sigma_ratio: float = 0.65
     agree_on_mask: bool = False
 
 
-def default_stages(finest: float = 1.1) -> tuple[Stage, ...]:
-    """Stages that end with Gaussians `finest` mm apart (about the in-plane pixel spacing)."""
+def default_stages(finest: float = 1.0) -> tuple[Stage, ...]:
+    """Stages that end with Gaussians `finest` mm apart (a little less than the in-plane pixel spacing)."""
     return (
-        Stage("stack alignment", 5.0, 3, 6, 5, "stacks", 0.8),
-        Stage("motion, 5 mm", 5.0, 3, 5, 5, "slices", 0.8),
+        Stage("stack alignment", 5.0, 3, 6, 5, "stacks", sigma_ratio=0.8),
+        Stage("motion, 5 mm", 5.0, 3, 5, 5, sigma_ratio=0.8),
         Stage("motion, 3.5 mm", 3.5, 3, 6, 5),
         Stage("motion, 2.5 mm", 2.5, 2, 6, 5, agree_on_mask=True),
-        Stage("motion, 1.8 mm", max(1.8, 1.2 * finest), 2, 5, 5),
-        Stage("final volume", finest, 1, 5, 6, "none", 0.6, agree_on_mask=True),
+        Stage("motion, 1.8 mm", max(1.8, 1.5 * finest), 2, 5, 5),
+        Stage("motion, 1.4 mm", max(1.4, 1.2 * finest), 1, 2, 5),
+        Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True),
     )
 
 
