@@ -172,7 +172,7 @@ def agreed_mask(
         where slices agree nowhere that well), holes filled.
     """
     options = options or MaskOptions()
-    drawn = np.ones(slices.n_slices, bool) if slices.drawn is None else slices.drawn
+    drawn = np.ones(slices.n_slices, bool) if slices.drawn is None or not slices.drawn.any() else slices.drawn
     # half the resolution is plenty for a mask, and a quarter of the work
     slices = slices.with_mask(votes).binned(2)
     heard = slices.per_pixel(drawn)
@@ -184,7 +184,8 @@ def agreed_mask(
     in_favour = operator.adjoint(yes.astype(np.float32))
     heard_in_all = operator.adjoint(heard.astype(np.float32))
     share = in_favour / np.maximum(heard_in_all, 0.02 * float(heard_in_all.max()))
-    mask = largest_part(share > 0.5)
+    largest = float(share.max())
+    mask = largest_part(share > (0.5 if largest > 0.5 else 0.5 * largest))
     return Volume(share.astype(np.float32), lattice.affine, mask)
 
 

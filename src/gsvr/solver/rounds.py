@@ -71,7 +71,7 @@ def begin_stage(
     nothing = np.zeros(lattice.shape, np.float32)
     inside = slices.values[slices.mask]
     noise = 0.2 * robust_deviation(inside - np.median(inside))
-    weights = Weights(slices.coverage * slices.mask, np.ones(slices.n_slices), noise, np.zeros(slices.n_slices))
+    weights = Weights(slices.coverage * slices.mask, np.ones(slices.n_slices), noise, noise, np.zeros(slices.n_slices))
     return State(LatticeField(lattice, nothing), poses, gains, weights, np.zeros_like(slices.values))
 
 
@@ -91,7 +91,7 @@ def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) 
         slices.values,
         weights.pixels,
         quadratic_prior(lattice, amplitudes, options.prior.edge),
-        options.prior.strength * weights.noise**2,
+        options.prior.strength * weights.white_noise**2,
         amplitudes,
         prediction,
         iterations=stage.iterations * (2 if first else 1),

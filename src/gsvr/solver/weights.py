@@ -47,6 +47,8 @@ class Weights:
         Robust weight of each slice.
     noise
         Robust standard deviation of the residuals (intensity).
+    white_noise
+        The same from differences of neighbouring pixels: noise without what the model cannot explain smoothly.
     residuals
         Root mean square residual of each slice (intensity).
     """
@@ -54,6 +56,7 @@ class Weights:
     pixels: Float32[np.ndarray, " p"]
     slices: Float[np.ndarray, " n"]
     noise: float
+    white_noise: float
     residuals: Float[np.ndarray, " n"]
 
 
@@ -66,6 +69,9 @@ def robust_weights(slices: Slices, prediction: Float32[np.ndarray, " p"], option
     """Cauchy weights for pixels, one-sided Welsch weights for slices."""
     residual = slices.values - prediction
     noise = max(robust_deviation(residual[slices.mask]), 1e-6)
+    # Neighbours in the flat array are neighbours along v, except for the few pairs at the ends of rows.
+    both = slices.mask[1:] & slices.mask[:-1]
+    white_noise = min(noise, robust_deviation(np.diff(residual)[both]) / np.sqrt(2))
     scaled = residual / np.float32(options.pixel_cauchy * noise)
     pixels = slices.coverage * slices.mask / (1 + scaled * scaled)
     count = np.maximum(slices.sum_per_slice(slices.mask), 1)
@@ -75,7 +81,7 @@ def robust_weights(slices: Slices, prediction: Float32[np.ndarray, " p"], option
     spread = max(1.4826 * float(np.median(np.abs(residuals - centre))), 0.05 * centre, 1e-9)
     excess = np.maximum(residuals - centre, 0) / spread
     per_slice = np.maximum(np.exp(-0.5 * (excess / options.slice_welsch) ** 2), options.slice_floor)
-    return Weights(pixels * slices.per_pixel(per_slice.astype(np.float32)), per_slice, noise, residuals)
+    return Weights(pixels * slices.per_pixel(per_slice.astype(np.float32)), per_slice, noise, white_noise, residuals)
 
 
 def fit_gains(
