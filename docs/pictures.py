@@ -11,12 +11,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 from scipy.special import ndtr
 
 import gsvr
-from examples.demo import Score, motion_error
+from examples.demo import Score, motion_error, on_black
 from gsvr.field import LatticeField
 from gsvr.io.atomic import atomic_path
 from gsvr.picture import PictureOptions, mid_slices_picture, panel_box
@@ -62,13 +62,15 @@ def draw_comparison(path: Path, simulation: Simulation, before: Score, after: Sc
     truth, stack = simulation.volume, simulation.stacks[0]
     columns = {
         "a stack as acquired": gsvr.Volume(stack.data, stack.affine),
-        "without motion correction": gsvr.Volume(before.comparison.aligned, truth.affine),
-        "reconstructed": gsvr.Volume(after.comparison.aligned, truth.affine),
+        "without motion correction": gsvr.Volume(on_black(before.comparison), truth.affine),
+        "reconstructed": gsvr.Volume(on_black(after.comparison), truth.affine),
         "truth": truth,
     }
     options = PictureOptions(panel_size=PANEL)
-    # the truth comes first: its mask decides where to cut and how bright to show
-    drawn = mid_slices_picture([("", truth), *columns.items()], options)
+    # the first volume decides where to cut and how bright to show; with some background, black is zero
+    assert truth.mask is not None
+    first = replace(truth, mask=ndimage.binary_dilation(truth.mask, iterations=4))
+    drawn = mid_slices_picture([("", first), *columns.items()], options)
     picture = Image.new("RGB", (len(columns) * (PANEL + GAP) + GAP, 2 * (PANEL + GAP) + LABEL), (22, 22, 24))
     font = ImageFont.load_default(16)
     for column, name in enumerate(columns):
@@ -112,7 +114,7 @@ def draw_motion(path: Path, simulation: Simulation, result: gsvr.Result, score: 
 def draw_stages(path: Path, fields: dict[str, LatticeField], result: gsvr.Result) -> None:
     """An axial slice of the volume at the end of every stage."""
     volumes = {name: gsvr.render_volume(field, 0.8, result.mask) for name, field in fields.items()}
-    _, axes = pyplot.subplots(1, len(volumes), figsize=(2.0 * len(volumes), 2.75), layout="constrained")
+    _, axes = pyplot.subplots(1, len(volumes), figsize=(2.0 * len(volumes), 3.0), layout="constrained")
     for axis, (name, volume) in zip(axes, volumes.items(), strict=True):
         height = round(float(-volume.affine[2, 3] / volume.spacing[2]))
         axis.imshow(volume.data[:, :, height].T[::-1, ::-1], cmap="gray", vmin=0, vmax=1.05)
@@ -123,32 +125,33 @@ def draw_stages(path: Path, fields: dict[str, LatticeField], result: gsvr.Result
 
 
 def draw_profiles(path: Path) -> None:
-    """The slice profiles of the package beside the slab of the simulator."""
-    _, axis = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    """The slice profiles beside the slab of the simulator, as they are and as the finest Gaussians see them."""
+    _, axes = pyplot.subplots(1, 2, figsize=(9, 3.3), sharey=True, layout="constrained")
     w = np.linspace(-1.2, 1.2, 481)
-    slab = ndtr((w + 0.5) / SLAB_EDGE) - ndtr((w - 0.5) / SLAB_EDGE)
-    axis.fill_between(w, slab, color="0.87", label="slab with soft edges, as simulated")
-    for (name, mixture), colour in zip(PROFILES.items(), COLOURS, strict=True):
-        axis.plot(w, _density(w, mixture), color=colour, label=f'"{name}"')
-    _finish_profile(axis)
+    edges = {"the profile itself": 0.0, "seen by Gaussians of sigma 0.6 mm, 3 mm thick": 0.2}
+    for axis, (title, blur) in zip(axes, edges.items(), strict=True):
+        edge = np.hypot(SLAB_EDGE, blur)
+        slab = ndtr((w + 0.5) / edge) - ndtr((w - 0.5) / edge)
+        axis.fill_between(w, slab, color="0.87", label="slab with soft edges, as simulated")
+        for (name, mixture), colour in zip(PROFILES.items(), COLOURS, strict=True):
+            axis.plot(w, _density(w, mixture, blur), color=colour, label=f'"{name}"')
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("distance from the middle plane / thickness")
+        axis.set_xlim(-1.2, 1.2)
+        axis.set_ylim(0, 1.55)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("sensitivity x thickness")
+    axes[1].legend(frameon=False, fontsize=9, loc="upper left")
     _save(path)
 
 
-def _density(w: np.ndarray, mixture: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
-    parts = (
-        weight / (sigma * np.sqrt(2 * np.pi)) * np.exp(-0.5 * ((w - offset) / sigma) ** 2)
-        for weight, offset, sigma in zip(*mixture, strict=True)
-    )
-    return np.sum(list(parts), axis=0)
-
-
-def _finish_profile(axis: Axes) -> None:
-    axis.set_xlabel("distance from the slice's middle plane / thickness")
-    axis.set_ylabel("sensitivity x thickness")
-    axis.set_xlim(-1.2, 1.2)
-    axis.set_ylim(0, None)
-    axis.legend(frameon=False, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
+def _density(w: np.ndarray, mixture: tuple[tuple[float, ...], ...], blur: float) -> np.ndarray:
+    """A mixture of `gsvr.psf.PROFILES`, convolved with a Gaussian of standard deviation `blur`."""
+    total = np.zeros_like(w)
+    for weight, offset, sigma in zip(*mixture, strict=True):
+        wide = np.hypot(sigma, blur)
+        total += weight / (wide * np.sqrt(2 * np.pi)) * np.exp(-0.5 * ((w - offset) / wide) ** 2)
+    return total
 
 
 def _save(path: Path) -> None:

@@ -149,11 +149,17 @@ def save_comparison(path: Path, simulation: Simulation, before: Score, after: Sc
     truth, stack = simulation.volume, simulation.stacks[0]
     rows = [
         ("one of the stacks as acquired", gsvr.Volume(stack.data, stack.affine, stack.mask)),
-        ("uncorrected", gsvr.Volume(before.comparison.aligned, truth.affine)),
-        ("reconstructed", gsvr.Volume(after.comparison.aligned, truth.affine)),
+        ("uncorrected", gsvr.Volume(on_black(before.comparison), truth.affine)),
+        ("reconstructed", gsvr.Volume(on_black(after.comparison), truth.affine)),
         ("truth", truth),
     ]
     save_mid_slices(path, rows, PictureOptions(panel_size=300))
+
+
+def on_black(comparison: Comparison) -> np.ndarray:
+    """The aligned volume, whose fitted offset also lifts the empty background, with that background at zero."""
+    empty = np.abs(comparison.aligned - comparison.offset) < 1e-3 * np.ptp(comparison.aligned)
+    return np.where(empty, np.float32(0), comparison.aligned)
 
 
 def table(scores: dict[str, Score]) -> Table:

@@ -24,6 +24,9 @@ from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
 
+# mm^3; the brain of a fetus of 14 weeks has some 4 ml.
+_SMALLEST_ANATOMY = 1000.0
+
 
 @dataclass(frozen=True)
 class StackInputs:
@@ -187,10 +190,22 @@ def prepare_slices(stacks: list[Stack], options: SolverOptions) -> tuple[Slices,
     """
     masks = first_masks(stacks, options.masks)
     _check_overlap(stacks, masks)
+    _check_content(stacks, masks)
+    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
+
+
+def _check_content(stacks: list[Stack], masks: StackMasks) -> None:
+    """Every mask must show something, and together they must show enough to be a brain."""
+    volumes = []
     for stack, mask in zip(stacks, masks.masks, strict=True):
         if not stack.data[mask].any():
             raise InputError(f"{stack.name} is zero everywhere inside its mask: give another mask, or leave it out")
-    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
+        volumes.append(mask.sum() * float(np.prod(stack.spacing)))
+    if np.median(volumes) < _SMALLEST_ANATOMY:
+        raise InputError(
+            f"the masks of {stacks[0].name} and the others hold {np.median(volumes) / 1000:.2g} ml, too little for a "
+            "brain: draw them around all of it, or leave them out"
+        )
 
 
 def _check_overlap(stacks: list[Stack], masks: StackMasks) -> None:

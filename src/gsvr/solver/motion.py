@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy.linalg import solveh_banded
 
 from gsvr.acquisition import Slices
-from gsvr.geometry import parts_about, pose_about, transform_points
+from gsvr.geometry import parts_about, pose_about, transform_points, vector_from_rotation
 
 LEVER = 35.0
 
@@ -33,6 +33,9 @@ class MotionOptions:
         Share of the mean curvature that is added to each slice's diagonal (Levenberg-Marquardt).
     step_limit
         Largest step of one parameter in one update (mm).
+    relaxation
+        Factor on every step. The field was fitted to the slices where they stood and holds them back, so the step that
+        lowers the residual most for a fixed field is too short; below 2 a quadratic still decreases.
     prior_share
         Strength of the random-walk prior relative to the estimated variance of steps; 0 turns it off.
     least_step
@@ -45,6 +48,7 @@ class MotionOptions:
 
     damping: float = 0.02
     step_limit: float = 4.0
+    relaxation: float = 1.5
     prior_share: float = 1.0
     least_step: float = 0.05
     model_noise: float = 10.0
@@ -107,6 +111,15 @@ def pose_parameters(slices: Slices, poses: Float[np.ndarray, "n 4 4"]) -> Float[
     return np.concatenate([rotation * LEVER, translation], axis=1)
 
 
+def displacements(
+    slices: Slices, before: Float[np.ndarray, "n 4 4"], after: Float[np.ndarray, "n 4 4"]
+) -> Float[np.ndarray, " n"]:
+    """How far (mm) each slice moved between two sets of poses: its centre, and its turn at `LEVER`."""
+    turn = vector_from_rotation(after[:, :3, :3] @ np.swapaxes(before[:, :3, :3], -1, -2))
+    shift = transform_points(after, slices.centres) - transform_points(before, slices.centres)
+    return np.hypot(np.linalg.norm(shift, axis=1), LEVER * np.linalg.norm(turn, axis=1))
+
+
 def time_links(slices: Slices) -> list[np.ndarray]:
     """Per stack, the slices in the order of acquisition."""
     return [
@@ -166,7 +179,7 @@ def solve_steps(
         steps[order] = _solve_stack(
             curvature[order], gradient[order], parameters[order], world[order], variance / options.prior_share
         )
-    steps = np.clip(steps, -options.step_limit, options.step_limit)
+    steps = np.clip(options.relaxation * steps, -options.step_limit, options.step_limit)
     steps[:, :3] /= LEVER
     return steps
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from gsvr.acquisition import Slices
 from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.initialise import find_lost_stacks
+from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import Result, State
@@ -26,11 +27,13 @@ class Progress:
     stage, round
         Which stage, and which of its rounds (from 1).
     done, total
-        Rounds so far and in all.
+        Rounds so far and in all; rounds that a stage did not need count as done.
     state
         The reconstruction as it stands; intensities are scaled by `scale`.
     seconds
         Wall time since the start.
+    stage_done
+        Whether this was the stage's last round.
     """
 
     stage: Stage
@@ -40,6 +43,7 @@ class Progress:
     state: State
     scale: float
     seconds: float
+    stage_done: bool
 
 
 Callback = Callable[[Progress], None]
@@ -96,11 +100,15 @@ def reconstruct(
         binned = scaled.binned(stage.binning)
         state = begin_stage(binned, stage, options, state, poses)
         for number in range(1, stage.rounds + 1):
-            state = advance(binned, stage, options, state)
-            done += 1
+            before, state = state.poses, advance(binned, stage, options, state)
+            moved = float(np.median(displacements(binned, before, state.poses)))
+            last = number == stage.rounds or (stage.motion != "none" and moved < stage.settled * stage.spacing)
+            done += stage.rounds - number + 1 if last else 1
             if callback:
                 seconds = time.perf_counter() - started
-                callback(Progress(stage, number, done, total, state, scale, seconds))
+                callback(Progress(stage, number, done, total, state, scale, seconds, last))
+            if last:
+                break
         if stage.motion == "stacks":
             state = replace(state, poses=find_lost_stacks(binned, stage, options, state))
     if state is None:

@@ -24,7 +24,8 @@ class Stage:
     binning
         Pixels averaged along each in-plane axis.
     rounds
-        Rounds of weights, amplitudes and motion.
+        Rounds of weights, amplitudes and motion, at most: a stage ends early once half of the slices (or stacks)
+        move by less than `settled` in a round.
     iterations
         Conjugate-gradient steps a round.
     motion
@@ -33,6 +34,8 @@ class Stage:
         Standard deviation of the Gaussians as a share of the spacing.
     agree_on_mask
         Whether to settle first, from the poses so far, which pixels show the anatomy.
+    settled
+        Median motion in a round, as a share of the spacing, at which the stage has done its work.
     """
 
     name: str
@@ -43,17 +46,18 @@ class Stage:
     motion: str = "slices"
     sigma_ratio: float = 0.65
     agree_on_mask: bool = False
+    settled: float = 0.02
 
 
 def default_stages(finest: float = 1.0) -> tuple[Stage, ...]:
     """Stages that end with Gaussians `finest` mm apart (a little less than the in-plane pixel spacing)."""
     return (
-        Stage("stack alignment", 5.0, 3, 6, 5, "stacks", sigma_ratio=0.8),
-        Stage("motion, 5 mm", 5.0, 3, 5, 5, sigma_ratio=0.8),
-        Stage("motion, 3.5 mm", 3.5, 3, 6, 5),
-        Stage("motion, 2.5 mm", 2.5, 2, 6, 5, agree_on_mask=True),
-        Stage("motion, 1.8 mm", max(1.8, 1.5 * finest), 2, 5, 5),
-        Stage("motion, 1.4 mm", max(1.4, 1.2 * finest), 1, 2, 5),
+        Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
+        Stage("motion, 5 mm", 5.0, 3, 20, 5, sigma_ratio=0.8),
+        Stage("motion, 3.5 mm", 3.5, 3, 15, 5),
+        Stage("motion, 2.5 mm", 2.5, 2, 10, 5, agree_on_mask=True),
+        Stage("motion, 1.8 mm", max(1.8, 1.5 * finest), 2, 8, 5),
+        Stage("motion, 1.4 mm", max(1.4, 1.2 * finest), 1, 4, 5),
         Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True),
     )
 

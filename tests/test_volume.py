@@ -1,0 +1,103 @@
+"""Fields as voxel volumes: where the voxels are, what they hold, and what the mask does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gsvr.errors import InputError
+from gsvr.field import GaussianField, Lattice, LatticeField, sample_lattice
+from gsvr.volume import check_voxel_size, render_volume
+from gsvr.volume_grid import Volume
+from tests.acquisitions import random_amplitudes, small_lattice
+
+
+@pytest.fixture
+def field() -> LatticeField:
+    """Gaussians around a place away from the world's origin."""
+    lattice = small_lattice()
+    lattice = Lattice(lattice.origin + [40.0, -20.0, 10.0], lattice.spacing, lattice.sigma, lattice.support)
+    return LatticeField(lattice, random_amplitudes(lattice))
+
+
+def ball(radius: float) -> Volume:
+    """Mask of 2 mm voxels around the middle of the field."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = np.array([40.0, -20.0, 10.0]) - 12
+    index = np.moveaxis(np.indices((13, 13, 13)), 0, -1) * 2.0 - 12
+    mask = np.linalg.norm(index, axis=-1) <= radius
+    return Volume(mask.astype(np.float32), affine, mask)
+
+
+@pytest.mark.parametrize("spacing", [0.5, 1.3, 3.0])
+def test_voxels_hold_the_field_at_their_centres(field: LatticeField, spacing: float):
+    volume = render_volume(field, spacing)
+    np.testing.assert_allclose(volume.affine[:3, :3], spacing * np.eye(3))
+    assert volume.mask is None
+    axes = [volume.affine[k, 3] + spacing * np.arange(n) for k, n in enumerate(volume.data.shape)]
+    np.testing.assert_allclose(volume.data, sample_lattice(field, (axes[0], axes[1], axes[2])), atol=1e-6)
+
+
+def test_the_whole_field_is_on_the_grid(field: LatticeField):
+    volume = render_volume(field, 1.0)
+    means = field.to_gaussians().means
+    corner = volume.affine[:3, 3] + np.array(volume.data.shape) - 1
+    assert np.all(volume.affine[:3, 3] <= means.min(axis=0))
+    assert np.all(corner >= means.max(axis=0))
+
+
+def test_grids_of_one_spacing_coincide(field: LatticeField):
+    moved = LatticeField(
+        Lattice(field.lattice.origin + 0.37, field.lattice.spacing, field.lattice.sigma, field.lattice.support),
+        field.amplitudes,
+    )
+    for volume in (render_volume(field, 0.8), render_volume(moved, 0.8), render_volume(field, 0.8, ball(6.0))):
+        steps = volume.affine[:3, 3] / 0.8
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-9)
+
+
+def test_mask_crops_and_clears_beyond_the_margin(field: LatticeField):
+    mask = ball(6.0)
+    volume = render_volume(field, 1.0, mask, margin=2.0)
+    assert volume.mask is not None
+    from_middle = np.linalg.norm(volume.voxel_positions() - [40, -20, 10], axis=1).reshape(volume.data.shape)
+    everything = render_volume(field, 1.0)
+    assert volume.data.size < everything.data.size
+    assert np.all(volume.mask[from_middle < 4.5])
+    assert not np.any(volume.mask[from_middle > 7.5])
+    assert np.all(volume.data[from_middle > 10] == 0)
+    near = from_middle < 6.5
+    axes = [volume.affine[k, 3] + np.arange(n) for k, n in enumerate(volume.data.shape)]
+    np.testing.assert_allclose(volume.data[near], sample_lattice(field, (axes[0], axes[1], axes[2]))[near], atol=1e-6)
+
+
+def test_mask_keeps_its_size_at_any_spacing(field: LatticeField):
+    sizes = [float(render_volume(field, spacing, ball(7.0)).mask.sum()) * spacing**3 for spacing in (0.5, 1.0, 1.5)]  # pyright: ignore[reportOptionalMemberAccess]
+    mask = ball(7.0).mask
+    assert mask is not None
+    np.testing.assert_allclose(sizes, float(mask.sum()) * 8, rtol=0.12)
+
+
+def test_bad_spacing_and_empty_fields_are_refused(field: LatticeField):
+    with pytest.raises(ValueError, match="positive"):
+        render_volume(field, 0.0)
+    nothing = Lattice(np.zeros(3), 1.0, 1.0, np.zeros((2, 2, 2), bool))
+    with pytest.raises(ValueError, match="no Gaussians"):
+        render_volume(LatticeField(nothing, np.zeros((2, 2, 2), np.float32)), 1.0)
+
+
+@pytest.mark.parametrize("spacing", [0.0, -1.0, 0.01, 50.0, np.nan, np.inf])
+def test_a_voxel_size_that_cannot_be_meant_is_refused(spacing: float):
+    with pytest.raises(InputError, match="output resolution between"):
+        check_voxel_size(spacing)
+
+
+def test_usual_voxel_sizes_are_accepted():
+    for spacing in (0.2, 0.5, 0.8, 1.0, 10.0):
+        check_voxel_size(spacing)
+
+
+def test_free_gaussians_are_not_rendered_in_silence():
+    one = GaussianField(np.zeros((1, 3)), np.zeros((1, 3)), np.array([[1.0, 0, 0, 0]]), np.ones(1))
+    with pytest.raises(NotImplementedError):
+        render_volume(one, 1.0)
