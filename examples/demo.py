@@ -20,6 +20,7 @@ from rich.table import Table
 
 import gsvr
 from gsvr.geometry import transform_points
+from gsvr.io.record import write_record
 from gsvr.outputs import OutputPaths, write_outputs
 from gsvr.picture import PictureOptions, save_mid_slices
 from gsvr.pipeline import Job, Reconstruction, run
@@ -59,7 +60,7 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
     with step("imaging it while it moves") as show:
         simulation = simulate(truth, acquisition, show)
         write_stacks(simulation, folder / "stacks")
-    with step("loading kernels (the first run compiles them: 15 s)"):
+    with step("loading kernels (the first run compiles them)"):
         warm_up()
 
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
@@ -79,11 +80,25 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
         gsvr.write_volume(folder / "uncorrected.nii.gz", uncorrected.volume.data, uncorrected.volume.affine)
         gsvr.write_volume(folder / "truth.nii.gz", truth.data, truth.affine)
         save_comparison(folder / "comparison.png", simulation, before, after)
-    console.print(table({"uncorrected": before, "reconstructed": after}))
-    console.print(f"Look at {folder / 'comparison.png'}.")
-    console.print(f"Volume, mask, poses, field and record: {folder}/reconstruction*")
-    console.print(f"The stacks, to try the command on: {folder / 'stacks'}/")
-    return {"uncorrected": before, "reconstructed": after}
+    scores = {"uncorrected": before, "reconstructed": after}
+    console.print(table(scores))
+    tell_what_is_where(folder)
+    return scores
+
+
+def tell_what_is_where(folder: Path) -> None:
+    """Name the files, and the command that does the same."""
+    stacks = folder / "stacks"
+    for line in (
+        "pose error: how far a slice is from its true place, median over all slices",
+        "",
+        f"Look at {folder / 'comparison.png'}.",
+        f"Volume, mask, poses, field and record: {folder}/reconstruction*",
+        "The same by command (after make demo it is .venv/bin/gsvr):",
+        f"  gsvr reconstruct --input-stacks {stacks}/stack-?.nii.gz \\",
+        f"    --stack-masks {stacks}/stack-?_mask.nii.gz --output-volume {folder}/again.nii.gz",
+    ):
+        console.print(line, soft_wrap=True)
 
 
 @contextmanager
@@ -137,11 +152,14 @@ def in_brain(points: np.ndarray, pose: np.ndarray, simulation: Simulation) -> np
 
 
 def write_stacks(simulation: Simulation, folder: Path) -> None:
-    """Stacks and masks, as one would get them from a scanner, for the command line and for a viewer."""
+    """Stacks, masks and sidecars, as one would get them from a scanner, for the command line and for a viewer."""
     for stack in simulation.stacks:
         assert stack.mask is not None
         gsvr.write_volume(folder / f"{stack.name}.nii.gz", stack.data, stack.affine)
         gsvr.write_volume(folder / f"{stack.name}_mask.nii.gz", stack.mask, stack.affine)
+        write_record(
+            folder / f"{stack.name}.json", {"SliceThickness": stack.thickness, "SliceTiming": stack.slice_times}
+        )
 
 
 def save_comparison(path: Path, simulation: Simulation, before: Score, after: Score) -> None:
@@ -164,8 +182,8 @@ def on_black(comparison: Comparison) -> np.ndarray:
 
 def table(scores: dict[str, Score]) -> Table:
     """The scores, one row each."""
-    result = Table(box=box.SIMPLE_HEAD, title="compared with the truth", title_justify="left")
-    for name in ("", "PSNR", "SSIM", "pose error: median", "90th percentile", "time"):
+    result = Table(box=box.SIMPLE_HEAD, title="\ncompared with the truth", title_justify="left")
+    for name in ("", "PSNR", "SSIM", "pose error", "90th percentile", "time"):
         result.add_column(name, justify="right" if result.columns else "left")
     for name, score in scores.items():
         quality, poses = score.comparison.quality, score.poses

@@ -13,8 +13,6 @@ from dataclasses import replace
 import numpy as np
 
 import gsvr
-from gsvr.field import LatticeField
-from gsvr.forward import AcquisitionOperator
 from gsvr.simulate import Simulation, SimulationOptions, simulate
 from gsvr.solver.amplitudes import solve_amplitudes
 from gsvr.solver.prior import quadratic_prior
@@ -43,21 +41,19 @@ def huber_weights(slices: gsvr.Slices, prediction: np.ndarray, options: gsvr.Sol
 
 def my_round(slices: gsvr.Slices, stage: gsvr.Stage, options: gsvr.SolverOptions, state: gsvr.State) -> gsvr.State:
     """One round without motion: weights, then gains, then amplitudes. `advance` does the same and moves the slices."""
-    lattice, amplitudes = state.field.lattice, state.field.amplitudes
     weights = huber_weights(slices, state.prediction, options)
-    without_gains = state.prediction / slices.per_pixel(state.gains.astype(np.float32))
-    gains = fit_gains(slices, without_gains, weights.pixels, options.weights)
+    without_gains = state.operator.without_gains(state.prediction)
+    operator = state.operator.with_gains(fit_gains(slices, without_gains, weights.pixels, options.weights))
     solution = solve_amplitudes(
-        AcquisitionOperator(lattice, slices, state.poses, gains, options.profile),
+        operator,
         slices.values,
         weights.pixels,
-        quadratic_prior(lattice, amplitudes, options.prior.edge),
-        options.prior.strength * weights.noise**2,
-        amplitudes,
+        quadratic_prior(operator.lattice, state.amplitudes, options.prior.edge),
+        options.prior.strength * weights.white_noise**2,
+        state.amplitudes,
         iterations=stage.iterations,
     )
-    field = LatticeField(lattice, solution.amplitudes)
-    return replace(state, field=field, gains=gains, weights=weights, prediction=solution.prediction)
+    return gsvr.State(solution.amplitudes, operator, weights, solution.prediction)
 
 
 def main(tell: Callable[[str], None] = print) -> list[float]:

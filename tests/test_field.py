@@ -23,7 +23,7 @@ def field_at(field: LatticeField, points: np.ndarray) -> np.ndarray:
 
 
 def test_lattice_covers_what_it_is_asked_to_and_no_more():
-    points = np.random.default_rng(0).normal(scale=8, size=(200, 3)) + [100, -30, 7]
+    points = np.random.default_rng(0).normal(scale=8, size=(200, 3)) + np.array([100, -30, 7])
     lattice = lattice_covering(points, spacing=1.7, sigma=1.2, margin=4.0)
     distance = np.linalg.norm(sites(lattice)[:, None] - points, axis=2)
     assert distance.min(axis=0).max() <= 1.7 * np.sqrt(3) / 2 + 1e-9  # every point has a site in its cell

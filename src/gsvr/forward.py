@@ -12,6 +12,8 @@ evaluate the sum; they share this definition, the windows of `kernels.culling` a
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from jaxtyping import Float, Float32
 
@@ -57,12 +59,28 @@ class AcquisitionOperator:
         self.lattice = lattice
         self.slices = slices
         self.poses = poses
+        self._settings = (profile, backend, cutoff)
         spread = point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)
         windows = slice_windows(lattice, slices, poses, spread, cutoff)
         self._kernel: LatticeKernel = lattice_kernel(backend, lattice, windows)
         gains = np.ones(slices.n_slices) if gains is None else gains
         self.gains = gains
         self._pixel_gains = slices.per_pixel(gains.astype(np.float32))
+
+    def with_poses(self, poses: Float[np.ndarray, "n 4 4"]) -> AcquisitionOperator:
+        """The same operator at other poses."""
+        return AcquisitionOperator(self.lattice, self.slices, poses, self.gains, *self._settings)
+
+    def with_gains(self, gains: Float[np.ndarray, " n"]) -> AcquisitionOperator:
+        """The same operator with other gains; whatever the kernel has prepared for these poses is kept."""
+        other = copy(self)
+        other.gains = gains
+        other._pixel_gains = self.slices.per_pixel(gains.astype(np.float32))
+        return other
+
+    def without_gains(self, prediction: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
+        """Predicted pixels as they would be with all gains one."""
+        return prediction / self._pixel_gains
 
     def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
         """Every pixel of every slice for these amplitudes, A c."""

@@ -7,7 +7,6 @@ from scipy import ndimage
 
 from gsvr.errors import InputError
 from gsvr.field import GaussianField, LatticeField, sample_lattice
-from gsvr.geometry import transform_points
 from gsvr.morphology import distance_to
 from gsvr.volume_grid import Volume
 
@@ -54,7 +53,7 @@ def render_volume(
         raise ValueError("voxel spacing must be positive (mm)")
     low, high = _extent(field)
     if mask is not None:
-        corners = transform_points(mask.affine, np.argwhere(np.asarray(mask.mask)))
+        corners = mask.voxel_positions(mask.mask)
         low = np.maximum(low, corners.min(axis=0) - margin - spacing)
         high = np.minimum(high, corners.max(axis=0) + margin + spacing)
     first, last = np.floor(low / spacing).astype(int), np.ceil(high / spacing).astype(int)

@@ -1,18 +1,30 @@
-"""CPU backend of the lattice operator: calls the splat kernels on all cores."""
+"""CPU backend of the lattice operator: plans and runs the splat kernels on all cores."""
 
 # Numba's intrinsics and star arguments have no types.
 # pyright: reportCallIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from jaxtyping import Float32
 
 from gsvr.field import Lattice
-from gsvr.kernels import splat
+from gsvr.kernels import plan, splat
 from gsvr.kernels.culling import SliceWindows
 from gsvr.kernels.simd import LANES
 from gsvr.kernels.threads import parallel_for
+
+
+@dataclass(frozen=True)
+class _Touched:
+    """Sites [first, first + count) of lattice row (ix, iy) touch slice s; where the splats of (s, ix) start."""
+
+    first: np.ndarray
+    count: np.ndarray
+    splat_first: np.ndarray
 
 
 class CpuKernel:
@@ -21,42 +33,78 @@ class CpuKernel:
     name = "cpu"
 
     def __init__(self, lattice: Lattice, windows: SliceWindows) -> None:
-        if lattice.shape[2] + LANES > splat.ROW_CAPACITY or windows.n_rows + LANES > splat.WINDOW_CAPACITY:
-            raise ValueError(
-                f"lattice rows of {lattice.shape[2]} sites or windows of {windows.n_rows} pixels are too long for the "
-                "CPU kernels: use larger spacings"
-            )
         self.lattice = lattice
         self.windows = windows
-        occupied = lattice.support.any(axis=2)
-        self._row_first = np.where(occupied, lattice.support.argmax(axis=2), 0)
-        self._row_last = np.where(occupied, lattice.support.shape[2] - lattice.support[:, :, ::-1].argmax(axis=2), 0)
-        width = -(-windows.n_columns // LANES) * LANES
-        padded_sizes = (windows.shapes[:, 0] + 2 * windows.n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
+        self._n_rows, self._n_columns = windows.n_rows, windows.n_columns
+        if lattice.shape[2] + LANES > plan.ROW_CAPACITY or self._n_rows + LANES > plan.WINDOW_CAPACITY:
+            raise ValueError(
+                f"lattice rows of {lattice.shape[2]} sites or windows of {self._n_rows} pixels are too long for the "
+                "CPU kernels: use larger spacings"
+            )
+        width = -(-self._n_columns // LANES) * LANES
+        padded_sizes = (windows.shapes[:, 0] + 2 * self._n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
         self._padded_first = np.concatenate([[0], np.cumsum(padded_sizes)]).astype(np.int64)
 
-    def _geometry(self, sharpness: np.ndarray) -> tuple[np.ndarray, ...]:
-        w = self.windows
-        return (w.from_lattice, sharpness, w.reach, w.depth, w.peaks, w.offsets, w.depth_sharpness, w.shapes)
-
-    def _predict(self, amplitudes: np.ndarray, n_planes: int) -> np.ndarray:
-        windows = self.windows
-        out = np.zeros((n_planes, int(windows.first_pixel[-1])), np.float32)
-        amplitudes = np.ascontiguousarray(amplitudes, np.float32)
-        geometry = self._geometry(windows.sharpness)
+    @cached_property
+    def _touched(self) -> _Touched:
+        support, windows = self.lattice.support, self.windows
+        nx, ny, nz = support.shape
+        occupied = support.any(axis=2)
+        row_first = np.where(occupied, support.argmax(axis=2), 0)
+        row_last = np.where(occupied, nz - support[:, :, ::-1].argmax(axis=2), 0)
+        n = len(windows.shapes)
+        first, count = np.zeros((n, nx, ny), np.int16), np.zeros((n, nx, ny), np.int16)
 
         def body(s: int) -> None:
-            splat.predict_slice(
-                s, amplitudes, self._row_first, self._row_last, *geometry, windows.first_pixel,
-                windows.pixel_spacing, windows.n_rows, windows.n_columns, n_planes, out,
+            plan.find_rows(
+                s, row_first, row_last, windows.from_lattice, windows.reach, windows.depth, windows.shapes, nz,
+                first, count,
             )  # fmt: skip
 
-        parallel_for(body, len(windows.shapes))
-        return out
+        parallel_for(body, n)
+        ends = np.cumsum(count.sum(axis=2, dtype=np.int64).ravel()).reshape(n, nx)
+        splat_first = np.empty((n, nx + 1), np.int64)
+        splat_first[:, 1:] = ends
+        splat_first[0, 0], splat_first[1:, 0] = 0, ends[:-1, -1]
+        return _Touched(first, count, splat_first)
+
+    @cached_property
+    def _splats(self) -> tuple[np.ndarray, ...]:
+        """Where each splat's window starts, its two ratios and its scale."""
+        touched, w = self._touched, self.windows
+        n = int(touched.splat_first[-1, -1])
+        starts = np.empty(n, np.int32)
+        ratios_u, ratios_v, scales = (np.empty(n, np.float32) for _ in range(3))
+
+        def body(s: int) -> None:
+            plan.fill_plan(
+                s, touched.first, touched.count, touched.splat_first, w.from_lattice, w.sharpness, w.reach, w.peaks,
+                w.offsets, w.depth_sharpness, w.shapes, self._n_rows, self._n_columns,
+                starts, ratios_u, ratios_v, scales,
+            )  # fmt: skip
+
+        parallel_for(body, len(w.shapes))
+        return starts, ratios_u, ratios_v, scales
+
+    @property
+    def n_splats(self) -> int:
+        """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
+        return int(self._touched.splat_first[-1, -1])
 
     def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
         """Every pixel of every slice, A c."""
-        return self._predict(amplitudes, 1)[0]
+        touched, splats, w = self._touched, self._splats, self.windows
+        out = np.zeros(int(w.first_pixel[-1]), np.float32)
+        amplitudes = np.ascontiguousarray(amplitudes, np.float32)
+
+        def body(s: int) -> None:
+            splat.predict_slice(
+                s, amplitudes, touched.first, touched.count, touched.splat_first, *splats, w.sharpness, w.reach,
+                w.shapes, w.first_pixel, self._n_rows, self._n_columns, out,
+            )  # fmt: skip
+
+        parallel_for(body, len(w.shapes))
+        return out
 
     def derivatives(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
         """Pixels and their derivatives in the slice frame.
@@ -64,22 +112,31 @@ class CpuKernel:
         Rows: value; derivative with respect to d = pixel - Gaussian along u, v, w (intensity per mm);
         sum of the torques d x derivative about u, v, w (intensity).
         """
-        return self._predict(amplitudes, splat.N_DERIVATIVE_PLANES)
+        touched, w = self._touched, self.windows
+        out = np.zeros((splat.N_DERIVATIVE_PLANES, int(w.first_pixel[-1])), np.float32)
+        amplitudes = np.ascontiguousarray(amplitudes, np.float32)
+
+        def body(s: int) -> None:
+            splat.differentiate_slice(
+                s, amplitudes, touched.first, touched.count, w.from_lattice, w.sharpness, w.reach, w.peaks, w.offsets,
+                w.depth_sharpness, w.shapes, w.first_pixel, w.pixel_spacing, self._n_rows, self._n_columns, out,
+            )  # fmt: skip
+
+        parallel_for(body, len(w.shapes))
+        return out
 
     def _adjoint(self, pixels: np.ndarray, square: bool) -> np.ndarray:
-        windows = self.windows
+        touched, splats, w = self._touched, self._splats, self.windows
         padded = np.zeros(int(self._padded_first[-1]), np.float32)
-        splat.pad_slices(
-            np.ascontiguousarray(pixels, np.float32), windows.shapes, windows.first_pixel,
-            windows.n_rows, windows.n_columns, padded, self._padded_first,
-        )  # fmt: skip
+        pixels = np.ascontiguousarray(pixels, np.float32)
+        splat.pad_slices(pixels, w.shapes, w.first_pixel, self._n_rows, self._n_columns, padded, self._padded_first)
         out = np.zeros(self.lattice.shape, np.float32)
-        geometry = self._geometry(windows.sharpness * (2 if square else 1))
+        sharpness = w.sharpness * (2 if square else 1)
 
         def body(ix: int) -> None:
             splat.adjoint_plane(
-                ix, padded, self._padded_first, self._row_first, self._row_last, *geometry,
-                windows.n_rows, windows.n_columns, square, out,
+                ix, padded, self._padded_first, touched.first, touched.count, touched.splat_first, *splats, sharpness,
+                w.reach, w.shapes, self._n_rows, self._n_columns, square, out,
             )  # fmt: skip
 
         parallel_for(body, self.lattice.shape[0])

@@ -1,9 +1,7 @@
 """CPU kernels (Numba) of the acquisition operator on a lattice of equal isotropic Gaussians.
 
-In the frame of a slice the blurred Gaussian is a product E_u(u) E_v(v) f(w): one outer product of two short
-windows, with f evaluated once. Each Gaussian is *splatted* on the slice; nothing is stored between calls, and the
+Each Gaussian is *splatted* on every slice it touches, one outer product of two short windows (see `plan`). The
 adjoint is the same loop with a dot product in place of the outer one, so that it is the exact transpose.
-Along pixels the Gaussian needs no exponential: ratio^l times a table (see `simd.gaussian_window`).
 
 Prediction is parallel over slices and the adjoint over planes of the lattice, so no two threads write to one
 place and the result does not depend on the number of threads.
@@ -17,161 +15,92 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gsvr.kernels.simd import LANES, add_outer, add_outer_planes, dot_outer, exponential, gaussian_window
-
-# Axis order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
-N_DERIVATIVE_PLANES = 7
-
-# Longest lattice row, a little off a power of two so that the rows of the scratch array fall into different cache
-# sets, and where each quantity of `_prepare_row` starts in it.
-ROW_CAPACITY = 2064
-FIRST_ROW, FIRST_COLUMN, OFFSET_U, OFFSET_V, OFFSET_W, RATIO_U, RATIO_V, SCALE, PROFILE, SLOPE = (
-    number * ROW_CAPACITY for number in range(10)
+from gsvr.kernels.plan import (
+    FIRST_COLUMN,
+    FIRST_ROW,
+    OFFSET_U,
+    OFFSET_V,
+    OFFSET_W,
+    RATIO_U,
+    RATIO_V,
+    SCALE,
+    SCRATCH_SIZE,
+    SLOPE,
+    WINDOW_CAPACITY,
+    prepare_row,
+    window_tables,
 )
-SCRATCH_SIZE = 10 * ROW_CAPACITY
-TINY = np.float32(1e-25)
-# Most pixels along u that one Gaussian touches.
-WINDOW_CAPACITY = 256
+from gsvr.kernels.simd import LANES, add_outer, add_outer_planes, dot_outer, gaussian_window
 
-
-@njit(nogil=True, fastmath=True, cache=True)
-def _row_interval(matrix, ix, iy, low, high, first, last):
-    """Sites [first, last) of the lattice row (ix, iy) whose coordinates lie between `low` and `high`."""
-    z0, z1 = float(first), float(last) - 1.0
-    for axis in range(3):
-        step = matrix[axis, 2]
-        base = matrix[axis, 0] * ix + matrix[axis, 1] * iy + matrix[axis, 3]
-        if abs(step) < 1e-9:
-            if base < low[axis] or base > high[axis]:
-                return 0, 0
-        else:
-            a, b = (low[axis] - base) / step, (high[axis] - base) / step
-            if a > b:
-                a, b = b, a
-            z0, z1 = max(z0, a), min(z1, b)
-            if z0 > z1:
-                return 0, 0
-    return int(np.ceil(z0)), int(np.floor(z1)) + 1
-
-
-@njit(nogil=True, fastmath=True, cache=True)
-def _limits(s, reach, depth, shapes, low, high):
-    """Where a Gaussian must stand (pixels, pixels, mm) to touch slice `s`."""
-    for axis in range(2):
-        low[axis] = -reach[s, axis]
-        high[axis] = shapes[s, axis] - 1 + reach[s, axis]
-    low[2], high[2] = depth[s, 0], depth[s, 1]
-
-
-@njit(nogil=True, fastmath=True, cache=True)
-def _prepare_row(
-    s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, square, scratch
-):  # fmt: skip
-    """Per Gaussian of a lattice row: first pixel touched, window ratios and scale, f(w) and f'(w) / f(w).
-
-    `scratch` is one flat array with a row for each of the names below, `ROW_CAPACITY` apart: constant distances
-    in one array are what lets LLVM prove that the loops can be vectorised.
-    """
-    su, sv = np.float32(sharpness[s, 0]), np.float32(sharpness[s, 1])
-    ru, rv = np.float32(reach[s, 0]), np.float32(reach[s, 1])
-    u0 = np.float32(matrix[0, 0] * ix + matrix[0, 1] * iy + matrix[0, 2] * first + matrix[0, 3])
-    v0 = np.float32(matrix[1, 0] * ix + matrix[1, 1] * iy + matrix[1, 2] * first + matrix[1, 3])
-    w0 = np.float32(matrix[2, 0] * ix + matrix[2, 1] * iy + matrix[2, 2] * first + matrix[2, 3])
-    du, dv, dw = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
-    two = np.float32(2.0)
-    # whole vectors: the lanes past the end are computed and ignored, which is cheaper than a scalar remainder
-    count = (count + LANES - 1) // LANES * LANES
-    # Powers of the ratio are counted from the middle of the window, where the Gaussian is near its peak: counted
-    # from the edge they would run through exp(2 cutoff^2) and overflow for wide cut-offs.
-    mu, mv = np.floor(ru), np.floor(rv)
-    for i in range(count):
-        step = np.float32(i)
-        u, v = u0 + du * step, v0 + dv * step
-        row, column = np.ceil(u - ru), np.ceil(v - rv)
-        scratch[i + FIRST_ROW], scratch[i + FIRST_COLUMN] = row, column
-        scratch[i + OFFSET_U], scratch[i + OFFSET_V] = row - u, column - v
-        u, v = row + mu - u, column + mv - v
-        scratch[i + RATIO_U] = exponential(-two * su * u)
-        scratch[i + RATIO_V] = exponential(-two * sv * v)
-        scratch[i + SCALE] = exponential(su * u * (two * mu - u) + sv * v * (two * mv - v))
-        scratch[i + OFFSET_W] = -(w0 + dw * step)
-        scratch[i + PROFILE], scratch[i + SLOPE] = np.float32(0.0), np.float32(0.0)
-    for m in range(peaks.shape[1]):
-        offset, sharp = np.float32(offsets[s, m]), np.float32(depth_sharpness[s, m])
-        peak = np.float32(peaks[s, m])
-        for i in range(count):
-            distance = scratch[i + OFFSET_W] + offset
-            part = peak * exponential(-sharp * distance * distance)
-            scratch[i + PROFILE] += part
-            scratch[i + SLOPE] -= two * sharp * distance * part
-    for i in range(count):
-        profile = scratch[i + PROFILE]
-        scratch[i + SLOPE] /= max(profile, np.float32(1e-30))
-        scratch[i + SCALE] *= profile * profile if square else profile
-
-
-@njit(nogil=True, fastmath=True, cache=True)
-def _tables(s, sharpness, reach, n_rows, n_columns, table_u, table_v):
-    """Gaussian at whole pixels from the middle of the window; far lanes are zero, since denormals are slow."""
-    for a in range(n_rows):
-        table_u[a] = np.exp(-min(sharpness[s, 0] * (a - np.floor(reach[s, 0])) ** 2, 200.0))
-    for b in range(n_columns):
-        table_v[b] = np.exp(-min(sharpness[s, 1] * (b - np.floor(reach[s, 1])) ** 2, 200.0))
-    table_u[table_u < TINY] = np.float32(0.0)
-    table_v[table_v < TINY] = np.float32(0.0)
+# Order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
+N_DERIVATIVE_PLANES = 7
 
 
 @njit(nogil=True, fastmath=True, cache=True)
 def predict_slice(
-    s, amplitudes, row_first, row_last, from_lattice, sharpness, reach, depth, peaks, offsets, depth_sharpness,
-    shapes, first_pixel, pixel_spacing, n_rows, n_columns, n_planes, out,
+    s, amplitudes, touched_first, touched_count, splat_first, starts, ratios_u, ratios_v, scales, sharpness, reach,
+    shapes, first_pixel, n_rows, n_columns, out,
 ):  # fmt: skip
-    """Splat every Gaussian that touches slice `s`; write its pixels to ``out[:n_planes]``.
-
-    `n_planes` is 1 (values) or 7 (values and derivatives, see `N_DERIVATIVE_PLANES`).
-    """
+    """Splat every Gaussian that touches slice `s` and write its pixels."""
     nx, ny = amplitudes.shape[0], amplitudes.shape[1]
-    blocks = (n_columns + LANES - 1) // LANES
-    row_blocks = (n_rows + LANES - 1) // LANES
+    blocks, row_blocks = (n_columns + LANES - 1) // LANES, (n_rows + LANES - 1) // LANES
+    width = blocks * LANES
+    stride = shapes[s, 1] + 2 * width + 1
+    plane = np.zeros((shapes[s, 0] + 2 * n_rows + 2) * stride, np.float32)
+    table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
+    window_tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
+    window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
+    rows = np.int64(np.floor(2 * reach[s, 0])) + 1
+    for ix in range(nx):
+        n = splat_first[s, ix]
+        for iy in range(ny):
+            first = touched_first[s, ix, iy]
+            for i in range(np.int64(touched_count[s, ix, iy])):
+                scale = amplitudes[ix, iy, first + i] * scales[n]
+                gaussian_window(table_u, ratios_u[n], scale, window_u, row_blocks)
+                gaussian_window(table_v, ratios_v[n], np.float32(1.0), window_v, blocks)
+                add_outer(plane, np.int64(starts[n]), stride, window_u, rows, window_v, blocks)
+                n += 1
+    for a in range(shapes[s, 0]):
+        source, target = (a + n_rows + 1) * stride + width, first_pixel[s] + a * shapes[s, 1]
+        for b in range(shapes[s, 1]):
+            out[target + b] = plane[source + b]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def differentiate_slice(
+    s, amplitudes, touched_first, touched_count, from_lattice, sharpness, reach, peaks, offsets, depth_sharpness,
+    shapes, first_pixel, pixel_spacing, n_rows, n_columns, out,
+):  # fmt: skip
+    """Pixels of slice `s` and their derivatives, in the order of the derivative planes."""
+    nx, ny = amplitudes.shape[0], amplitudes.shape[1]
+    blocks, row_blocks = (n_columns + LANES - 1) // LANES, (n_rows + LANES - 1) // LANES
     width = blocks * LANES
     stride = shapes[s, 1] + 2 * width + 1
     plane_size = (shapes[s, 0] + 2 * n_rows + 2) * stride
-    planes = np.zeros(n_planes * plane_size, np.float32)
+    planes = np.zeros(N_DERIVATIVE_PLANES * plane_size, np.float32)
     table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
-    _tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
-    low, high = np.empty(3), np.empty(3)
-    _limits(s, reach, depth, shapes, low, high)
+    window_tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
     scratch = np.empty(SCRATCH_SIZE, np.float32)
     window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
-    columns, moment_v = np.empty(7 * WINDOW_CAPACITY, np.float32), np.empty(width, np.float32)
+    columns, moment_v = np.empty(N_DERIVATIVE_PLANES * WINDOW_CAPACITY, np.float32), np.empty(width, np.float32)
     rows = np.int64(np.floor(2 * reach[s, 0])) + 1
     matrix = from_lattice[s]
     hu, hv = np.float32(pixel_spacing[s, 0]), np.float32(pixel_spacing[s, 1])
     qu, qv = np.float32(2 * sharpness[s, 0]) / (hu * hu), np.float32(2 * sharpness[s, 1]) / (hv * hv)
     for ix in range(nx):
         for iy in range(ny):
-            if row_first[ix, iy] >= row_last[ix, iy]:
+            count = np.int64(touched_count[s, ix, iy])
+            if count == 0:
                 continue
-            first, last = _row_interval(matrix, ix, iy, low, high, row_first[ix, iy], row_last[ix, iy])
-            count = last - first
-            if count <= 0:
-                continue
-            _prepare_row(
-                s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, False,
-                scratch,
-            )  # fmt: skip
+            first = touched_first[s, ix, iy]
+            prepare_row(s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, scratch)
             for i in range(count):
-                base = (
-                    (np.int64(scratch[i + FIRST_ROW]) + n_rows + 1) * stride
-                    + np.int64(scratch[i + FIRST_COLUMN])
-                    + width
-                )
+                row, column = np.int64(scratch[i + FIRST_ROW]), np.int64(scratch[i + FIRST_COLUMN])
+                base = (row + n_rows + 1) * stride + column + width
                 scale = amplitudes[ix, iy, first + i] * scratch[i + SCALE]
                 gaussian_window(table_u, scratch[i + RATIO_U], scale, window_u, row_blocks)
                 gaussian_window(table_v, scratch[i + RATIO_V], np.float32(1.0), window_v, blocks)
-                if n_planes == 1:
-                    add_outer(planes, base, stride, window_u, rows, window_v, blocks)
-                    continue
                 _derivative_columns(
                     window_u, window_v, rows, width, hu * scratch[i + OFFSET_U], hv * scratch[i + OFFSET_V],
                     scratch[i + OFFSET_W], scratch[i + SLOPE], hu, hv, qu, qv, columns, moment_v,
@@ -179,7 +108,7 @@ def predict_slice(
                 add_outer_planes(
                     planes, base, stride, plane_size, columns, WINDOW_CAPACITY, rows, window_v, moment_v, blocks
                 )
-    for plane in range(n_planes):
+    for plane in range(N_DERIVATIVE_PLANES):
         for a in range(shapes[s, 0]):
             source = plane * plane_size + (a + n_rows + 1) * stride + width
             target = first_pixel[s] + a * shapes[s, 1]
@@ -224,60 +153,33 @@ def pad_slices(values, shapes, first_pixel, n_rows, n_columns, padded, padded_fi
 
 @njit(nogil=True, fastmath=True, cache=True)
 def adjoint_plane(
-    ix, padded, padded_first, row_first, row_last, from_lattice, sharpness, reach, depth, peaks, offsets,
-    depth_sharpness, shapes, n_rows, n_columns, square, out,
+    ix, padded, padded_first, touched_first, touched_count, splat_first, starts, ratios_u, ratios_v, scales, sharpness,
+    reach, shapes, n_rows, n_columns, square, out,
 ):  # fmt: skip
     """Transpose of `predict_slice` for the lattice plane `ix`, over all slices.
 
     With `square` every weight is squared (the caller doubles `sharpness`): the diagonal of A^T W A.
     """
-    ny, nz = out.shape[1], out.shape[2]
-    blocks = (n_columns + LANES - 1) // LANES
-    row_blocks = (n_rows + LANES - 1) // LANES
+    ny = out.shape[1]
+    blocks, row_blocks = (n_columns + LANES - 1) // LANES, (n_rows + LANES - 1) // LANES
     width = blocks * LANES
     table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
-    low, high = np.empty(3), np.empty(3)
-    scratch = np.empty(SCRATCH_SIZE, np.float32)
     window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
     for s in range(shapes.shape[0]):
-        matrix = from_lattice[s]
-        _limits(s, reach, depth, shapes, low, high)
-        if not _plane_touches(matrix, ix, ny, nz, low, high):
+        n = splat_first[s, ix]
+        if n == splat_first[s, ix + 1]:
             continue
-        _tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
+        window_tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
         stride = shapes[s, 1] + 2 * width + 1
         rows = np.int64(np.floor(2 * reach[s, 0])) + 1
         for iy in range(ny):
-            if row_first[ix, iy] >= row_last[ix, iy]:
-                continue
-            first, last = _row_interval(matrix, ix, iy, low, high, row_first[ix, iy], row_last[ix, iy])
-            count = last - first
-            if count <= 0:
-                continue
-            _prepare_row(
-                s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, square,
-                scratch,
-            )  # fmt: skip
-            for i in range(count):
-                base = (
-                    padded_first[s]
-                    + (np.int64(scratch[i + FIRST_ROW]) + n_rows + 1) * stride
-                    + np.int64(scratch[i + FIRST_COLUMN])
-                    + width
-                )
-                gaussian_window(table_u, scratch[i + RATIO_U], scratch[i + SCALE], window_u, row_blocks)
-                gaussian_window(table_v, scratch[i + RATIO_V], np.float32(1.0), window_v, blocks)
+            first = touched_first[s, ix, iy]
+            for i in range(np.int64(touched_count[s, ix, iy])):
+                ratio_u, ratio_v, scale = ratios_u[n], ratios_v[n], scales[n]
+                if square:
+                    ratio_u, ratio_v, scale = ratio_u * ratio_u, ratio_v * ratio_v, scale * scale
+                gaussian_window(table_u, ratio_u, scale, window_u, row_blocks)
+                gaussian_window(table_v, ratio_v, np.float32(1.0), window_v, blocks)
+                base = padded_first[s] + np.int64(starts[n])
                 out[ix, iy, first + i] += dot_outer(padded, base, stride, window_u, rows, window_v, blocks)
-
-
-@njit(nogil=True, fastmath=True, cache=True)
-def _plane_touches(matrix, ix, ny, nz, low, high):
-    """Whether the box spanned by a lattice plane's four corners reaches the slice on every axis."""
-    for axis in range(3):
-        base = matrix[axis, 0] * ix + matrix[axis, 3]
-        y, z = matrix[axis, 1] * (ny - 1), matrix[axis, 2] * (nz - 1)
-        least = base + min(y, 0.0) + min(z, 0.0)
-        most = base + max(y, 0.0) + max(z, 0.0)
-        if most < low[axis] or least > high[axis]:
-            return False
-    return True
+                n += 1

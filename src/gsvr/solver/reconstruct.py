@@ -110,7 +110,8 @@ def reconstruct(
             if last:
                 break
         if stage.motion == "stacks":
-            state = replace(state, poses=find_lost_stacks(binned, stage, options, state))
+            poses = find_lost_stacks(binned, stage, options, state)
+            state = replace(state, operator=state.operator.with_poses(poses))
     if state is None:
         raise ValueError("the schedule has no stages")
     mask = agreed_mask(scaled, votes, state.poses, options.masks)

@@ -62,55 +62,50 @@ def begin_stage(
     poses = state.poses if state else identity_poses(slices.n_slices) if poses is None else poses
     gains = state.gains if state else first_gains(slices)
     lattice = stage_lattice(slices, poses, stage, options.margin)
+    operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
     if state:
         amplitudes = refined_amplitudes(state.field, lattice)
-        operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
-        prediction = operator.predict(amplitudes)
-        return replace(state, field=LatticeField(lattice, amplitudes), prediction=prediction)
+        return State(amplitudes, operator, state.weights, operator.predict(amplitudes))
     # Before there is a field, trust all pixels alike, and take noise as a small share of the contrast.
-    nothing = np.zeros(lattice.shape, np.float32)
     inside = slices.values[slices.mask]
     noise = 0.2 * robust_deviation(inside - np.median(inside))
-    weights = Weights(slices.coverage * slices.mask, np.ones(slices.n_slices), noise, noise, np.zeros(slices.n_slices))
-    return State(LatticeField(lattice, nothing), poses, gains, weights, np.zeros_like(slices.values))
+    nobody = np.zeros(slices.n_slices)
+    weights = Weights(slices.coverage * slices.mask, nobody + 1, noise, noise, nobody)
+    return State(np.zeros(lattice.shape, np.float32), operator, weights, np.zeros_like(slices.values))
 
 
 def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> State:
     """One round: weights and gains from the last prediction, then amplitudes, then motion."""
-    lattice, amplitudes = state.field.lattice, state.field.amplitudes
-    prediction, gains, weights = state.prediction, state.gains, state.weights
-    first = not amplitudes.any()
+    operator, prediction, weights = state.operator, state.prediction, state.weights
+    first = not state.amplitudes.any()
     if not first:
         weights = robust_weights(slices, prediction, options.weights)
-        plain = prediction / slices.per_pixel(gains.astype(np.float32))
-        gains = fit_gains(slices, plain, weights.pixels, options.weights)
-        prediction = plain * slices.per_pixel(gains.astype(np.float32))
-    operator = AcquisitionOperator(lattice, slices, state.poses, gains, options.profile, options.backend)
+        plain = operator.without_gains(prediction)
+        operator = operator.with_gains(fit_gains(slices, plain, weights.pixels, options.weights))
+        prediction = plain * slices.per_pixel(operator.gains.astype(np.float32))
     solution = solve_amplitudes(
         operator,
         slices.values,
         weights.pixels,
-        quadratic_prior(lattice, amplitudes, options.prior.edge),
+        quadratic_prior(operator.lattice, state.amplitudes, options.prior.edge),
         options.prior.strength * weights.white_noise**2,
-        amplitudes,
+        state.amplitudes,
         prediction,
         iterations=stage.iterations * (2 if first else 1),
     )
-    field = LatticeField(lattice, solution.amplitudes)
-    poses, prediction = state.poses, solution.prediction
-    if stage.motion != "none":
-        poses = _moved(slices, stage, options, operator, replace(state, field=field, weights=weights))
-        operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
-        prediction = operator.predict(solution.amplitudes)
-    return replace(state, field=field, poses=poses, gains=gains, weights=weights, prediction=prediction)
+    state = State(solution.amplitudes, operator, weights, solution.prediction)
+    return state if stage.motion == "none" else _moved(slices, stage, options, state)
 
 
-def _moved(
-    slices: Slices, stage: Stage, options: SolverOptions, operator: AcquisitionOperator, state: State
-) -> Float[np.ndarray, "n 4 4"]:
-    prediction, jacobian = operator.pose_derivatives(state.field.amplitudes)
+def _moved(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> State:
+    """The state after one Gauss-Newton step of all stacks or slices."""
+    operator = state.operator
+    prediction, jacobian = operator.pose_derivatives(state.amplitudes)
     equations = pose_normal_equations(slices, slices.values - prediction, jacobian, state.weights.pixels)
     if stage.motion == "stacks":
-        return solve_stack_steps(slices, state.poses, equations, options.motion)
-    steps = solve_steps(slices, state.poses, equations, state.weights.noise**2, options.motion)
-    return moved_poses(slices, state.poses, steps)
+        poses = solve_stack_steps(slices, operator.poses, equations, options.motion)
+    else:
+        steps = solve_steps(slices, operator.poses, equations, state.weights.noise**2, options.motion)
+        poses = moved_poses(slices, operator.poses, steps)
+    moved = operator.with_poses(poses)
+    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes))

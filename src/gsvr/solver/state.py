@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
 from gsvr.field import LatticeField
+from gsvr.forward import AcquisitionOperator
 from gsvr.solver.weights import Weights
 from gsvr.volume_grid import Volume
 
@@ -19,23 +20,36 @@ class State:
 
     Attributes
     ----------
-    field
-        The volume as Gaussians, in units of intensity.
-    poses
-        Acquired world -> volume world, one a slice.
-    gains
-        Intensity factor of each slice, weighted mean one.
+    amplitudes
+        Amplitudes of the Gaussians on the operator's lattice, in units of intensity.
+    operator
+        The acquisition at the present poses and gains. It holds what the kernels prepared for them, some hundred
+        megabytes: a callback that keeps states should keep `field` and `poses` instead.
     weights
         Robust weights and residuals that the round used.
     prediction
         Predicted pixels (flat, as `Slices.values` of the round's possibly binned slices).
     """
 
-    field: LatticeField
-    poses: Float[np.ndarray, "n 4 4"]
-    gains: Float[np.ndarray, " n"]
+    amplitudes: Float32[np.ndarray, "nx ny nz"]
+    operator: AcquisitionOperator
     weights: Weights
     prediction: Float32[np.ndarray, " p"]
+
+    @property
+    def field(self) -> LatticeField:
+        """The volume as Gaussians."""
+        return LatticeField(self.operator.lattice, self.amplitudes)
+
+    @property
+    def poses(self) -> Float[np.ndarray, "n 4 4"]:
+        """Acquired world -> volume world, one a slice."""
+        return self.operator.poses
+
+    @property
+    def gains(self) -> Float[np.ndarray, " n"]:
+        """Intensity factor of each slice, weighted mean one."""
+        return self.operator.gains
 
 
 @dataclass(frozen=True)
