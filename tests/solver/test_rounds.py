@@ -55,36 +55,39 @@ def test_lattice_surrounds_every_pixel_in_use_where_its_pose_puts_it():
     sites = np.argwhere(lattice.support) * lattice.spacing + lattice.origin
     nearest = np.linalg.norm(sites[:, None] - placed, axis=2).min(axis=1)
     assert nearest.max() <= 4.0 + lattice.spacing * np.sqrt(3) / 2
-    assert lattice.sigma == pytest.approx(0.75 * 2.5)
+    assert lattice.sigma == pytest.approx(STAGE.sigma_ratio * 2.5)
 
 
-def smooth_field(spacing: float, sigma: float) -> LatticeField:
-    """Structure of 12 mm and more on a large lattice."""
+WAVE = np.array([0.18, 0.12, 0.12])  # 2 pi / mm: waves of 25 mm
+
+
+def wavy_field(spacing: float, sigma: float) -> LatticeField:
+    """A plane wave around one on a large lattice."""
     n = int(60 / spacing)
     index = np.moveaxis(np.indices((n, n, n)), 0, -1) * spacing
-    values = 1 + 0.3 * np.sin(index @ [0.3, 0.2, 0.1]) * np.cos(index @ [0.1, -0.2, 0.25])
     level = (spacing / (sigma * np.sqrt(2 * np.pi))) ** 3
-    return LatticeField(
-        Lattice(np.zeros(3), spacing, sigma, np.ones((n, n, n), bool)), (values * level).astype(np.float32)
-    )
+    lattice = Lattice(np.zeros(3), spacing, sigma, np.ones((n, n, n), bool))
+    return LatticeField(lattice, ((1 + 0.3 * np.sin(index @ WAVE)) * level).astype(np.float32))
 
 
-@pytest.mark.parametrize(("coarse", "fine"), [(5.0, 3.5), (3.5, 2.5), (2.5, 1.8)])
-def test_a_field_is_handed_on_nearly_unchanged(coarse: float, fine: float):
-    field = smooth_field(coarse, 0.8 * coarse)
+@pytest.mark.parametrize(("coarse", "fine"), [(5.0, 3.5), (3.5, 2.5), (2.5, 1.8), (1.8, 1.1)])
+def test_a_field_is_handed_on_but_for_a_known_blur(coarse: float, fine: float):
+    sigma = 0.7 * fine
+    field = wavy_field(coarse, 0.7 * coarse)
     n = int(60 / fine)
-    lattice = Lattice(np.zeros(3), fine, 0.75 * fine, np.ones((n, n, n), bool))
+    lattice = Lattice(np.zeros(3), fine, sigma, np.ones((n, n, n), bool))
     handed = LatticeField(lattice, refined_amplitudes(field, lattice))
     inside = np.linspace(18, 40, 12)
-    before, after = (sample_lattice(f, (inside, inside, inside)) for f in (field, handed))
-    # what a Gaussian of 0.75 spacings takes off waves of 17 mm is left to the next solve
-    assert after.mean() == pytest.approx(before.mean(), rel=0.01)
-    assert np.sqrt(np.mean((after - before) ** 2)) < 0.15 * before.std()
-    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.995
+    before, after = (sample_lattice(f, (inside, inside, inside)) - 1 for f in (field, handed))
+    assert np.abs([before.mean() - after.mean()]) < 0.01
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.999
+    # values at the sites, spread by the finer Gaussians once more: 19 % off waves of 25 mm at 3.5 mm, 2 % at 1.1 mm
+    blur = np.exp(-0.5 * (WAVE @ WAVE) * sigma**2)
+    assert after.std() / before.std() == pytest.approx(blur, abs=0.01)
 
 
 def test_amplitudes_stay_on_the_support():
-    field = smooth_field(5.0, 4.0)
+    field = wavy_field(5.0, 4.0)
     support = np.ones((20, 20, 20), bool)
     support[:5] = False
     handed = refined_amplitudes(field, Lattice(np.zeros(3), 2.0, 1.5, support))

@@ -35,12 +35,15 @@ def _apply_plane(ix, directions, bonds, values, out):
             for iy in range(max(0, -sign * dy), min(ny, ny - sign * dy)):
                 jy = iy + sign * dy
                 by = iy if sign == 1 else jy
-                shift = 0 if sign == 1 else -dz
-                low, high = max(0, -sign * dz), min(nz, nz - sign * dz)
-                for iz in range(low, high):
-                    out[ix, iy, iz] += bonds[n, bx, by, iz + shift] * (
-                        values[ix, iy, iz] - values[jx, jy, iz + sign * dz]
-                    )
+                step = sign * dz
+                low, high = max(0, -step), min(nz, nz - step)
+                shift = 0 if sign == 1 else step
+                # slices that start at the first site: plain indices from zero are what LLVM can vectorise
+                row, here = out[ix, iy, low:high], values[ix, iy, low:high]
+                there = values[jx, jy, low + step : high + step]
+                bond = bonds[n, bx, by, low + shift : high + shift]
+                for i in range(high - low):
+                    row[i] += bond[i] * (here[i] - there[i])
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -54,10 +57,14 @@ def _bond_plane(ix, directions, lengths, support, values, edge, bonds):
             continue
         factor = np.float32(1.0) / (edge * edge * lengths[n])
         for iy in range(max(0, -dy), min(ny, ny - dy)):
-            for iz in range(max(0, -dz), min(nz, nz - dz)):
-                if support[ix, iy, iz] and support[jx, iy + dy, iz + dz]:
-                    t = (values[ix, iy, iz] - values[jx, iy + dy, iz + dz]) / edge
-                    bonds[n, ix, iy, iz] = factor / np.sqrt(np.float32(1.0) + t * t)
+            low, high = max(0, -dz), min(nz, nz - dz)
+            inside, inside_there = support[ix, iy, low:high], support[jx, iy + dy, low + dz : high + dz]
+            here, there = values[ix, iy, low:high], values[jx, iy + dy, low + dz : high + dz]
+            bond = bonds[n, ix, iy, low:high]
+            for i in range(high - low):
+                t = (here[i] - there[i]) / edge
+                present = factor if inside[i] and inside_there[i] else np.float32(0.0)
+                bond[i] = present / np.sqrt(np.float32(1.0) + t * t)
 
 
 @dataclass(frozen=True)
