@@ -40,9 +40,9 @@ def small_brain() -> Volume:
 
 
 @cache
-def moving_brain(motion: str = "mild", seed: int = 1) -> Simulation:
-    """Three stacks, 1.5 x 1.5 x 3 mm."""
-    options = SimulationOptions(n_stacks=3, in_plane_spacing=1.5, thickness=3.0, motion=motion, seed=seed)
+def moving_brain(motion: str = "mild", seed: int = 1, n_stacks: int = 3) -> Simulation:
+    """Stacks of 1.5 x 1.5 x 3 mm."""
+    options = SimulationOptions(n_stacks=n_stacks, in_plane_spacing=1.5, thickness=3.0, motion=motion, seed=seed)
     return simulate(small_brain(), options)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from gsvr.geometry import rotation_from_quaternion
-from gsvr.morphology import distance_to
+from gsvr.morphology import within
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def lattice_covering(points: Float[np.ndarray, "n 3"], spacing: float, sigma: fl
     occupied = np.zeros(high - low + 1, dtype=bool)
     nearest = np.rint(points / spacing).astype(int) - low
     occupied[tuple(nearest.T)] = True
-    support = distance_to(occupied, spacing) <= margin
+    support = within(occupied, margin, spacing)
     return Lattice(low * float(spacing), float(spacing), float(sigma), support)
 
 

@@ -19,7 +19,7 @@ from gsvr.errors import InputError
 from gsvr.field import lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import transform_points
-from gsvr.morphology import distance_to, largest_part
+from gsvr.morphology import distance_to, largest_part, within
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _otsu(values: np.ndarray) -> float:
 
 def _dilated(stack: Stack, mask: np.ndarray, distance: float) -> Bool[np.ndarray, "columns rows slices"]:
     """Pixels within `distance` mm of the mask, in three dimensions."""
-    return distance_to(mask, stack.spacing.tolist()) <= distance
+    return within(mask, distance, stack.spacing.tolist())
 
 
 def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:

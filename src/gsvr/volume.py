@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from gsvr.errors import InputError
 from gsvr.field import GaussianField, LatticeField, sample_lattice
-from gsvr.morphology import distance_to
+from gsvr.morphology import within
 from gsvr.volume_grid import Volume
 
 # Voxel sizes (mm) that make sense for a brain: finer ones need many GB, coarser ones show nothing.
@@ -64,7 +64,7 @@ def render_volume(
     if mask is None:
         return Volume(data, affine)
     inside = _on_grid(mask, affine, data.shape)
-    near = distance_to(inside, spacing) <= margin
+    near = within(inside, margin, spacing)
     return Volume(np.where(near, data, np.float32(0)), affine, inside)
 
 

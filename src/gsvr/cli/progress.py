@@ -31,7 +31,7 @@ def load_kernels(console: Console) -> None:
     from gsvr.solver.warmup import warm_up
 
     with console.status("loading kernels") as status:
-        message = "compiling kernels for this machine: only the first run does this, about 15 s"
+        message = "compiling kernels for this machine: only the first run does this, about 10 s"
         timer = Timer(_SECONDS_BEFORE_COMPILING, lambda: status.update(message))
         timer.daemon = True
         timer.start()
@@ -56,7 +56,7 @@ def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Pro
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
-        TextColumn("{task.completed:>3.0f}/{task.total:.0f}"),
+        TextColumn("round {task.completed:>3.0f} of {task.total:.0f}"),
         TextColumn("{task.fields[residual]}"),
         TimeElapsedColumn(),
     )
@@ -71,7 +71,7 @@ def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Pro
                 completed=finished + progress.done,
                 total=repeats * progress.total,
                 description=words + progress.stage.name,
-                residual=f"residual {100 * progress.state.weights.noise:.1f} %",
+                residual=f"residual {100 * progress.state.weights.noise:.1f} % of bright tissue",
             )
             finished += progress.total if progress.done == progress.total else 0
 

@@ -135,7 +135,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
     typer.echo(f"{paths.volume}: {shape} voxels of {reconstruction.volume.spacing[0]:g} mm in {seconds:.1f} s")
     typer.echo(
         f"  {int(used.sum())} slices of {len(reconstruction.stacks)} stacks, {result.slices.n_pixels:,} pixels; "
-        f"{doubted} slices weighed down (weight below 0.5)"
+        f"{doubted} of the slices fit badly and count less than half"
     )
     for number, name in enumerate(result.slices.stack_names):
         members = used & (result.slices.stack_index == number)
@@ -146,6 +146,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
     for label, path in (
         ("mask", paths.mask),
         ("poses", paths.poses),
+        ("transforms", paths.transforms),
         ("field", paths.model),
         ("record", paths.record),
         ("picture", paths.picture),

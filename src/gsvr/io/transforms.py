@@ -54,7 +54,7 @@ class SlicePose:
     stack: str
     slice_index: int
     matrix: Float[np.ndarray, "4 4"]
-    details: dict[str, float | bool | str] = field(default_factory=dict)
+    details: dict[str, float | int | bool | str] = field(default_factory=dict)
 
 
 def write_poses_json(path: str | Path, records: Sequence[SlicePose]) -> None:

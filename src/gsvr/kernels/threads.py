@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,11 @@ _pool_size = 0
 def thread_count() -> int:
     """Threads the kernels use: ``GSVR_THREADS`` if set, else the cores this process may run on."""
     asked = os.environ.get("GSVR_THREADS")
-    return (
-        max(1, int(asked))
-        if asked
-        else len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else (os.cpu_count() or 1)
-    )
+    if asked:
+        return max(1, int(asked))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parallel_for(body: Callable[[int], None], n: int) -> None:
@@ -32,5 +31,15 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
         return
     if _pool is None or _pool_size != count:
         _pool, _pool_size = ThreadPoolExecutor(count, thread_name_prefix="gsvr"), count
-    for _ in _pool.map(body, range(n)):
-        pass
+    # one task a thread, each taking the next index when it is free: a future for every index would cost more than
+    # many of the bodies (`next` on a count is atomic)
+    indices = itertools.count()
+
+    def work() -> None:
+        for i in indices:
+            if i >= n:
+                return
+            body(i)
+
+    for future in [_pool.submit(work) for _ in range(count)]:
+        future.result()

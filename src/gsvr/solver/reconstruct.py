@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from gsvr.acquisition import Slices
 from gsvr.masking import agreed_mask, project_mask
@@ -87,7 +88,14 @@ def reconstruct(
     ValueError
         If no pixel carries any signal.
     """
-    options = options or SolverOptions()
+    # The kernels keep all cores busy by themselves; threads of the linear algebra library would only spin.
+    with threadpool_limits(1, "blas"):
+        return _run_stages(slices, options or SolverOptions(), callback, poses)
+
+
+def _run_stages(
+    slices: Slices, options: SolverOptions, callback: Callback | None, poses: Float[np.ndarray, "n 4 4"] | None
+) -> Result:
     scale = intensity_scale(slices)
     votes = slices.mask
     scaled = replace(slices, values=slices.values / np.float32(scale))

@@ -89,5 +89,5 @@ class SolverOptions:
     weights: WeightOptions = WeightOptions()
     masks: MaskOptions = MaskOptions()
     backend: str = "cpu"
-    margin: float = 4.0
+    margin: float = 2.5
     seed: int = 0

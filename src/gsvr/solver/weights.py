@@ -74,11 +74,11 @@ def robust_weights(slices: Slices, prediction: Float32[np.ndarray, " p"], option
     white_noise = min(noise, robust_deviation(np.diff(residual)[both]) / np.sqrt(2))
     scaled = residual / np.float32(options.pixel_cauchy * noise)
     pixels = slices.coverage * slices.mask / (1 + scaled * scaled)
-    count = np.maximum(slices.sum_per_slice(slices.mask), 1)
-    residuals = np.sqrt(slices.sum_per_slice(residual**2 * slices.mask) / count)
-    # slices with little content are quiet by nature: judge each against what its own signal allows
-    centre = float(np.median(residuals))
-    spread = max(1.4826 * float(np.median(np.abs(residuals - centre))), 0.05 * centre, 1e-9)
+    count = slices.sum_per_slice(slices.mask)
+    residuals = np.sqrt(slices.sum_per_slice(residual**2 * slices.mask) / np.maximum(count, 1))
+    seen = residuals[count > 0]
+    centre = float(np.median(seen))
+    spread = max(robust_deviation(seen - centre), 0.05 * centre, 1e-9)
     excess = np.maximum(residuals - centre, 0) / spread
     per_slice = np.maximum(np.exp(-0.5 * (excess / options.slice_welsch) ** 2), options.slice_floor)
     return Weights(pixels * slices.per_pixel(per_slice.astype(np.float32)), per_slice, noise, white_noise, residuals)

@@ -1,0 +1,312 @@
+"""``gsvr reconstruct`` and ``gsvr render`` on files: what they write, and where in the world it lies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from gsvr.cli import app
+from gsvr.geometry import transform_points
+from gsvr.io.model import read_field
+from gsvr.io.nifti import read_volume
+from gsvr.io.transforms import read_itk_transform, read_poses_json
+from gsvr.quality import compare
+from gsvr.volume_grid import Volume
+from tests.cli.conftest import Command
+from tests.moving_brain import small_brain
+from tests.stack_files import masks_of
+
+RESOLUTION = 0.8
+OUTPUTS = ("v.json", "v.nii.gz", "v.png", "v_field.safetensors", "v_mask.nii.gz", "v_poses.json", "v_transforms")
+
+
+@pytest.fixture(scope="session")
+def folder(stacks: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that one run can write."""
+    folder = tmp_path_factory.mktemp("reconstruction") / "new" / "folder"
+    words = ["reconstruct", "--input-stacks", *stacks, "--stack-masks", *masks_of(stacks)]
+    words += ["--output-volume", folder / "v.nii.gz", "--output-resolution", RESOLUTION, "--seed", 7]
+    words += ["--output-slices", folder / "slices", "--simulated-slices", folder / "simulated"]
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    for name in OUTPUTS[:-1]:
+        assert str(folder / name) in result.output.replace("\n", "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "v.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def volume(folder: Path) -> Volume:
+    return read_volume(folder / "v.nii.gz", folder / "v_mask.nii.gz")
+
+
+def centroid(volume: Volume) -> np.ndarray:
+    return volume.voxel_positions(volume.mask).mean(axis=0)
+
+
+def test_all_outputs_are_there_and_nothing_else(folder: Path):
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*OUTPUTS, "simulated", "slices"])
+    with Image.open(folder / "v.png") as picture:
+        assert np.asarray(picture).std() > 20
+
+
+@pytest.mark.parametrize("name", ["v.nii.gz", "v_mask.nii.gz"])
+def test_headers_say_where_the_brain_is(folder: Path, name: str):
+    image = nibabel.load(folder / name)
+    assert isinstance(image, nibabel.Nifti1Image)
+    assert nibabel.aff2axcodes(image.affine) == ("R", "A", "S")
+    assert image.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(image.header.get_zooms(), RESOLUTION, rtol=1e-6)
+    for affine, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
+        assert code == 1
+        np.testing.assert_allclose(affine, image.affine, atol=1e-4)
+    data = np.asarray(image.dataobj)
+    assert np.isfinite(data).all()
+    assert data.dtype == (np.uint8 if "mask" in name else np.float32)
+
+
+def test_brain_lies_where_it_was(volume: Volume):
+    truth = small_brain()
+    assert np.linalg.norm(centroid(volume) - centroid(truth)) < 2.0
+    assert volume.mask is not None
+    assert np.abs(volume.data[~ndimage.binary_dilation(volume.mask, iterations=4)]).max() == 0
+
+
+def test_left_is_left(volume: Volume):
+    """The phantom is larger on its left: mirrored, it agrees with the reconstruction less."""
+    truth = small_brain()
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = 2 * centroid(truth)[0]
+    right, wrong = (
+        compare(volume, Volume(truth.data, affine, truth.mask)) for affine in (truth.affine, mirror @ truth.affine)
+    )
+    assert right.quality.ncc > wrong.quality.ncc + 0.1
+
+
+def test_the_whole_chain_scores_well_against_the_truth(
+    folder: Path, stacks: list[Path], gsvr_command: Command, tmp_path: Path
+):
+    truth = stacks[0].parent
+    result = gsvr_command(
+        *("evaluate", folder / "v.nii.gz", "--truth", truth / "truth.nii.gz"),
+        *("--truth-mask", truth / "truth_mask.nii.gz", "--poses", folder / "v_poses.json"),
+        *("--true-poses", truth / "truth_poses.json", "--output-json", tmp_path / "score.json"),
+    )
+    assert result.exit_code == 0
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert score["quality"]["ncc"] > 0.7
+    assert score["poses"]["median"] < 0.35
+    assert score["poses"]["n_slices"] > 30
+
+
+@pytest.mark.parametrize("spacing", [0.4, 0.8, 1.6])
+def test_render_agrees_where_the_grids_coincide(
+    folder: Path, volume: Volume, gsvr_command: Command, tmp_path: Path, spacing: float
+):
+    path, mask_path = tmp_path / "again.nii.gz", tmp_path / "again_mask.nii.gz"
+    result = gsvr_command(
+        *("render", folder / "v_field.safetensors", "--output-volume", path),
+        *("--output-resolution", spacing, "--output-mask", mask_path),
+    )
+    assert result.exit_code == 0
+    again = read_volume(path, mask_path)
+    np.testing.assert_allclose(again.spacing, spacing, rtol=1e-6)
+    index = np.argwhere(volume.mask)
+    there = transform_points(np.linalg.inv(again.affine) @ volume.affine, index.astype(float))
+    common = np.all(np.abs(there - np.rint(there)) < 1e-3, axis=1)
+    assert common.sum() > 0.1 * len(index)
+    values = again.data[tuple(np.rint(there[common]).astype(int).T)]
+    np.testing.assert_allclose(values, volume.data[tuple(index[common].T)], atol=1e-4 * volume.data.max())
+    assert again.mask is not None
+    assert again.mask.sum() * spacing**3 == pytest.approx(np.asarray(volume.mask).sum() * RESOLUTION**3, rel=0.03)
+
+
+def test_poses_agree_in_both_formats(folder: Path, stacks: list[Path]):
+    records = read_poses_json(folder / "v_poses.json")
+    files = {path.name for path in (folder / "v_transforms").iterdir()}
+    assert files == {f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records}
+    for record in records:
+        matrix = read_itk_transform(folder / "v_transforms" / f"{record.stack}_slice-{record.slice_index:03d}.tfm")
+        np.testing.assert_allclose(matrix, record.matrix, atol=1e-9)
+    assert {record.stack for record in records} == {"stack-0", "stack-1", "stack-2"}
+    moved = [record for record in records if not np.allclose(record.matrix, np.eye(4), atol=1e-3)]
+    assert len(moved) > 0.9 * len(records)
+
+
+def test_record_tells_what_was_done(folder: Path, record: dict[str, Any], stacks: list[Path], volume: Volume):
+    assert record["format"] == "gsvr-record"
+    assert {"gsvr", "numpy", "python"} <= record["versions"].keys()
+    assert record["settings"]["input_stacks"] == [str(path) for path in stacks]
+    assert record["settings"]["seed"] == record["options"]["seed"] == 7
+    assert record["options"]["profile"] == "slab"
+    assert record["options"]["stages"][-1]["spacing"] == pytest.approx(1.5)  # fitted to pixels of 1.5 mm
+    assert [stack["thickness"] for stack in record["stacks"]] == [3.0] * 3
+    assert all(stack["mask_given"] for stack in record["stacks"])
+    assert record["timings_seconds"].keys() == {"read", "masks", "reconstruction", "rendering"}
+    assert min(record["timings_seconds"].values()) >= 0
+    assert record["volume_shape"] == list(volume.data.shape)
+    assert record["outputs"]["volume"] == str(folder / "v.nii.gz")
+    poses = read_poses_json(folder / "v_poses.json")
+    assert len(record["slices"]) == len(poses)
+    for entry, pose in zip(record["slices"], poses, strict=True):
+        assert (entry["stack"], entry["slice_index"]) == (pose.stack, pose.slice_index)
+        assert entry["weight"] == pytest.approx(float(pose.details["weight"]))
+        assert 0 < entry["weight"] <= 1
+        assert entry["gain"] > 0
+        assert entry["residual"] >= 0
+        assert entry["used"] == (entry["pixels"] > 0)
+    assert sum(entry["pixels"] for entry in record["slices"]) == record["pixels"]
+
+
+def test_field_carries_its_mask(folder: Path, record: dict[str, Any]):
+    stored = read_field(folder / "v_field.safetensors")
+    assert stored.mask is not None
+    assert stored.metadata["noise"] == pytest.approx(record["noise"])
+
+
+def test_corrected_slices_lie_in_the_volume(folder: Path, record: dict[str, Any], volume: Volume, stacks: list[Path]):
+    poses = read_poses_json(folder / "v_poses.json")
+    assert len(list((folder / "slices").iterdir())) == 2 * len(poses)
+    agreement = []
+    for number, pose in enumerate(poses):
+        image, predicted = (nibabel.load(folder / kind / f"{number}.nii.gz") for kind in ("slices", "simulated"))
+        mask = np.asarray(nibabel.load(folder / "slices" / f"mask_{number}.nii.gz").dataobj) > 0  # pyright: ignore[reportAttributeAccessIssue]
+        values, simulated = (np.asarray(one.dataobj) for one in (image, predicted))  # pyright: ignore[reportAttributeAccessIssue]
+        assert values.shape == simulated.shape == mask.shape
+        assert values.shape[2] == 1
+        np.testing.assert_array_equal(image.affine, predicted.affine)  # pyright: ignore[reportAttributeAccessIssue]
+        np.testing.assert_allclose(image.header.get_zooms(), (1.5, 1.5, 3.0), rtol=1e-5)  # pyright: ignore[reportAttributeAccessIssue]
+        if mask.sum() < 200:
+            continue
+        # the affine holds the pose: undone, every pixel is where its stack has it
+        stack = nibabel.load(stacks[int(pose.stack[-1])])
+        back = np.linalg.inv(stack.affine) @ np.linalg.inv(pose.matrix) @ image.affine  # pyright: ignore[reportAttributeAccessIssue]
+        first = np.rint(back[:3, 3]).astype(int)
+        np.testing.assert_allclose(back[:3, 3], first, atol=2e-3)
+        assert first[2] == pose.slice_index
+        box = tuple(slice(int(a), int(a) + n) for a, n in zip(first, values.shape, strict=True))
+        np.testing.assert_allclose(values, np.asarray(stack.dataobj)[box], rtol=1e-5)  # pyright: ignore[reportAttributeAccessIssue]
+        # and done, it shows what the volume shows there
+        at = transform_points(np.linalg.inv(volume.affine) @ image.affine, np.argwhere(mask).astype(float))  # pyright: ignore[reportAttributeAccessIssue]
+        seen = ndimage.map_coordinates(volume.data, at.T, order=1)
+        agreement.append((np.corrcoef(seen, values[mask])[0, 1], np.corrcoef(simulated[mask], values[mask])[0, 1]))
+    in_volume, in_prediction = np.median(agreement, axis=0)
+    assert in_prediction > 0.95
+    assert in_volume > 0.85
+
+
+# --- choices
+
+
+def stack_records(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "v.json").read_text())["stacks"]
+
+
+def copied(stacks: list[Path], folder: Path, sidecars: bool = True) -> list[Path]:
+    """The stacks with their sidecars in a folder of their own."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for stack in stacks:
+        for path in (stack, *([stack.with_name(stack.name.replace(".nii.gz", ".json"))] if sidecars else [])):
+            (folder / path.name).write_bytes(path.read_bytes())
+        paths.append(folder / stack.name)
+    return paths
+
+
+@pytest.mark.usefixtures("_short")
+def test_thickness_comes_from_option_then_sidecar_then_spacing(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
+    masks = ["--stack-masks", *masks_of(stacks)]
+    mixed = copied(stacks, tmp_path / "mixed", sidecars=False)
+    (tmp_path / "mixed" / "stack-1.json").write_text(json.dumps({"SliceThickness": 2.5}))
+    assert gsvr_command("reconstruct", "--input-stacks", mixed, masks, output).exit_code == 0
+    assert [stack["thickness"] for stack in stack_records(tmp_path)] == pytest.approx([3.0, 2.5, 3.0])
+    assert "stack-0.nii.gz: slice thickness not known" in caplog.text
+    assert "stack-1.nii.gz: slice thickness not known" not in caplog.text
+    given = ["--thicknesses", "2.8", "2.9", "3.1"]
+    assert gsvr_command("reconstruct", "--input-stacks", mixed, masks, given, output).exit_code == 0
+    assert [stack["thickness"] for stack in stack_records(tmp_path)] == pytest.approx([2.8, 2.9, 3.1])
+    assert gsvr_command("reconstruct", "--input-stacks", mixed, masks, "--thicknesses", 3.2, output).exit_code == 0
+    assert [stack["thickness"] for stack in stack_records(tmp_path)] == pytest.approx([3.2] * 3)
+
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize("owner", [None, 1])
+def test_one_mask_or_none_is_enough(
+    stacks: list[Path],
+    gsvr_command: Command,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    owner: int | None,
+):
+    masks = [] if owner is None else ["--stack-masks", masks_of(stacks)[owner]]
+    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
+    assert gsvr_command("reconstruct", "--input-stacks", stacks, masks, output).exit_code == 0
+    assert [stack["mask_given"] for stack in stack_records(tmp_path)] == [number == owner for number in range(3)]
+    assert ("no masks given" if owner is None else "stack-0 has no mask: borrowing") in caplog.text
+    volume = read_volume(tmp_path / "v.nii.gz", tmp_path / "v_mask.nii.gz")
+    assert np.linalg.norm(centroid(volume) - centroid(small_brain())) < 3.0
+    sizes = [float(np.asarray(v.mask).sum() * np.prod(v.spacing)) for v in (volume, small_brain())]
+    assert 0.8 < sizes[0] / sizes[1] < 1.8
+
+
+@pytest.mark.usefixtures("_short")
+def test_stacks_of_one_name_are_told_apart(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
+    paths = []
+    for number, stack in enumerate(stacks):
+        folder = tmp_path / f"series-{number}"
+        folder.mkdir()
+        # the third has the name that the second would be given
+        name = "brain-1.nii.gz" if number == 2 else "brain.nii.gz"
+        (folder / name).write_bytes(stack.read_bytes())
+        paths.append(folder / name)
+    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
+    result = gsvr_command("reconstruct", "--input-stacks", paths, "--thicknesses", 3, output)
+    assert result.exit_code == 0
+    records = read_poses_json(tmp_path / "v_poses.json")
+    names = [stack["name"] for stack in stack_records(tmp_path)]
+    assert len(set(names)) == 3
+    assert {record.stack for record in records} == set(names)
+    assert len(list((tmp_path / "v_transforms").iterdir())) == len(records)
+
+
+@pytest.mark.usefixtures("_short")
+def test_every_output_can_be_named(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
+    names = {
+        "--output-volume": "volume.nii",
+        "--output-mask": "a/mask.nii",
+        "--output-poses": "b/poses.json",
+        "--output-transforms": "c",
+        "--output-model": "d/field.safetensors",
+        "--output-json": "e/record.json",
+        "--output-picture": "f/picture.png",
+    }
+    options = [word for option, name in names.items() for word in (option, str(tmp_path / name))]
+    result = gsvr_command("reconstruct", "--input-stacks", stacks, options, "--output-resolution", 2)
+    assert result.exit_code == 0
+    for name in names.values():
+        assert (tmp_path / name).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d", "e", "f", "volume.nii"]
+
+
+@pytest.mark.usefixtures("_short")
+def test_equal_runs_write_equal_bytes(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
+    for name in ("first", "second"):
+        output = ("--output-volume", tmp_path / name / "v.nii.gz", "--output-resolution", 2)
+        assert gsvr_command("reconstruct", "--input-stacks", stacks, output).exit_code == 0
+    for name in ("v.nii.gz", "v_mask.nii.gz", "v_poses.json", "v_field.safetensors", "v.png"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name

@@ -1,0 +1,78 @@
+"""A stack that starts far from where it belongs is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gsvr.acquisition import Slices, Stack
+from gsvr.geometry import invert, pose_about, transform_points
+from gsvr.pipeline import prepare_slices
+from gsvr.solver.initialise import find_lost_stacks
+from gsvr.solver.rounds import advance, begin_stage
+from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.state import State
+from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
+
+STAGE = replace(QUICK_STAGES[0], rounds=4)
+OPTIONS = SolverOptions(stages=(STAGE,))
+LOST = 2
+
+
+def brain_centre() -> np.ndarray:
+    brain = small_brain()
+    return brain.voxel_positions(np.asarray(brain.mask)).mean(axis=0)
+
+
+def still_stacks() -> list[Stack]:
+    return moving_brain("none", n_stacks=5).stacks
+
+
+def turned(stacks: list[Stack], degrees: float) -> tuple[list[Stack], np.ndarray]:
+    """The stacks as if the subject had turned before the third one; what undoes it."""
+    axis = np.array([0.48, 0.6, 0.64])
+    turn = pose_about(np.deg2rad(degrees) * axis, np.array([4.0, -3.0, 5.0]), brain_centre())
+    third = stacks[LOST]
+    return [*stacks[:LOST], replace(third, affine=turn @ third.affine), *stacks[LOST + 1 :]], invert(turn)
+
+
+def align_stacks(stacks: list[Stack]) -> tuple[Slices, State]:
+    slices, _ = prepare_slices(stacks, OPTIONS)
+    binned = slices.binned(STAGE.binning)
+    binned = replace(binned, values=binned.values / np.float32(np.percentile(binned.values[binned.mask], 99)))
+    state = begin_stage(binned, STAGE, OPTIONS, None)
+    for _ in range(STAGE.rounds):
+        state = advance(binned, STAGE, OPTIONS, state)
+    return binned, state
+
+
+def misplacement(slices: Slices, poses: np.ndarray, undo: np.ndarray) -> float:
+    """How far points of the brain lie from where the other stacks have them (mm)."""
+    first, last = (poses[slices.stack_index == k][0] for k in (0, LOST))
+    points = transform_points(invert(undo), brain_centre() + 15 * np.concatenate([np.eye(3), -np.eye(3)]))
+    relative = invert(first) @ last
+    return float(np.linalg.norm(transform_points(relative, points) - transform_points(undo, points), axis=1).mean())
+
+
+@pytest.mark.parametrize("degrees", [60.0, 80.0])
+def test_a_turned_stack_is_found(degrees: float):
+    stacks, undo = turned(still_stacks(), degrees)
+    slices, state = align_stacks(stacks)
+    found = find_lost_stacks(slices, STAGE, OPTIONS, state)
+    assert misplacement(slices, state.poses, undo) > 5  # alignment alone was not enough
+    assert misplacement(slices, found, undo) < 0.5
+    others = slices.stack_index != LOST
+    np.testing.assert_array_equal(found[others], state.poses[others])
+
+
+def test_stacks_in_their_place_are_left_there():
+    slices, state = align_stacks(still_stacks())
+    np.testing.assert_array_equal(find_lost_stacks(slices, STAGE, OPTIONS, state), state.poses)
+
+
+def test_with_two_stacks_nobody_is_lost():
+    stacks, _ = turned(still_stacks(), 60.0)
+    slices, state = align_stacks(stacks[1:3])
+    np.testing.assert_array_equal(find_lost_stacks(slices, STAGE, OPTIONS, state), state.poses)

@@ -1,0 +1,187 @@
+"""Reconstruction from slices to a volume: true motion is erased, then found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gsvr.acquisition import Slices
+from gsvr.geometry import identity_poses
+from gsvr.pipeline import prepare_slices
+from gsvr.quality import compare
+from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
+from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.state import Result
+from gsvr.volume import render_volume
+from tests.moving_brain import (
+    QUICK_STAGES,
+    SHORTEST_STAGES,
+    errors_before,
+    errors_of_poses,
+    moving_brain,
+    small_brain,
+    true_poses,
+)
+
+QUICK, SHORTEST = SolverOptions(stages=QUICK_STAGES), SolverOptions(stages=SHORTEST_STAGES)
+
+
+@pytest.fixture(scope="module")
+def slices() -> Slices:
+    """What the scanner recorded of the moving brain: nothing of its motion."""
+    return prepare_slices(moving_brain().stacks, QUICK)[0]
+
+
+@pytest.fixture(scope="module")
+def heard() -> list[Progress]:
+    """What the callback of `result` was told."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(slices: Slices, heard: list[Progress]) -> Result:
+    return reconstruct(slices, QUICK, heard.append)
+
+
+def ncc(result: Result) -> float:
+    return compare(render_volume(result.field, 1.0, result.mask), small_brain()).quality.ncc
+
+
+def test_known_motion_is_recovered(slices: Slices, result: Result):
+    before = errors_before(slices, moving_brain())
+    after = errors_of_poses(result.slices, result.poses, moving_brain())
+    assert before.median > 1.3
+    assert after.median < 0.3
+    assert after.p90 < 0.7
+
+
+def test_volume_beats_the_uncorrected_one_and_nears_that_of_the_true_poses(slices: Slices, result: Result):
+    last = SolverOptions(stages=QUICK_STAGES[-1:])
+    uncorrected, ideal = reconstruct(slices, last), reconstruct(slices, last, poses=true_poses(slices, moving_brain()))
+    np.testing.assert_array_equal(uncorrected.poses, identity_poses(slices.n_slices))
+    assert ncc(result) > ncc(uncorrected) + 0.2
+    assert ncc(result) > ncc(ideal) - 0.06
+
+
+def test_result_is_in_the_units_of_the_input_and_consistent(slices: Slices, result: Result):
+    inside = result.slices.mask
+    assert np.corrcoef(result.prediction[inside], slices.values[inside])[0, 1] > 0.97
+    residual = (result.slices.values - result.prediction)[inside]
+    assert np.abs(residual.mean()) < 0.02 * slices.values[inside].mean()
+    assert result.noise == pytest.approx(1.4826 * np.median(np.abs(residual)), rel=0.1)
+    n = slices.n_slices
+    assert result.poses.shape == (n, 4, 4)
+    for values in (result.gains, result.slice_weights, result.residuals):
+        assert values.shape == (n,)
+        assert np.isfinite(values).all()
+    assert 0 < result.slice_weights.min() <= result.slice_weights.max() <= 1
+
+
+def test_mask_is_the_brain(result: Result):
+    volume = render_volume(result.field, 0.8, result.mask)
+    truth = small_brain()
+    assert volume.mask is not None
+    assert truth.mask is not None
+    sizes = [float(v.mask.sum()) * float(np.prod(v.spacing)) for v in (volume, truth)]
+    # masks of the stacks are two pixels wider than the brain
+    assert 1.0 < sizes[0] / sizes[1] < 1.6
+    centres = [v.voxel_positions(v.mask).mean(axis=0) for v in (volume, truth)]
+    assert np.linalg.norm(centres[0] - centres[1]) < 2
+
+
+def test_callback_hears_every_round_in_order(heard: list[Progress], result: Result):
+    total = sum(stage.rounds for stage in QUICK_STAGES)
+    assert [progress.done for progress in heard] == list(range(1, total + 1))
+    assert {progress.total for progress in heard} == {total}
+    assert [progress.stage for progress in heard] == [stage for stage in QUICK_STAGES for _ in range(stage.rounds)]
+    assert [progress.round for progress in heard] == [n for s in QUICK_STAGES for n in range(1, s.rounds + 1)]
+    seconds = [progress.seconds for progress in heard]
+    assert seconds == sorted(seconds)
+    last = heard[-1]
+    np.testing.assert_array_equal(last.state.poses, result.poses)
+    np.testing.assert_allclose(last.state.field.amplitudes * last.scale, result.field.amplitudes, rtol=1e-6)
+
+
+def test_residual_falls_from_stage_to_stage(heard: list[Progress]):
+    of_stage = [[p.state.weights.noise for p in heard if p.stage == stage] for stage in QUICK_STAGES[1:3]]
+    for noise in of_stage:
+        assert noise[-1] < noise[0]
+    assert of_stage[1][-1] < of_stage[0][-1]
+
+
+def test_callback_may_stop(slices: Slices):
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    calls = []
+
+    def stop(progress: Progress) -> None:
+        calls.append(progress.done)
+        if progress.done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        reconstruct(slices, SHORTEST, stop)
+    assert calls == [1, 2]
+
+
+def arrays_of(result: Result) -> list[np.ndarray]:
+    return [
+        result.field.amplitudes,
+        result.field.lattice.support,
+        result.poses,
+        result.gains,
+        result.slice_weights,
+        result.residuals,
+        result.prediction,
+        result.slices.mask,
+        np.asarray(result.mask.mask),
+    ]
+
+
+def test_equal_input_gives_equal_bits_on_any_number_of_threads(slices: Slices, monkeypatch: pytest.MonkeyPatch):
+    runs = []
+    for threads in ("1", "2", "2"):
+        monkeypatch.setenv("GSVR_THREADS", threads)
+        runs.append(arrays_of(reconstruct(slices, SHORTEST)))
+    for other in runs[1:]:
+        for first, second in zip(runs[0], other, strict=True):
+            np.testing.assert_array_equal(second, first)
+
+
+def test_input_is_left_as_it_was(slices: Slices):
+    kept = [slices.values.copy(), slices.mask.copy(), slices.frames.copy()]
+    reconstruct(slices, SHORTEST)
+    for before, after in zip(kept, (slices.values, slices.mask, slices.frames), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+def test_scale_of_the_intensities_does_not_matter(slices: Slices):
+    bright = replace(slices, values=slices.values * np.float32(1024))  # a power of two: no other rounding
+    first, second = reconstruct(slices, SHORTEST), reconstruct(bright, SHORTEST)
+    np.testing.assert_allclose(second.poses, first.poses, atol=1e-6)
+    np.testing.assert_allclose(second.field.amplitudes, 1024 * first.field.amplitudes, rtol=1e-4, atol=0.1)
+    assert second.noise == pytest.approx(1024 * first.noise, rel=1e-4)
+
+
+def test_empty_and_constant_slices_are_weighed_down_and_not_fatal(slices: Slices):
+    values = slices.values.copy()
+    pixels = slices.sum_per_slice(slices.mask)
+    ruined = np.argsort(pixels)[::-1][[3, 9]]
+    values[slices.pixels_of(int(ruined[0]))] = 0
+    values[slices.pixels_of(int(ruined[1]))] = 1.2 * intensity_scale(slices)
+    result = reconstruct(replace(slices, values=values), QUICK)
+    assert np.isfinite(result.field.amplitudes).all()
+    assert np.isfinite(result.poses).all()
+    others = np.setdiff1d(np.flatnonzero(pixels > 0.3 * pixels.max()), ruined)
+    assert result.slice_weights[ruined].max() < 0.2
+    assert np.median(result.slice_weights[others]) > 0.9
+
+
+def test_nothing_to_reconstruct_is_said(slices: Slices):
+    with pytest.raises(ValueError, match="all zero"):
+        reconstruct(replace(slices, values=0 * slices.values), SHORTEST)
+    with pytest.raises(ValueError, match="no stages"):
+        reconstruct(slices, SolverOptions(stages=()))
