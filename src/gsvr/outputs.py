@@ -18,6 +18,10 @@ from gsvr.io.record import versions, write_record
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.pipeline import Reconstruction
+from gsvr.volume import render_deviation
+
+# Enough for the variance of a voxel that is averaged with its neighbours; each costs about 2 CPU seconds.
+UNCERTAINTY_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class OutputPaths:
         Mid-slices (PNG).
     slices, simulated_slices
         Folders for motion-corrected slices and for what the model predicts of them, or None.
+    uncertainty
+        Standard deviation of every voxel (NIfTI), or None.
     """
 
     volume: Path
@@ -51,6 +57,7 @@ class OutputPaths:
     picture: Path
     slices: Path | None = None
     simulated_slices: Path | None = None
+    uncertainty: Path | None = None
 
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
@@ -80,8 +87,9 @@ class OutputPaths:
         InputError
             Naming the first path that cannot be written.
         """
-        for path in (self.volume, self.mask):
-            check_volume_path(path)
+        for path in (self.volume, self.mask, self.uncertainty):
+            if path is not None:
+                check_volume_path(path)
         check_picture_path(self.picture)
         files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
         for path in (self.poses, self.model, self.record):
@@ -91,7 +99,7 @@ class OutputPaths:
                 check_writable_folder(folder)
         sidecars = [path.with_name(f"{stack_name(path)}.json") for path in stacks]
         taken = {path.resolve(): "the input" for path in (*stacks, *masks, *sidecars)}
-        for path in (*files, self.transforms, self.slices, self.simulated_slices):
+        for path in (*files, self.transforms, self.slices, self.simulated_slices, self.uncertainty):
             if path is None:
                 continue
             if path.resolve() in taken:
@@ -131,6 +139,9 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
         write_itk_transform(paths.transforms / name, record.matrix)
     write_field(paths.model, result.field, {"noise": result.noise}, np.asarray(result.mask.mask), result.mask.affine)
     save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions())
+    if paths.uncertainty is not None:
+        deviation = render_deviation(result.deviations, volume)
+        write_volume(paths.uncertainty, deviation.data, deviation.affine)
     if paths.slices is not None:
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:

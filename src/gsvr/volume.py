@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -66,6 +68,34 @@ def render_volume(
     inside = _on_grid(mask, affine, data.shape)
     near = within(inside, margin, spacing)
     return Volume(np.where(near, data, np.float32(0)), affine, inside)
+
+
+def render_deviation(samples: Sequence[LatticeField], volume: Volume, smoothing: float = 2.0) -> Volume:
+    """Standard deviation of every voxel of a volume, from samples of the field's posterior.
+
+    Parameters
+    ----------
+    samples
+        Samples minus the estimate, see `gsvr.solver.uncertainty.posterior_deviations`.
+    volume
+        Whose grid, along the world's axes, and mask to use; where it is zero the deviation is too.
+    smoothing
+        Standard deviation (mm) of the Gaussian that averages the variance over neighbouring voxels: a handful of
+        samples alone gives a speckled one.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample.
+    """
+    if not samples:
+        raise ValueError("no samples of the posterior: ask for them in SolverOptions.uncertainty_samples")
+    first, spacing = volume.affine[:3, 3], volume.spacing
+    axes = tuple(first[axis] + spacing[axis] * np.arange(volume.data.shape[axis]) for axis in range(3))
+    variance = np.mean([sample_field(part, (axes[0], axes[1], axes[2])) ** 2 for part in samples], axis=0)
+    smooth = ndimage.gaussian_filter(variance, smoothing / spacing)
+    deviation = np.sqrt(np.maximum(smooth, 0)) * (volume.data != 0)
+    return Volume(deviation.astype(np.float32), volume.affine, volume.mask)
 
 
 def sample_field(field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:

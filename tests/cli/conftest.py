@@ -30,7 +30,7 @@ def gsvr_command() -> Command:
     def run(*arguments: str | float | Path | Sequence[str | Path]) -> Any:
         words: list[str] = []
         for argument in arguments:
-            words += [str(word) for word in argument] if isinstance(argument, list) else [str(argument)]
+            words += [str(word) for word in argument] if isinstance(argument, list | tuple) else [str(argument)]
         return CliRunner().invoke(app, words, catch_exceptions=False)
 
     return run

@@ -82,9 +82,7 @@ def test_result_is_in_the_units_of_the_input_and_consistent(slices: Slices, resu
 def test_mask_is_the_brain(result: Result):
     volume = render_volume(result.field, 0.8, result.mask)
     truth = small_brain()
-    assert volume.mask is not None
-    assert truth.mask is not None
-    sizes = [float(v.mask.sum()) * float(np.prod(v.spacing)) for v in (volume, truth)]
+    sizes = [float(np.asarray(v.mask).sum()) * float(np.prod(v.spacing)) for v in (volume, truth)]
     # masks of the stacks are two pixels wider than the brain
     assert 1.0 < sizes[0] / sizes[1] < 1.6
     centres = [v.voxel_positions(v.mask).mean(axis=0) for v in (volume, truth)]

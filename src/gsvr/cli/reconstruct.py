@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 
 def reconstruct_command(
-    context: typer.Context,
     input_stacks: Annotated[list[Path], typer.Option(help="Two or more stacks of slices (NIfTI).")],
     output_volume: Annotated[
         Path, typer.Option(help="Where the volume goes (.nii.gz); other outputs follow its name.")
@@ -55,15 +54,19 @@ def reconstruct_command(
     simulated_slices: Annotated[
         Path | None, typer.Option(help="Folder for the slices as the model predicts them.")
     ] = None,
+    output_uncertainty: Annotated[
+        Path | None, typer.Option(help="Standard deviation of every voxel (.nii.gz); takes about as long again.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, or reference (plain PyTorch on the CPU, slow).")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
     """Reconstruct one sharp volume from stacks of slices of a moving subject."""
+    settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
     from gsvr.cli.progress import load_kernels, log_to
-    from gsvr.outputs import OutputPaths, write_outputs
+    from gsvr.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.pipeline import StackInputs, prepare
     from gsvr.volume import check_voxel_size
 
@@ -80,19 +83,20 @@ def reconstruct_command(
         picture=output_picture,
         slices=output_slices,
         simulated_slices=simulated_slices,
+        uncertainty=output_uncertainty,
     )
     inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
-    options = _solver_options(profile, device, seed)
+    options = _solver_options(profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
     load_kernels(console)
     reconstruction = _run_with_progress(console, job, output_resolution)
-    write_outputs(reconstruction, paths, dict(context.params))
+    write_outputs(reconstruction, paths, settings)
     _summarise(reconstruction, paths, time.perf_counter() - started)
 
 
-def _solver_options(profile: str, device: str, seed: int) -> SolverOptions:
+def _solver_options(profile: str, device: str, seed: int, samples: int) -> SolverOptions:
     from gsvr.errors import InputError
     from gsvr.psf import PROFILES
     from gsvr.solver.schedule import SolverOptions
@@ -103,7 +107,12 @@ def _solver_options(profile: str, device: str, seed: int) -> SolverOptions:
     if device not in backends:
         raise InputError(f"--device {device}: choose one of {', '.join(backends)}")
     logger.info("device %s: %s", device, _reason(device))
-    return SolverOptions(profile=profile, backend=backends[device], seed=seed)  # pyright: ignore[reportArgumentType]
+    return SolverOptions(
+        profile=profile,  # pyright: ignore[reportArgumentType]
+        backend=backends[device],
+        uncertainty_samples=samples,
+        seed=seed,
+    )
 
 
 def _reason(device: str) -> str:
@@ -150,5 +159,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
         ("field", paths.model),
         ("record", paths.record),
         ("picture", paths.picture),
+        ("uncertainty", paths.uncertainty),
     ):
-        typer.echo(f"  {label}: {path}")
+        if path is not None:
+            typer.echo(f"  {label}: {path}")

@@ -54,6 +54,7 @@ def solve_amplitudes(
     prediction: Float32[np.ndarray, " p"] | None = None,
     iterations: int = 10,
     tolerance: float = 1e-3,
+    pull: Float32[np.ndarray, "nx ny nz"] | None = None,
 ) -> LinearSolution:
     """Warm-started conjugate gradients with a diagonal preconditioner.
 
@@ -63,6 +64,8 @@ def solve_amplitudes(
         A c for `start`, if known; saves one application.
     tolerance
         Stop when the preconditioned gradient norm has fallen to this share of what it was at `start`.
+    pull
+        Added to the right-hand side A^T W y.
     """
     diagonal = operator.diagonal(weights) + np.float32(strength) * prior.diagonal()
     floor = np.float32(1e-4 * diagonal[operator.lattice.support].mean())
@@ -72,6 +75,8 @@ def solve_amplitudes(
     predicted = operator.predict(amplitudes) if prediction is None else prediction.copy()
     right = operator.adjoint(weights * (values - predicted))
     gradient = right - np.float32(strength) * prior.apply(amplitudes)
+    if pull is not None:
+        gradient += operator.lattice.support * pull
     direction = inverse * gradient
     rho = _dot(gradient, direction)
     scale = rho

@@ -17,6 +17,7 @@ from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import Result, State
+from gsvr.solver.uncertainty import posterior_deviations
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _run_stages(
 ) -> Result:
     scale = intensity_scale(slices)
     votes = slices.mask
-    scaled = replace(slices, values=slices.values / np.float32(scale))
+    scaled = binned = replace(slices, values=slices.values / np.float32(scale))
     total = sum(stage.rounds for stage in options.stages)
     started, done, state = time.perf_counter(), 0, None
     for stage in options.stages:
@@ -123,4 +124,5 @@ def _run_stages(
     if state is None:
         raise ValueError("the schedule has no stages")
     mask = agreed_mask(scaled, votes, state.poses, options.masks)
-    return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale)
+    deviations = posterior_deviations(binned, state, options)
+    return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale, deviations)

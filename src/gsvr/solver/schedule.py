@@ -78,8 +78,10 @@ class SolverOptions:
         Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`.
     margin
         How far (mm) Gaussians stand beyond the outermost pixel used.
+    uncertainty_samples
+        How many samples of the posterior to draw when all stages are done; 0: none.
     seed
-        Decides the random first guesses of stack alignment.
+        Decides the random first guesses of stack alignment, and those samples.
     """
 
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
@@ -90,4 +92,5 @@ class SolverOptions:
     masks: MaskOptions = MaskOptions()
     backend: str = "cpu"
     margin: float = 2.5
+    uncertainty_samples: int = 0
     seed: int = 0

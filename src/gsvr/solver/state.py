@@ -76,6 +76,8 @@ class Result:
         Root mean square residual of each slice (intensity).
     prediction
         Predicted pixels (flat, as `Slices.values`).
+    deviations
+        Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
 
     field: LatticeField
@@ -87,9 +89,12 @@ class Result:
     noise: float
     residuals: Float[np.ndarray, " n"]
     prediction: Float32[np.ndarray, " p"]
+    deviations: tuple[LatticeField, ...] = ()
 
     @staticmethod
-    def from_state(state: State, slices: Slices, mask: Volume, scale: float) -> Result:
+    def from_state(
+        state: State, slices: Slices, mask: Volume, scale: float, deviations: tuple[LatticeField, ...]
+    ) -> Result:
         """Undo the intensity scale of the solver."""
         factor = np.float32(scale)
         return Result(
@@ -102,4 +107,5 @@ class Result:
             noise=state.weights.noise * scale,
             residuals=state.weights.residuals * scale,
             prediction=state.prediction * factor,
+            deviations=tuple(LatticeField(part.lattice, part.amplitudes * factor) for part in deviations),
         )

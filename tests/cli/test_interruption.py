@@ -1,0 +1,96 @@
+"""Ctrl-C, whenever it comes: one line, exit code 130, and no half file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import pytest
+
+import gsvr.outputs
+import gsvr.pipeline
+from tests.cli.conftest import Command
+
+INTERRUPTED = 130
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize("step", ["read_stacks", "prepare_slices", "reconstruct", "render_volume"])
+def test_before_writing_nothing_is_written(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    monkeypatch.setattr(gsvr.pipeline, step, interrupt)
+    output = tmp_path / "output"
+    result = gsvr_command("reconstruct", "--input-stacks", stacks, "--output-volume", output / "v.nii.gz")
+    assert result.exit_code == INTERRUPTED
+    assert "interrupted" in result.stderr
+    assert "Traceback" not in result.output
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize("step", ["write_poses_json", "write_itk_transform", "write_field", "write_record"])
+def test_while_writing_every_file_is_whole_and_there_is_no_record(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    monkeypatch.setattr(gsvr.outputs, step, interrupt)
+    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
+    result = gsvr_command("reconstruct", "--input-stacks", stacks, output)
+    assert result.exit_code == INTERRUPTED
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if "partial" in path.name]
+    assert not (tmp_path / "v.json").exists()
+    for path in written:
+        if path.name.endswith(".nii.gz"):
+            nibabel.load(path).get_fdata()  # pyright: ignore[reportAttributeAccessIssue]
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+
+
+WITHOUT_END = """
+import sys
+import gsvr.pipeline
+from gsvr.cli import main
+
+def reconstruct(*arguments, original=gsvr.pipeline.reconstruct):
+    print("working", flush=True)
+    while True:
+        original(*arguments)
+
+gsvr.pipeline.reconstruct = reconstruct
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to a process")
+def test_a_real_signal_stops_the_solver(stacks: list[Path], tmp_path: Path):
+    output = tmp_path / "output"
+    arguments = ["reconstruct", "--input-stacks", *stacks, "--output-volume", output / "v.nii.gz", "--verbose"]
+    words = [sys.executable, "-c", WITHOUT_END, *map(str, arguments)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == INTERRUPTED
+    assert "gsvr: interrupted" in errors
+    assert "Traceback" not in errors
+    assert not output.exists()
+    # what --verbose is for
+    told = " ".join(errors.split())
+    assert "device auto: compiled kernels on the CPU" in told
+    assert "the only device of this version" in told
+    assert "slice thickness 3 mm (sidecar)" in told
