@@ -26,8 +26,9 @@ RESOLUTION = 0.8
 
 
 def without_motion(options: SolverOptions) -> SolverOptions:
-    """The same stages, but poses stay as they are."""
-    return replace(options, stages=tuple(replace(stage, motion="none") for stage in options.stages))
+    """A coarse and the final stage, with poses that stay as they are."""
+    coarse = next(stage for stage in options.stages if stage.binning == 2)
+    return replace(options, stages=(replace(coarse, motion="none", rounds=4), options.stages[-1]))
 
 
 def true_poses_of(slices: Slices, path: Path) -> np.ndarray:

@@ -15,6 +15,9 @@ from jaxtyping import Bool, Float, Float32
 from gsvr.geometry import rotation_from_quaternion
 from gsvr.morphology import within
 
+# Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
+_NOTHING = 1e-30
+
 
 @dataclass(frozen=True)
 class GaussianField:
@@ -133,11 +136,20 @@ def sample_lattice(
     """Value of the field on a grid along the world's axes, given by its coordinates (mm) on each axis.
 
     An isotropic Gaussian is a product of three 1-D Gaussians, so the sum over all sites is three
-    banded matrix products. Nothing is cut off: terms below float32 vanish by themselves.
+    matrix products. Nothing is cut off: terms below float32 vanish by themselves.
     """
-    values = field.amplitudes
-    for axis, coordinates in enumerate(axes):
-        sites = field.lattice.origin[axis] + field.lattice.spacing * np.arange(field.lattice.shape[axis])
-        kernel = np.exp(-0.5 * ((np.asarray(coordinates)[:, None] - sites) / field.lattice.sigma) ** 2)
-        values = np.moveaxis(np.tensordot(kernel.astype(np.float32), values, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(values, dtype=np.float32)
+    along_x, along_y, along_z = (
+        _axis_kernel(field.lattice, axis, coordinates) for axis, coordinates in enumerate(axes)
+    )
+    values = np.asarray(field.amplitudes, dtype=np.float32)
+    # in this order, and as products with whole matrices, no axis has to be moved in memory
+    values = (along_x @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    return np.matmul(along_y, values) @ along_z.T
+
+
+def _axis_kernel(lattice: Lattice, axis: int, coordinates: np.ndarray) -> Float32[np.ndarray, "points sites"]:
+    """1-D Gaussians of the sites along one axis at coordinates (mm) on it."""
+    sites = lattice.origin[axis] + lattice.spacing * np.arange(lattice.shape[axis])
+    kernel = np.exp(-0.5 * ((np.asarray(coordinates)[:, None] - sites) / lattice.sigma) ** 2)
+    kernel[kernel < _NOTHING] = 0
+    return kernel.astype(np.float32)

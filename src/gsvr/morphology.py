@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+# Up to this many voxels, squared distances by steps are cheaper than a distance transform, and fit into 16 bits.
+_MOST_STEPS = 24
+
 
 def distance_to(mask: Bool[np.ndarray, "x y z"], spacing: float | Sequence[float]) -> Float[np.ndarray, "x y z"]:
     """Distance (mm) of every voxel's centre to the nearest voxel inside the mask; zero inside.
@@ -33,8 +36,34 @@ def within(
     for axis in range(3):
         lines = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
         box.append(slice(max(int(lines[0]) - reach[axis], 0), int(lines[-1]) + reach[axis] + 1))
-    near[tuple(box)] = distance_to(mask[tuple(box)], spacing) <= distance
+    inner = mask[tuple(box)]
+    size = float(np.max(spacing))
+    if np.min(spacing) == size and distance / size < _MOST_STEPS:
+        near[tuple(box)] = _within_steps(inner, distance / size)
+    else:
+        near[tuple(box)] = distance_to(inner, spacing) <= distance
     return near
+
+
+def _within_steps(mask: Bool[np.ndarray, "x y z"], distance: float) -> Bool[np.ndarray, "x y z"]:
+    """`within` in units of isotropic voxels: squared distances up to the limit, one axis after the other.
+
+    Small integers and whole-array minima: several times faster than a distance transform for short distances.
+    """
+    limit = int(distance**2 + 1e-6)
+    beyond = limit + 1
+    steps = int(np.sqrt(limit))
+    squared = np.where(mask, 0, beyond).astype(np.uint8 if beyond + steps**2 < 256 else np.uint16)
+    for axis in range(3):
+        lines = np.moveaxis(squared, axis, 0)
+        nearest = squared.copy()
+        moved = np.moveaxis(nearest, axis, 0)
+        for step in range(1, min(steps, len(lines) - 1) + 1):
+            cost = lines.dtype.type(step**2)
+            np.minimum(moved[step:], lines[:-step] + cost, out=moved[step:])
+            np.minimum(moved[:-step], lines[step:] + cost, out=moved[:-step])
+        squared = np.minimum(nearest, beyond, out=nearest)
+    return squared <= limit
 
 
 def largest_part(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from gsvr.volume import render_deviation
 
 # Enough for the variance of a voxel that is averaged with its neighbours; each costs about 2 CPU seconds.
 UNCERTAINTY_SAMPLES = 8
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,10 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     write_volume(paths.mask, volume.mask, volume.affine)
     records = slice_records(reconstruction)
     write_poses_json(paths.poses, records)
-    for record in records:
-        name = f"{record.stack}_slice-{record.slice_index:03d}.tfm"
+    names = [f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records]
+    for name, record in zip(names, records, strict=True):
         write_itk_transform(paths.transforms / name, record.matrix)
+    _warn_of_leftovers(paths.transforms, r".+_slice-\d+\.tfm", names)
     write_field(paths.model, result.field, {"noise": result.noise}, np.asarray(result.mask.mask), result.mask.affine)
     save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions())
     if paths.uncertainty is not None:
@@ -208,7 +213,18 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
 
 def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndarray) -> None:
     """Each slice as a one-slice NIfTI image whose affine holds its pose, with its mask (names as in NeSVoR)."""
+    names: list[str] = []
     for s in range(slices.n_slices):
         affine = poses[s] @ slices.frames[s] @ np.diag([*slices.pixel_spacings[s], slices.thicknesses[s], 1.0])
         write_volume(folder / f"{s}.nii.gz", slices.image(s, flat)[:, :, None].astype(np.float32), affine)
         write_volume(folder / f"mask_{s}.nii.gz", slices.image(s, slices.mask)[:, :, None], affine)
+        names += [f"{s}.nii.gz", f"mask_{s}.nii.gz"]
+    _warn_of_leftovers(folder, r"(mask_)?\d+\.nii\.gz", names)
+
+
+def _warn_of_leftovers(folder: Path, pattern: str, names: Sequence[str]) -> None:
+    """Tools that read a whole folder would take files of an earlier run, with more slices, for files of this one."""
+    found = {path.name for path in folder.iterdir() if re.fullmatch(pattern, path.name)}
+    left = sorted(found - set(names))
+    if left:
+        logger.warning("%s also holds %d files of an earlier run (such as %s): remove them", folder, len(left), left[0])

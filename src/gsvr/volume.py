@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from gsvr.errors import InputError
 from gsvr.field import GaussianField, LatticeField, sample_lattice
@@ -101,7 +102,9 @@ def render_deviation(samples: Sequence[LatticeField], volume: Volume, smoothing:
 def sample_field(field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     """Values on a grid along the world's axes, given by its coordinates (mm) on each axis."""
     if isinstance(field, LatticeField):
-        return sample_lattice(field, axes)
+        # products this short are slower on two threads than on one as soon as the machine does anything else
+        with threadpool_limits(1, "blas"):
+            return sample_lattice(field, axes)
     raise NotImplementedError("free Gaussians are not rendered yet")
 
 
@@ -113,7 +116,26 @@ def _extent(field: LatticeField | GaussianField) -> tuple[np.ndarray, np.ndarray
 
 
 def _on_grid(mask: Volume, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The mask on another grid along the same axes: the half level of its smooth interpolation."""
+    """The mask on another grid: the half level of its smooth linear interpolation."""
     smooth = ndimage.gaussian_filter(np.asarray(mask.mask, dtype=np.float32), 0.7)
     step = np.linalg.inv(mask.affine) @ affine
-    return ndimage.affine_transform(smooth, step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5  # pyright: ignore[reportArgumentType]
+    if np.abs(step[:3, :3] - np.diag(np.diag(step[:3, :3]))).max() * max(shape) > 1e-6:
+        turned = ndimage.affine_transform(smooth, step[:3, :3], step[:3, 3], output_shape=shape, order=1)
+        return np.asarray(turned) > 0.5
+    # grids along the same axes: one axis after the other
+    for axis, count in enumerate(shape):
+        smooth = _interpolated(smooth, axis, step[axis, axis] * np.arange(count) + step[axis, 3])
+    return smooth > 0.5
+
+
+def _interpolated(values: np.ndarray, axis: int, positions: np.ndarray) -> np.ndarray:
+    """Linear interpolation at positions (voxels) along one axis; zero beyond the first and last voxel."""
+    lower = np.clip(np.floor(positions).astype(int), 0, max(values.shape[axis] - 2, 0))
+    upper = np.minimum(lower + 1, values.shape[axis] - 1)
+    inside = (positions >= 0) & (positions <= values.shape[axis] - 1)
+    along = tuple(-1 if other == axis else 1 for other in range(values.ndim))
+    share = (positions - lower).reshape(along).astype(np.float32)
+    weight = inside.reshape(along).astype(np.float32)
+    result = np.take(values, lower, axis) * ((1 - share) * weight)
+    result += np.take(values, upper, axis) * (share * weight)
+    return result

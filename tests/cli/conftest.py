@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import gsvr.pipeline
 from gsvr.cli import app
+from tests.cli.bad_files import Files, Refused, refusal
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
 from tests.stack_files import write_simulation
 
@@ -40,3 +41,15 @@ def gsvr_command() -> Command:
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconstruct in four quick rounds: for tests of everything but the quality."""
     monkeypatch.setattr(gsvr.pipeline, "default_stages", lambda finest: SHORTEST_STAGES)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Three good stacks with masks, to be spoilt."""
+    return Files(tmp_path)
+
+
+@pytest.fixture
+def refused(files: Files, gsvr_command: Command) -> Refused:
+    """Run ``gsvr reconstruct`` on the files with these options; the one sentence that refuses."""
+    return refusal(files, gsvr_command)

@@ -54,6 +54,17 @@ def volume(folder: Path) -> Volume:
     return read_volume(folder / "v.nii.gz", folder / "v_mask.nii.gz")
 
 
+def load(path: Path) -> nibabel.Nifti1Image:
+    image = nibabel.load(path)
+    assert isinstance(image, nibabel.Nifti1Image)
+    return image
+
+
+def affine_of(image: nibabel.Nifti1Image) -> np.ndarray:
+    assert image.affine is not None
+    return np.asarray(image.affine)
+
+
 def centroid(volume: Volume) -> np.ndarray:
     return volume.voxel_positions(volume.mask).mean(axis=0)
 
@@ -72,7 +83,7 @@ def test_headers_say_where_the_brain_is(folder: Path, name: str):
     np.testing.assert_allclose(image.header.get_zooms(), RESOLUTION, rtol=1e-6)
     for affine, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
         assert code == 1
-        np.testing.assert_allclose(np.asarray(affine), image.affine, atol=1e-4)
+        np.testing.assert_allclose(np.asarray(affine), affine_of(image), atol=1e-4)
     data = np.asarray(image.dataobj)
     assert np.isfinite(data).all()
     assert data.dtype == (np.uint8 if "mask" in name else np.float32)
@@ -179,12 +190,6 @@ def test_field_carries_its_mask(folder: Path, record: dict[str, Any]):
     assert stored.metadata["noise"] == pytest.approx(record["noise"])
 
 
-def load(path: Path) -> nibabel.Nifti1Image:
-    image = nibabel.load(path)
-    assert isinstance(image, nibabel.Nifti1Image)
-    return image
-
-
 def test_corrected_slices_lie_in_the_volume(folder: Path, record: dict[str, Any], volume: Volume, stacks: list[Path]):
     poses = read_poses_json(folder / "v_poses.json")
     assert len(list((folder / "slices").iterdir())) == 2 * len(poses)
@@ -195,127 +200,22 @@ def test_corrected_slices_lie_in_the_volume(folder: Path, record: dict[str, Any]
         values, simulated = (np.asarray(one.dataobj) for one in (image, predicted))
         assert values.shape == simulated.shape == mask.shape
         assert values.shape[2] == 1
-        np.testing.assert_array_equal(image.affine, predicted.affine)
+        np.testing.assert_array_equal(affine_of(image), affine_of(predicted))
         np.testing.assert_allclose(image.header.get_zooms(), (1.5, 1.5, 3.0), rtol=1e-5)
         if mask.sum() < 200:
             continue
         # the affine holds the pose: undone, every pixel is where its stack has it
         stack = load(stacks[int(pose.stack[-1])])
-        back = np.linalg.inv(stack.affine) @ np.linalg.inv(pose.matrix) @ image.affine
+        back = np.linalg.inv(affine_of(stack)) @ np.linalg.inv(pose.matrix) @ affine_of(image)
         first = np.rint(back[:3, 3]).astype(int)
         np.testing.assert_allclose(back[:3, 3], first, atol=2e-3)
         assert first[2] == pose.slice_index
         box = tuple(slice(int(a), int(a) + n) for a, n in zip(first, values.shape, strict=True))
         np.testing.assert_allclose(values, np.asarray(stack.dataobj)[box], rtol=1e-5)
         # and done, it shows what the volume shows there
-        at = transform_points(np.linalg.inv(volume.affine) @ image.affine, np.argwhere(mask).astype(float))
+        at = transform_points(np.linalg.inv(volume.affine) @ affine_of(image), np.argwhere(mask).astype(float))
         seen = ndimage.map_coordinates(volume.data, at.T, order=1)
         agreement.append((np.corrcoef(seen, values[mask])[0, 1], np.corrcoef(simulated[mask], values[mask])[0, 1]))
     in_volume, in_prediction = np.median(agreement, axis=0)
     assert in_prediction > 0.95
     assert in_volume > 0.85
-
-
-# --- choices
-
-
-def stack_records(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "v.json").read_text())["stacks"]
-
-
-def copied(stacks: list[Path], folder: Path, sidecars: bool = True) -> list[Path]:
-    """The stacks with their sidecars in a folder of their own."""
-    folder.mkdir(exist_ok=True)
-    paths = []
-    for stack in stacks:
-        for path in (stack, *([stack.with_name(stack.name.replace(".nii.gz", ".json"))] if sidecars else [])):
-            (folder / path.name).write_bytes(path.read_bytes())
-        paths.append(folder / stack.name)
-    return paths
-
-
-@pytest.mark.usefixtures("_short")
-def test_thickness_comes_from_option_then_sidecar_then_spacing(
-    stacks: list[Path], gsvr_command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
-    masks = ["--stack-masks", *masks_of(stacks)]
-    mixed = copied(stacks, tmp_path / "mixed", sidecars=False)
-    (tmp_path / "mixed" / "stack-1.json").write_text(json.dumps({"SliceThickness": 2.5}))
-    assert gsvr_command("reconstruct", "--input-stacks", mixed, masks, output).exit_code == 0
-    assert [stack["thickness"] for stack in stack_records(tmp_path)] == pytest.approx([3.0, 2.5, 3.0])
-    assert "stack-0.nii.gz: slice thickness not known" in caplog.text
-    assert "stack-1.nii.gz: slice thickness not known" not in caplog.text
-    given = ["--thicknesses", "2.8", "2.9", "3.1"]
-    assert gsvr_command("reconstruct", "--input-stacks", mixed, masks, given, output).exit_code == 0
-    assert [stack["thickness"] for stack in stack_records(tmp_path)] == pytest.approx([2.8, 2.9, 3.1])
-    assert gsvr_command("reconstruct", "--input-stacks", mixed, masks, "--thicknesses", 3.2, output).exit_code == 0
-    assert [stack["thickness"] for stack in stack_records(tmp_path)] == pytest.approx([3.2] * 3)
-
-
-@pytest.mark.usefixtures("_short")
-@pytest.mark.parametrize("owner", [None, 1])
-def test_one_mask_or_none_is_enough(
-    stacks: list[Path],
-    gsvr_command: Command,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    owner: int | None,
-):
-    masks = [] if owner is None else ["--stack-masks", masks_of(stacks)[owner]]
-    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
-    assert gsvr_command("reconstruct", "--input-stacks", stacks, masks, output).exit_code == 0
-    assert [stack["mask_given"] for stack in stack_records(tmp_path)] == [number == owner for number in range(3)]
-    assert ("no masks given" if owner is None else "stack-0 has no mask: borrowing") in caplog.text
-    volume = read_volume(tmp_path / "v.nii.gz", tmp_path / "v_mask.nii.gz")
-    assert np.linalg.norm(centroid(volume) - centroid(small_brain())) < 3.0
-    sizes = [float(np.asarray(v.mask).sum() * np.prod(v.spacing)) for v in (volume, small_brain())]
-    assert 0.8 < sizes[0] / sizes[1] < 1.8
-
-
-@pytest.mark.usefixtures("_short")
-def test_stacks_of_one_name_are_told_apart(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
-    paths = []
-    for number, stack in enumerate(stacks):
-        folder = tmp_path / f"series-{number}"
-        folder.mkdir()
-        # the third has the name that the second would be given
-        name = "brain-1.nii.gz" if number == 2 else "brain.nii.gz"
-        (folder / name).write_bytes(stack.read_bytes())
-        paths.append(folder / name)
-    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
-    result = gsvr_command("reconstruct", "--input-stacks", paths, "--thicknesses", 3, output)
-    assert result.exit_code == 0
-    records = read_poses_json(tmp_path / "v_poses.json")
-    names = [stack["name"] for stack in stack_records(tmp_path)]
-    assert len(set(names)) == 3
-    assert {record.stack for record in records} == set(names)
-    assert len(list((tmp_path / "v_transforms").iterdir())) == len(records)
-
-
-@pytest.mark.usefixtures("_short")
-def test_every_output_can_be_named(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
-    names = {
-        "--output-volume": "volume.nii",
-        "--output-mask": "a/mask.nii",
-        "--output-poses": "b/poses.json",
-        "--output-transforms": "c",
-        "--output-model": "d/field.safetensors",
-        "--output-json": "e/record.json",
-        "--output-picture": "f/picture.png",
-    }
-    options = [word for option, name in names.items() for word in (option, str(tmp_path / name))]
-    result = gsvr_command("reconstruct", "--input-stacks", stacks, options, "--output-resolution", 2)
-    assert result.exit_code == 0
-    for name in names.values():
-        assert (tmp_path / name).exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d", "e", "f", "volume.nii"]
-
-
-@pytest.mark.usefixtures("_short")
-def test_equal_runs_write_equal_bytes(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
-    for name in ("first", "second"):
-        output = ("--output-volume", tmp_path / name / "v.nii.gz", "--output-resolution", 2)
-        assert gsvr_command("reconstruct", "--input-stacks", stacks, output).exit_code == 0
-    for name in ("v.nii.gz", "v_mask.nii.gz", "v_poses.json", "v_field.safetensors", "v.png"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name

@@ -1,0 +1,81 @@
+"""``make bench-uncertainty``: is the standard deviation of a voxel what its error turns out to be?
+
+Coverage of the 1- and 2-sigma bands and error against stated deviation, in the truth's mask, for simulated acquisitions.
+Results go to benchmarks/results/uncertainty.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from benchmarks.acquisitions import acquire
+from benchmarks.machine import REPOSITORY, provenance
+from benchmarks.scoring import read_truth
+from benchmarks.subjects import SubjectMissingError, find_subject
+from gsvr.geometry import invert, transform_points
+from gsvr.io.record import write_record
+from gsvr.outputs import UNCERTAINTY_SAMPLES
+from gsvr.pipeline import StackInputs, prepare, run
+from gsvr.quality import compare
+from gsvr.solver.schedule import SolverOptions
+from gsvr.volume import render_deviation
+from gsvr.volume_grid import Volume
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "uncertainty.json"
+_BINS = 8
+
+
+def on_truth_grid(volume: Volume, pose: np.ndarray, truth: Volume) -> np.ndarray:
+    """Linear interpolation of a volume that `pose` (volume world -> truth world) brings onto the truth's grid."""
+    index = np.moveaxis(np.indices(truth.data.shape), 0, -1).reshape(-1, 3).astype(np.float64)
+    matrix = np.linalg.inv(volume.affine) @ invert(pose) @ truth.affine
+    values = ndimage.map_coordinates(volume.data, transform_points(matrix, index).T, order=1)
+    return values.reshape(truth.data.shape)
+
+
+def measure(subject: str, motion: str, seed: int) -> dict[str, object]:
+    """Coverage and the error in groups of voxels of growing stated deviation."""
+    acquisition = acquire(find_subject(subject), motion, seed)
+    truth = read_truth(acquisition)
+    options = replace(SolverOptions(), uncertainty_samples=UNCERTAINTY_SAMPLES)
+    reconstruction = run(prepare(StackInputs(acquisition.stacks, acquisition.masks, []), options))
+    comparison = compare(reconstruction.volume, truth)
+    deviation = render_deviation(reconstruction.result.deviations, reconstruction.volume)
+    mask = comparison.mask & (truth.data > 0.05 * truth.data[comparison.mask].max())
+    stated = comparison.gain * on_truth_grid(deviation, comparison.pose, truth)[mask].astype(np.float64)
+    error = np.abs(comparison.aligned - truth.data)[mask].astype(np.float64)
+    order = np.argsort(stated)
+    groups = np.array_split(order, _BINS)
+    return {
+        "coverage_1_sigma": float((error < stated).mean()),
+        "coverage_2_sigma": float((error < 2 * stated).mean()),
+        "stated_rms": float(np.sqrt((stated**2).mean())),
+        "error_rms": float(np.sqrt((error**2).mean())),
+        "groups_stated_rms": [float(np.sqrt((stated[group] ** 2).mean())) for group in groups],
+        "groups_error_rms": [float(np.sqrt((error[group] ** 2).mean())) for group in groups],
+    }
+
+
+def main() -> None:
+    """Measure all subjects at hand."""
+    rows: dict[str, object] = {}
+    for subject in ("phantom", "atlas-27", "atlas-33"):
+        for motion in ("none", "moderate"):
+            try:
+                rows[f"{subject}, {motion}, seed 0"] = row = measure(subject, motion, 0)
+            except SubjectMissingError as missing:
+                print(f"{subject}: skipped, {missing}", file=sys.stderr)
+                continue
+            print(
+                f"{subject:9s} {motion:9s} within 1 sigma {row['coverage_1_sigma']:.3f} (normal: 0.683), "
+                f"within 2 sigma {row['coverage_2_sigma']:.3f} (0.954)"
+            )
+    write_record(RESULTS, {"rows": rows, "measured": provenance()})
+
+
+if __name__ == "__main__":
+    main()
