@@ -1,11 +1,13 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
 # make test   the same environment with the development tools, then the tests
 # make lint   ruff and pyright
+# make bench-speed   measure speed and scaling anew (minutes): benchmarks/results/speed.json and the plots of docs/speed.md
 #
 # PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
 # TORCH_INDEX=URL        an extra package index to take PyTorch from, such as the one with CPU builds:
 #                        https://download.pytorch.org/whl/cpu (on Linux PyPI's own build brings gigabytes of CUDA)
 # PYTEST_OPTIONS=...     more options for pytest
+# BENCH_OPTIONS=...      options of a benchmark, such as --full (with ten million pixels)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,7 +23,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench-speed lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -32,6 +34,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-for-development
 	@echo "make: running the tests"
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+bench-speed: $(VENV)/installed-for-development
+	@$(BIN)/python -m benchmarks.speed $(BENCH_OPTIONS)
 
 lint: $(VENV)/installed-for-development
 	@echo "make: ruff check"

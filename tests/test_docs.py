@@ -73,7 +73,7 @@ def test_the_table_of_stages_is_the_schedule():
         f"$1 / (1 + (r/{WeightOptions().pixel_cauchy:g}\\nu)^2)$",
         f"(e/{WeightOptions().slice_welsch:g})^2",
         f"but at least {WeightOptions().slice_floor:g}",
-        f"between 1/{WeightOptions().gain_limit:g} and {WeightOptions().gain_limit:g} times the mean",
+        f"between 1/{WeightOptions().gain_limit:g} and {WeightOptions().gain_limit:g} times the level of its stack",
         f"{MaskOptions().borrowed:g} mm wider",
         f"Pixels up to {MaskOptions().reach:g} mm outside",
         f"on a {MaskOptions().spacing:g} mm\n   lattice",

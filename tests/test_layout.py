@@ -26,7 +26,7 @@ LAYERS = (
     ("forward",),
     ("masking", "registration"),
     ("solver",),
-    ("volume",),
+    ("volume", "plane"),
     ("quality", "report"),
     ("holdout",),
     ("signed_distance", "smooth_noise", "phantom"),

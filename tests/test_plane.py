@@ -27,7 +27,7 @@ def field() -> LatticeField:
 
 
 def oblique_frame() -> np.ndarray:
-    frame = plane_frame(MIDDLE + [0.7, 0.2, -0.4], np.array([0.4, -0.3, 0.8]), SHAPE, SPACING)
+    frame = plane_frame(MIDDLE + np.array([0.7, 0.2, -0.4]), np.array([0.4, -0.3, 0.8]), SHAPE, SPACING)
     return frame @ pose_about(np.array([0.0, 0.0, 0.6]), np.zeros(3), np.array([14.0, 11.0, 0.0]))
 
 

@@ -21,41 +21,37 @@ _INITIAL = 1e-4
 class DenseLevel(nn.Module):
     """Features at every node of a regular grid, interpolated trilinearly."""
 
-    def __init__(self, low: Tensor, shape: Sequence[int], spacing: float, n_features: int) -> None:
+    def __init__(self, shape: Sequence[int], n_features: int) -> None:
         super().__init__()
         self.values = nn.Parameter(torch.empty(1, n_features, *shape).uniform_(-_INITIAL, _INITIAL))
-        self.register_buffer("low", low)
-        self.register_buffer("extent", torch.tensor([(n - 1) * spacing for n in shape]))
 
-    def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """Features at points (mm)."""
-        unit = (points - self.low) / self.extent * 2 - 1
-        # grid_sample wants (last axis, ..., first axis)
-        found = functional.grid_sample(self.values, unit.flip(1)[None, :, None, None], align_corners=True)
+    def forward(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        """Features at places between -1 and 1, last axis first."""
+        found = functional.grid_sample(self.values, places[None, :, None, None], align_corners=True)
         return found[0, :, :, 0, 0].T
 
 
 class HashedLevel(nn.Module):
     """Features in a table smaller than the grid: nodes share entries."""
 
-    def __init__(self, low: Tensor, table_size: int, spacing: float, n_features: int) -> None:
+    def __init__(self, shape: Sequence[int], table_size: int, n_features: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.empty(table_size, n_features).uniform_(-_INITIAL, _INITIAL))
-        self.register_buffer("low", low)
-        self.spacing = spacing
+        self._half = [(count - 1) / 2 for count in shape]
 
-    def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """Features at points (mm)."""
-        scaled = (points - self.low) / self.spacing
-        base = scaled.detach().floor()
-        part = scaled - base
-        node = base.long()
-        # for each axis the two nodes around a point: their weight and their share of the hash
-        weights = [torch.stack([1 - part[:, axis], part[:, axis]], dim=1) for axis in range(3)]
-        keys = [torch.stack([node[:, axis], node[:, axis] + 1], dim=1) * _PRIMES[axis] for axis in range(3)]
+    def forward(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        """Features at places between -1 and 1, last axis first."""
+        weights, keys = [], []
+        for axis in range(3):
+            scaled = (places[:, 2 - axis] + 1) * self._half[axis]
+            base = scaled.detach().floor()
+            part, node = scaled - base, base.long()
+            # the two nodes around a place: their weight and their share of the hash
+            weights.append(torch.stack([1 - part, part], dim=1))
+            keys.append(torch.stack([node, node + 1], dim=1) * _PRIMES[axis])
         weight = weights[0][:, :, None, None] * weights[1][:, None, :, None] * weights[2][:, None, None, :]
         key = keys[0][:, :, None, None] ^ keys[1][:, None, :, None] ^ keys[2][:, None, None, :]
-        corners = functional.embedding(key.reshape(len(points), 8) % len(self.table), self.table)
+        corners = functional.embedding(key.reshape(len(places), 8) % len(self.table), self.table)
         return torch.einsum("nk,nkf->nf", weight.reshape(-1, 8), corners)
 
 
@@ -67,7 +63,7 @@ class HashGrid(nn.Module):
     low, high
         Corners of the box that holds all points (mm).
     spacings
-        Node spacing of each level (mm).
+        Node spacing of each level (mm); made a little smaller so that whole numbers of them fit into the box.
     table_size
         Most nodes of a level.
     n_features
@@ -79,14 +75,15 @@ class HashGrid(nn.Module):
     ) -> None:
         super().__init__()
         levels: list[nn.Module] = []
-        origin = torch.tensor(low, dtype=torch.float32)
         for spacing in spacings:
             shape = [int(np.ceil(length / spacing)) + 1 for length in high - low]
             if int(np.prod(shape)) <= table_size:
-                levels.append(DenseLevel(origin, shape, spacing, n_features))
+                levels.append(DenseLevel(shape, n_features))
             else:
-                levels.append(HashedLevel(origin, table_size, spacing, n_features))
+                levels.append(HashedLevel(shape, table_size, n_features))
         self.levels = nn.ModuleList(levels)
+        self.register_buffer("middle", torch.tensor((low + high) / 2, dtype=torch.float32))
+        self.register_buffer("half_extent", torch.tensor((high - low) / 2, dtype=torch.float32))
         self.n_features = n_features
         self.open_levels = float(len(levels))
 
@@ -97,11 +94,12 @@ class HashGrid(nn.Module):
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points (mm); levels beyond `open_levels` are zero, the one at its edge is faded in."""
+        places = ((points - self.middle) / self.half_extent).flip(1)
         parts = []
         for number, level in enumerate(self.levels):
             share = min(max(self.open_levels - number, 0.0), 1.0)
-            if share > 0:
-                parts.append(share * level(points))
-            else:
+            if share == 0:
                 parts.append(points.new_zeros(len(points), self.n_features))
+            else:
+                parts.append(level(places) if share == 1 else share * level(places))
         return torch.cat(parts, dim=1)

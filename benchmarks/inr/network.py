@@ -46,7 +46,7 @@ class SirenNetwork(nn.Module):
     def __init__(self, low: np.ndarray, high: np.ndarray, options: InrOptions) -> None:
         super().__init__()
         self.register_buffer("middle", torch.tensor((low + high) / 2, dtype=torch.float32))
-        self.half = float((high - low).max() / 2)
+        self.half_extent = float((high - low).max() / 2)
         self.frequency = options.siren_frequency
         sizes = [3] + [options.hidden] * options.siren_layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
@@ -59,7 +59,7 @@ class SirenNetwork(nn.Module):
 
     def forward(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 15"]]:
         """Intensity and features at points (mm)."""
-        hidden = (points - self.middle) / self.half
+        hidden = (points - self.middle) / self.half_extent
         for layer in self.layers:
             hidden = torch.sin(self.frequency * layer(hidden))
         out = self.last(hidden)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -82,6 +84,14 @@ class InrResult:
     gains: Float[np.ndarray, " n"]
 
 
+def _keep_memory() -> None:
+    """Let the C library keep freed memory: PyTorch would otherwise spend a third of its time in page faults."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        library.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        library.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+
+
 def train(
     slices: Slices,
     options: InrOptions | None = None,
@@ -103,6 +113,7 @@ def train(
         First poses; default: nothing has moved.
     """
     options = options or InrOptions()
+    _keep_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     scale = intensity_scale(slices)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gsvr.io.transforms import read_poses_json, write_poses_json
     from gsvr.phantom import brain_phantom
     from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+    from gsvr.plane import plane_frame, render_plane
     from gsvr.solver.reconstruct import Progress, reconstruct
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
     from gsvr.solver.state import Result, State
@@ -52,6 +53,7 @@ __all__ = [
     "default_stages",
     "fitting_options",
     "pipeline",
+    "plane_frame",
     "prepare_slices",
     "quality",
     "read_field",
@@ -60,6 +62,7 @@ __all__ = [
     "read_stacks",
     "read_volume",
     "reconstruct",
+    "render_plane",
     "render_volume",
     "simulate",
     "slices_from_stacks",
@@ -78,6 +81,7 @@ _HOMES = {
     "gsvr.io.transforms": ("read_poses_json", "write_poses_json"),
     "gsvr.phantom": ("brain_phantom",),
     "gsvr.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
+    "gsvr.plane": ("plane_frame", "render_plane"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
     "gsvr.solver.state": ("Result", "State"),

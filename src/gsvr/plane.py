@@ -27,7 +27,7 @@ def plane_frame(
 
     The first axis points to the right of the picture and the second upwards: to the head as far as the plane allows,
     or to the front for planes within 45 degrees of axial. So (0, 0, -1) is an axial plane seen from the feet,
-    (0, 1, 0) a coronal one seen from the front and (-1, 0, 0) a sagittal one seen from the left: the radiological views.
+    (0, 1, 0) a coronal one from the front and (-1, 0, 0) a sagittal one from the left: the radiological views.
 
     Raises
     ------

@@ -120,7 +120,7 @@ def _on_grid(mask: Volume, affine: np.ndarray, shape: tuple[int, ...]) -> np.nda
     smooth = ndimage.gaussian_filter(np.asarray(mask.mask, dtype=np.float32), 0.7)
     step = np.linalg.inv(mask.affine) @ affine
     if np.abs(step[:3, :3] - np.diag(np.diag(step[:3, :3]))).max() * max(shape) > 1e-6:
-        turned = ndimage.affine_transform(smooth, step[:3, :3], step[:3, 3], output_shape=shape, order=1)
+        turned = ndimage.affine_transform(smooth, step[:3], output_shape=shape, order=1)
         return np.asarray(turned) > 0.5
     # grids along the same axes: one axis after the other
     for axis, count in enumerate(shape):

@@ -10,7 +10,7 @@ from tests.acquisitions import small_slices
 
 torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch")
 
-from benchmarks.inr.encoding import DenseLevel, HashGrid  # noqa: E402
+from benchmarks.inr.encoding import HashGrid  # noqa: E402
 from benchmarks.inr.poses import SlicePoses  # noqa: E402
 from benchmarks.inr.sampling import PixelSampler, normal_points  # noqa: E402
 from gsvr.solver.motion import LEVER  # noqa: E402
@@ -65,21 +65,22 @@ def test_learned_poses_are_those_of_the_geometry():
 
 
 def test_grid_interpolates_linear_functions_exactly():
-    level = DenseLevel(torch.tensor([-3.0, 1.0, 2.0]), (6, 5, 7), 2.0, 1)
-    nodes = torch.tensor(np.moveaxis(np.indices((6, 5, 7)), 0, -1) * 2.0 + [-3.0, 1.0, 2.0])
+    low, high = np.array([-3.0, 1.0, 2.0]), np.array([7.0, 9.0, 14.0])
+    grid = HashGrid(low, high, [2.0], 10_000, 1)
+    nodes = torch.tensor(np.moveaxis(np.indices((6, 5, 7)), 0, -1) * 2.0 + low)
     slope = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
     with torch.no_grad():
-        level.values[0, 0] = nodes @ slope
-    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 8.0, 12.0])
-    points += torch.tensor([-3.0, 1.0, 2.0])
-    assert level(points)[:, 0].detach().numpy() == pytest.approx((points.double() @ slope).numpy(), abs=1e-4)
+        grid.levels[0].values[0, 0] = nodes @ slope
+    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = points * torch.tensor(high - low) + torch.tensor(low)
+    assert grid(points.float())[:, 0].detach().numpy() == pytest.approx((points @ slope).numpy(), abs=1e-4)
 
 
 def test_hashed_level_without_collisions_equals_the_dense_one():
     """Give the table the dense values at the hashed places: both must interpolate alike, with equal gradients."""
     low, high = np.zeros(3), np.full(3, 4.0)
     dense = HashGrid(low, high, [1.0], 10_000, 2)
-    hashed = HashGrid(low, high, [1.0], 100, 2)
+    hashed = HashGrid(low, high, [1.0], 100, 2)  # smaller than 5 x 5 x 5
     hashed.levels[0].table = torch.nn.Parameter(torch.zeros(2**20, 2))
     with torch.no_grad():
         dense.levels[0].values.normal_(generator=torch.Generator().manual_seed(0))

@@ -31,10 +31,10 @@ def test_version():
 def test_help_names_every_command():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    assert {"reconstruct", "render", "evaluate", "simulate"} <= set(result.output.split())
+    assert {"reconstruct", "render", "plane", "evaluate", "simulate"} <= set(result.output.split())
 
 
-@pytest.mark.parametrize("command", ["reconstruct", "render", "evaluate", "simulate"])
+@pytest.mark.parametrize("command", ["reconstruct", "render", "plane", "evaluate", "simulate"])
 def test_every_command_has_help(command: str):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -11,6 +11,7 @@ from gsvr.acquisition import Slices, Stack
 from gsvr.geometry import invert, pose_about, transform_points
 from gsvr.pipeline import prepare_slices
 from gsvr.solver.initialise import find_lost_stacks
+from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
@@ -65,6 +66,13 @@ def test_a_turned_stack_is_found(degrees: float):
     assert misplacement(slices, found, undo) < 0.5
     others = slices.stack_index != LOST
     np.testing.assert_array_equal(found[others], state.poses[others])
+
+
+def test_reconstruction_goes_on_from_where_it_was_found():
+    stacks, undo = turned(still_stacks(), 60.0)
+    options = SolverOptions(stages=(STAGE, replace(QUICK_STAGES[1], rounds=1)))
+    slices, _ = prepare_slices(stacks, options)
+    assert misplacement(slices, reconstruct(slices, options).poses, undo) < 1.0
 
 
 def test_stacks_in_their_place_are_left_there():

@@ -89,6 +89,16 @@ def test_mask_is_the_brain(result: Result):
     assert np.linalg.norm(centres[0] - centres[1]) < 2
 
 
+def test_pixels_that_a_mask_crops_are_used_in_the_end(slices: Slices):
+    middle = int(np.argmax(slices.sum_per_slice(slices.mask)))
+    mask = slices.mask.copy()
+    mask[slices.pixels_of(middle)] &= np.arange(np.prod(slices.shapes[middle])) % slices.shapes[middle][1] > 15
+    lost = slices.mask & ~mask
+    assert lost.sum() > 100
+    result = reconstruct(slices.with_mask(mask), SHORTEST)
+    assert result.slices.mask[lost].mean() > 0.9
+
+
 def test_callback_hears_every_round_in_order(heard: list[Progress], result: Result):
     total = sum(stage.rounds for stage in QUICK_STAGES)
     assert [progress.done for progress in heard] == list(range(1, total + 1))
@@ -183,3 +193,14 @@ def test_nothing_to_reconstruct_is_said(slices: Slices):
         reconstruct(replace(slices, values=0 * slices.values), SHORTEST)
     with pytest.raises(ValueError, match="no stages"):
         reconstruct(slices, SolverOptions(stages=()))
+
+
+def test_stacks_of_different_scale_are_believed_alike(slices: Slices, result: Result) -> None:
+    """A receiver gain or rescale slope that differs from stack to stack changes gains and nothing else."""
+    members = slices.stack_index == 1
+    factor = np.where(members, 6.0, 1.0).astype(np.float32)
+    scaled = reconstruct(replace(slices, values=slices.values * slices.per_pixel(factor)), QUICK)
+    assert np.allclose(scaled.slice_weights, result.slice_weights, atol=0.05)
+    ratio = scaled.gains / result.gains
+    assert 5.9 < np.median(ratio[members]) / np.median(ratio[~members]) < 6.1
+    assert np.abs(scaled.poses - result.poses).max() < 0.05

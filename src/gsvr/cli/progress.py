@@ -71,7 +71,7 @@ def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Pro
                 completed=finished + progress.done,
                 total=repeats * progress.total,
                 description=words + progress.stage.name,
-                residual=f"residual {100 * progress.state.weights.noise:.1f} % of bright tissue",
+                residual=f"residual {100 * progress.state.weights.noise:.1f} %",
             )
             finished += progress.total if progress.done == progress.total else 0
 

@@ -25,9 +25,9 @@ from gsvr.solver.state import State
 logger = logging.getLogger(__name__)
 
 # A stack is lost when its typical slice disagrees with the volume this much more than a typical slice of all.
-_LOST_RATIO = 1.4
-_ANGLES = (30.0, 60.0, 90.0)
-_AXES_PER_ANGLE = 16
+_LOST_RATIO = 1.2
+_ANGLES = (30.0, 60.0, 90.0, 135.0, 180.0)
+_AXES_PER_ANGLE = 12
 _QUICK_STEPS = 2
 _FULL_STEPS = 8
 

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from gsvr.acquisition import Slices
+from gsvr.forward import AcquisitionOperator
 from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.initialise import find_lost_stacks
 from gsvr.solver.motion import displacements
-from gsvr.solver.rounds import advance, begin_stage
+from gsvr.solver.rounds import advance, begin_stage, first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import Result, State
 from gsvr.solver.uncertainty import posterior_deviations
@@ -97,9 +98,13 @@ def reconstruct(
 def _run_stages(
     slices: Slices, options: SolverOptions, callback: Callback | None, poses: Float[np.ndarray, "n 4 4"] | None
 ) -> Result:
-    scale = intensity_scale(slices)
+    # stacks may come with different receiver gains or rescale slopes: bring them to one level first
+    intensity_scale(slices)  # refuses slices that show nothing
+    levels = first_gains(slices)
+    levelled = replace(slices, values=slices.values / slices.per_pixel(levels.astype(np.float32)))
+    scale = intensity_scale(levelled)
     votes = slices.mask
-    scaled = binned = replace(slices, values=slices.values / np.float32(scale))
+    scaled = binned = replace(levelled, values=levelled.values / np.float32(scale))
     total = sum(stage.rounds for stage in options.stages)
     started, done, state = time.perf_counter(), 0, None
     for stage in options.stages:
@@ -125,4 +130,9 @@ def _run_stages(
         raise ValueError("the schedule has no stages")
     mask = agreed_mask(scaled, votes, state.poses, options.masks)
     deviations = posterior_deviations(binned, state, options)
-    return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale, deviations)
+    if binned.binning != scaled.binning:  # the prediction is of the pixels as they were given
+        operator = AcquisitionOperator(
+            state.operator.lattice, scaled, state.poses, state.gains, options.profile, options.backend
+        )
+        state = replace(state, prediction=operator.predict(state.amplitudes))
+    return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale, levels, deviations)

@@ -51,13 +51,14 @@ class Stage:
 
 def default_stages(finest: float = 1.0) -> tuple[Stage, ...]:
     """Stages that end with Gaussians `finest` mm apart (a little less than the in-plane pixel spacing)."""
+    fine, finer = max(1.8, 1.5 * finest), max(1.4, 1.2 * finest)
     return (
         Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
         Stage("motion, 5 mm", 5.0, 3, 20, 5, sigma_ratio=0.8),
         Stage("motion, 3.5 mm", 3.5, 3, 15, 5),
         Stage("motion, 2.5 mm", 2.5, 2, 10, 5, agree_on_mask=True),
-        Stage("motion, 1.8 mm", max(1.8, 1.5 * finest), 2, 8, 5),
-        Stage("motion, 1.4 mm", max(1.4, 1.2 * finest), 1, 4, 5),
+        Stage(f"motion, {fine:.2g} mm", fine, 2, 8, 5),
+        Stage(f"motion, {finer:.2g} mm", finer, 1, 4, 5),
         Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True),
     )
 

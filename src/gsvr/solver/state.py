@@ -93,19 +93,24 @@ class Result:
 
     @staticmethod
     def from_state(
-        state: State, slices: Slices, mask: Volume, scale: float, deviations: tuple[LatticeField, ...]
+        state: State,
+        slices: Slices,
+        mask: Volume,
+        scale: float,
+        levels: Float[np.ndarray, " n"],
+        deviations: tuple[LatticeField, ...],
     ) -> Result:
-        """Undo the intensity scale of the solver."""
+        """Undo the intensity scales of the solver: `scale` of all slices, and `levels` (mean one) of each."""
         factor = np.float32(scale)
         return Result(
             field=LatticeField(state.field.lattice, state.field.amplitudes * factor),
             slices=slices,
             mask=mask,
             poses=state.poses,
-            gains=state.gains,
+            gains=state.gains * levels,
             slice_weights=state.weights.slices,
             noise=state.weights.noise * scale,
-            residuals=state.weights.residuals * scale,
-            prediction=state.prediction * factor,
+            residuals=state.weights.residuals * scale * levels,
+            prediction=state.prediction * factor * slices.per_pixel(levels.astype(np.float32)),
             deviations=tuple(LatticeField(part.lattice, part.amplitudes * factor) for part in deviations),
         )

@@ -26,7 +26,7 @@ class WeightOptions:
     slice_floor
         Least weight of a slice.
     gain_limit
-        Gains stay between 1 / gain_limit and gain_limit.
+        Gains stay between 1 / gain_limit and gain_limit times the level of their stack.
     """
 
     pixel_cauchy: float = 4.0
@@ -93,12 +93,17 @@ def fit_gains(
 ) -> Float[np.ndarray, " n"]:
     """Least-squares gain of each slice, scaled to a weighted mean of one (not for slices the field did not see).
 
-    A slice with little signal keeps close to the mean: its energy is held against a hundredth of the median.
+    A slice with little signal keeps close to its stack's level: its energy is held against a hundredth of the median.
     """
     energy = slices.sum_per_slice(weights * gain_free_prediction**2)
     match = slices.sum_per_slice(weights * gain_free_prediction * slices.values)
     hold = 0.01 * float(np.median(energy)) + 1e-12
-    level = float(match.sum() / max(float(energy.sum()), 1e-12))
+    # stacks may differ in scale by any factor; slices of one stack may not
+    level = np.ones(slices.n_slices)
+    for stack in np.unique(slices.stack_index):
+        members = slices.stack_index == stack
+        level[members] = match[members].sum() / max(float(energy[members].sum()), 1e-12)
+    level = np.maximum(level, 1e-6)
     gains = (match + hold * level) / (energy + hold)
     gains = np.clip(gains, level / options.gain_limit, level * options.gain_limit)
     return gains / np.average(gains, weights=energy + hold) if mean_one else gains

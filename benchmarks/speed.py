@@ -1,0 +1,192 @@
+"""``make bench-speed``: how fast the parts are, what the machine could do, and how time and memory scale.
+
+Micro-benchmarks take the least CPU time of several repetitions; every reconstruction is a process of its own. Results
+go to benchmarks/results/speed.json, part by part, and as plots to docs/images. Ten million pixels take minutes and some
+gigabytes: ``--full``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.command import GSVR, run_command, warm_up_kernels
+from benchmarks.core import measure_cold_start, reconstruct_files
+from benchmarks.machine import REPOSITORY, provenance
+from benchmarks.speed_acquisitions import SIZES, USUAL, SpeedAcquisition, make_stacks, write_stacks
+from benchmarks.speed_ceilings import measure_ceilings
+from benchmarks.speed_operator import measure_stage, measure_threads, slices_of
+from benchmarks.speed_plots import draw
+from benchmarks.speed_tables import speed_tables
+from benchmarks.subjects import OUTPUT
+from gsvr.field import LatticeField
+from gsvr.io.model import StoredField, read_field
+from gsvr.io.record import write_record
+from gsvr.kernels.threads import thread_count
+from gsvr.plane import plane_frame, render_plane
+from gsvr.solver.schedule import default_stages
+from gsvr.volume import render_volume
+from gsvr.volume_grid import Volume
+
+logger = logging.getLogger("benchmarks.speed")  # also when run as a program
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "speed.json"
+IMAGES = REPOSITORY / "docs" / "images"
+PARTS = ("operator", "profile", "scaling", "rendering", "start")
+_FULL_ONLY = SIZES[-1]
+_FOLDER = OUTPUT / "speed"
+
+
+def measure_operator(repeats: int = 5) -> dict[str, Any]:
+    """Ceilings, every stage of the usual schedule, cost against slices and Gaussians, and threads."""
+    slices = slices_of(make_stacks(USUAL))
+    stages = default_stages(0.9 * USUAL.in_plane_spacing)
+    by_stacks = []
+    for count in (1, 2, 3, 6):
+        fewer = slices.subset(slices.stack_index < count)
+        by_stacks.append(measure_stage(fewer, stages[4], repeats))
+    return {
+        "ceilings": measure_ceilings(repeats),
+        "stages": [measure_stage(slices, stage, repeats) for stage in stages[1:]],
+        "by_stacks": by_stacks,
+        "threads": measure_threads(slices, stages[-1], thread_count(), 6 * repeats),
+    }
+
+
+def files_of(acquisition: SpeedAcquisition) -> tuple[list[Path], list[Path]]:
+    """Stacks and masks of an acquisition, made once."""
+    folder = _FOLDER / f"{acquisition.n_stacks}-stacks_{acquisition.in_plane_spacing:g}-mm"
+    if not (folder / "complete").exists():
+        logger.info("making %s pixels", acquisition.name)
+        write_stacks(make_stacks(acquisition), folder)
+        (folder / "complete").touch()
+    masks = [folder / f"stack-{number}_mask.nii.gz" for number in range(acquisition.n_stacks)]
+    return [mask.with_name(mask.name.replace("_mask", "")) for mask in masks], masks
+
+
+def measure_reconstruction(acquisition: SpeedAcquisition) -> dict[str, Any]:
+    """``gsvr reconstruct``, from files to files, in a process of its own."""
+    stacks, masks = files_of(acquisition)
+    volume = _FOLDER / "reconstructions" / f"{acquisition.n_stacks}-stacks" / "volume.nii.gz"
+    cost, record = reconstruct_files(stacks, masks, volume)
+    return {
+        "name": acquisition.name,
+        **{key: value for key, value in asdict(acquisition).items() if key != "name"},
+        "pixels": record["pixels"],
+        "gaussians": record["gaussians"],
+        "slices": len(record["slices"]),
+        **asdict(cost),
+        "measured": provenance(),
+    }
+
+
+def measure_profile() -> dict[str, Any]:
+    """CPU seconds by stage and function of the usual acquisition."""
+    stacks, _ = files_of(USUAL)
+    output = _FOLDER / "profile.json"
+    words = [sys.executable, "-m", "benchmarks.speed_profile", output, stacks[0].parent]
+    run_command(words, OUTPUT / "logs" / "speed-profile.txt")
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
+def measure_rendering(stored: StoredField, repeats: int = 20) -> dict[str, Any]:
+    """Least and median wall and CPU milliseconds of a 0.5 mm volume and of oblique planes of 256 x 256 pixels."""
+    field = stored.field
+    assert isinstance(field, LatticeField)
+    assert stored.mask is not None
+    assert stored.mask_affine is not None
+    mask = Volume(stored.mask.astype(np.float32), stored.mask_affine, stored.mask)
+    lattice = field.lattice
+    middle = lattice.origin + lattice.spacing * (np.array(lattice.shape) - 1) / 2
+    frame = plane_frame(middle, np.array([0.3, 0.5, -1.0]))
+    works = {
+        "volume, 0.5 mm": (lambda: render_volume(field, 0.5, mask), max(repeats // 4, 1)),
+        "oblique plane, 256 x 256": (lambda: render_plane(field, frame), repeats),
+        "oblique plane, 3 mm slab": (lambda: render_plane(field, frame, thickness=3.0), repeats),
+    }
+    found: dict[str, Any] = {"gaussians": lattice.n_sites, "spacing": lattice.spacing}
+    for name, (work, times) in works.items():
+        work()
+        walls, cpus = [], []
+        for _ in range(times):
+            wall, cpu = time.perf_counter(), time.process_time()
+            work()
+            walls.append(1000 * (time.perf_counter() - wall))
+            cpus.append(1000 * (time.process_time() - cpu))
+        found[name] = {"least_wall": min(walls), "median_wall": float(np.median(walls)), "least_cpu": min(cpus)}
+    return found
+
+
+def measure_start(repeats: int = 5) -> dict[str, Any]:
+    """``gsvr --help``, and the first run after an installation against the second."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        subprocess.run([*GSVR, "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - started)
+    with tempfile.TemporaryDirectory() as folder:
+        imports = run_command([sys.executable, "-c", "import gsvr.solver.reconstruct"], Path(folder) / "log.txt")
+    return {"help_wall_seconds": min(seconds), "import_cpu_seconds": imports.cpu_seconds, **measure_cold_start()}
+
+
+def keep(part: str, value: Any) -> dict[str, Any]:
+    """Write one part into the file at once, and return all that is in it."""
+    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    record[part] = value
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    write_record(RESULTS, record)
+    return record
+
+
+def measure_scaling(full: bool) -> None:
+    """All sizes; a size that is not measured now keeps what was found last."""
+    known = json.loads(RESULTS.read_text(encoding="utf-8")).get("scaling", []) if RESULTS.exists() else []
+    rows = {row["name"]: row for row in known}
+    for acquisition in SIZES:
+        if full or acquisition is not _FULL_ONLY:
+            logger.info("%s pixels", acquisition.name)
+            rows[acquisition.name] = measure_reconstruction(acquisition)
+            keep("scaling", [rows[size.name] for size in SIZES if size.name in rows])
+
+
+def main() -> None:
+    """Measure, keep, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--full", action="store_true", help="with ten million pixels")
+    asked = parser.parse_args()
+    logging.basicConfig(format="bench-speed: %(message)s")
+    logger.setLevel(logging.INFO)
+    warm_up_kernels()
+    if "operator" in asked.parts:
+        logger.info("operator")
+        keep("operator", {**measure_operator(), "measured": provenance()})
+    if "profile" in asked.parts:
+        logger.info("profile")
+        keep("profile", {**measure_profile(), "measured": provenance()})
+    if "scaling" in asked.parts:
+        measure_scaling(asked.full)
+    if "rendering" in asked.parts:
+        logger.info("rendering")
+        stored = read_field(_FOLDER / "reconstructions" / f"{USUAL.n_stacks}-stacks" / "volume_field.safetensors")
+        keep("rendering", {**measure_rendering(stored), "measured": provenance()})
+    if "start" in asked.parts:
+        logger.info("start")
+        keep("start", measure_start())
+    record = json.loads(RESULTS.read_text(encoding="utf-8"))
+    draw(record, IMAGES)
+    print(speed_tables(record))
+
+
+if __name__ == "__main__":
+    main()
