@@ -1,6 +1,7 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
 # make test   the same environment with the development tools, then the tests
 # make lint   ruff and pyright
+# make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-speed   measure speed and scaling anew (minutes): benchmarks/results/speed.json and the plots of docs/speed.md
 #
 # PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
@@ -49,6 +50,15 @@ lint: $(VENV)/installed-for-development
 format: $(VENV)/installed-for-development
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+bench-core: $(VENV)/installed-for-development
+	@$(BIN)/python -m benchmarks.core
+
+bench: $(VENV)/installed-for-development
+	@$(BIN)/python -m benchmarks.compare
+
+bench-full: $(VENV)/installed-for-development
+	@$(BIN)/python -m benchmarks.compare --full
 
 clean:
 	@rm -rf $(VENV) .numba-cache demo-output

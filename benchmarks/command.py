@@ -14,6 +14,11 @@ from pathlib import Path
 GSVR = (sys.executable, "-c", "from gsvr.cli import main; main()")
 
 
+def module_command(module: str, *arguments: str | Path) -> list[str | Path]:
+    """Words that run a module of the benchmarks as a program."""
+    return [sys.executable, "-m", module, *arguments]
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a process and its children used, from start to end, imports included.

@@ -11,14 +11,13 @@ import argparse
 import json
 import logging
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.acquisitions import Acquisition, acquire
-from benchmarks.command import GSVR, Cost, run_command, warm_up_kernels
+from benchmarks.command import GSVR, Cost, module_command, run_command, warm_up_kernels
 from benchmarks.leave_one_out import bids_inputs
 from benchmarks.limits import LIMITS, RESOLUTION
 from benchmarks.machine import REPOSITORY, provenance
@@ -77,7 +76,7 @@ def measure_simulated(subject: Subject, motion: str, seed: int) -> dict[str, Any
     pictures = {"reconstruction": comparison.aligned}
     for limit in LIMITS:
         output = folder / f"{limit}.nii.gz"
-        words = [sys.executable, "-m", "benchmarks.limits", limit, acquisition.folder, output]
+        words = module_command("benchmarks.limits", limit, acquisition.folder, output)
         cost = run_command(words, OUTPUT / "logs" / f"{limit}_{acquisition.name}.txt")
         scores, limit_comparison = volume_scores(read_volume(output), truth)
         rows[limit] = {**scores, **asdict(cost)}
@@ -132,7 +131,7 @@ def measure_real() -> dict[str, Any]:
     found["svrtk-simulated"]["ncc_with_svrtk"] = compare(ours, expected).quality.ncc
     logger.info("fetal-mial-sub-01: leaving one stack out")
     scores = OUTPUT / "core" / "leave-one-out.json"
-    words = [sys.executable, "-m", "benchmarks.leave_one_out", data / "fetal-mial-sub-01", scores]
+    words = module_command("benchmarks.leave_one_out", data / "fetal-mial-sub-01", scores)
     cost = run_command(words, OUTPUT / "logs" / "leave-one-out.txt")
     found["fetal-mial-sub-01"]["leave_one_stack_out"] = {
         **json.loads(scores.read_text(encoding="utf-8")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import platform
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,7 @@ def files_of(acquisition: SpeedAcquisition) -> tuple[list[Path], list[Path]]:
 def measure_reconstruction(acquisition: SpeedAcquisition) -> dict[str, Any]:
     """``gsvr reconstruct``, from files to files, in a process of its own."""
     stacks, masks = files_of(acquisition)
+    measured = provenance()  # of what the process starts with, however long it takes
     volume = _FOLDER / "reconstructions" / f"{acquisition.n_stacks}-stacks" / "volume.nii.gz"
     cost, record = reconstruct_files(stacks, masks, volume)
     return {
@@ -86,7 +88,7 @@ def measure_reconstruction(acquisition: SpeedAcquisition) -> dict[str, Any]:
         "gaussians": record["gaussians"],
         "slices": len(record["slices"]),
         **asdict(cost),
-        "measured": provenance(),
+        "measured": measured,
     }
 
 
@@ -136,7 +138,34 @@ def measure_start(repeats: int = 5) -> dict[str, Any]:
         seconds.append(time.perf_counter() - started)
     with tempfile.TemporaryDirectory() as folder:
         imports = run_command([sys.executable, "-c", "import gsvr.solver.reconstruct"], Path(folder) / "log.txt")
-    return {"help_wall_seconds": min(seconds), "import_cpu_seconds": imports.cpu_seconds, **measure_cold_start()}
+    return {
+        "help_wall_seconds": min(seconds),
+        "import_cpu_seconds": imports.cpu_seconds,
+        "instruction_sets": measure_instruction_sets(),
+        **measure_cold_start(),
+    }
+
+
+def measure_instruction_sets() -> dict[str, dict[str, float]]:
+    """Nanoseconds a splat of kernels compiled for this processor, for one with AVX2, and for any of its family.
+
+    The last two are what kernels compiled in advance could use on x86-64 without a choice at run time.
+    """
+    code = (
+        "import json; from benchmarks.speed import *; slices = slices_of(make_stacks(SIZES[0])); "
+        "print(json.dumps(measure_stage(slices, default_stages()[-1], 5)['nanoseconds_per_splat']))"
+    )
+    found = {}
+    sets: dict[str, dict[str, str]] = {"this processor": {}}
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        sets["AVX2"] = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
+        sets["any x86-64"] = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""}
+    for name, environment in sets.items():
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log.txt"
+            run_command([sys.executable, "-c", code], log, {**environment, "NUMBA_CACHE_DIR": folder})
+            found[name] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    return found
 
 
 def keep(part: str, value: Any) -> dict[str, Any]:

@@ -106,12 +106,12 @@ def _thread_table(operator: dict[str, Any]) -> str:
 
 def _stage_profile(profile: dict[str, Any]) -> str:
     total = profile["cpu_seconds"]
-    rows = [("reading and masks", "", "", "", profile["before_reconstruction"])]
+    rows = [(["reading and masks", "", "", ""], profile["before_reconstruction"])]
     for name, stage in profile["stages"].items():
         counts = [number(stage[key], 0) for key in ("rounds", "gaussians", "pixels")]
-        rows.append((name, *counts, stage["cpu_seconds"]))
-    rows.append(("mask and rendering", "", "", "", profile["after_last_round"]))
-    shown = [(*row[:-1], number(row[-1], 2), f"{100 * row[-1] / total:.0f} %") for row in rows]
+        rows.append(([name, *counts], stage["cpu_seconds"]))
+    rows.append((["mask and rendering", "", "", ""], profile["after_last_round"]))
+    shown = [(*words, number(seconds, 2), f"{100 * seconds / total:.0f} %") for words, seconds in rows]
     return markdown_table(("stage", "rounds", "Gaussians", "pixels", "CPU s", "share"), shown)
 
 
@@ -149,6 +149,11 @@ def _start_table(start: dict[str, Any]) -> str:
         (label, number(start[key]["cpu_seconds"], 1), number(start[key]["wall_seconds"], 1))
         for label, key in (("small reconstruction, first ever", "first"), ("the same again", "second"))
     ]
+    if "instruction_sets" in start:
+        rows += [
+            (f"predict, a splat, compiled for {name}", f"{found['predict']:.1f} ns", "")
+            for name, found in start["instruction_sets"].items()
+        ]
     longer = (number(start[f"longer_{kind}_seconds"], 1) for kind in ("cpu", "wall"))
     return markdown_table(("", "CPU s", "wall s"), [*rows, ("difference", *longer)])
 

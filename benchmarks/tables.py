@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.methods import Method
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -83,6 +86,42 @@ def _leave_one_out_table(scores: dict[str, Any]) -> str:
         for name, row in [*scores["stacks"].items(), ("mean", scores["mean"])]
     ]
     return markdown_table(header, rows)
+
+
+def comparison_tables(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method]) -> str:
+    """A table for each level of motion: methods by subjects, means over seeds."""
+    header = (
+        "subject: method",
+        "seeds",
+        "PSNR (dB)",
+        "SSIM",
+        "NCC",
+        "pose error median / p90 / mean (mm)",
+        "CPU s",
+        "MB",
+    )
+    parts = []
+    for motion in dict.fromkeys(row["motion"] for row in rows):
+        lines = []
+        for subject in dict.fromkeys(row["subject"] for row in rows if row["motion"] == motion):
+            for name in methods:
+                group = [
+                    row for row in rows if (row["motion"], row["subject"], row["method"]) == (motion, subject, name)
+                ]
+                if group:
+                    lines.append(_comparison_line(f"{subject}: {name}", group))
+        parts.append(f"### {motion} motion\n\n{markdown_table(header, lines)}")
+    return "\n\n".join(parts)
+
+
+def _comparison_line(title: str, group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    def mean(key: str) -> float:
+        return sum(row[key] for row in group) / len(group)
+
+    poses = " / ".join(number(mean(f"pose_{key}"), 2) for key in ("median", "p90", "mean"))
+    scores = (number(mean(key), digits) for key, digits in (("psnr", 2), ("ssim", 4), ("ncc", 4)))
+    costs = (number(mean("cpu_seconds"), 1), number(mean("peak_megabytes"), 0))
+    return (title, str(len(group)), *scores, poses, *costs)
 
 
 def main() -> None:

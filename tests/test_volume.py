@@ -81,6 +81,28 @@ def test_mask_keeps_its_size_at_any_spacing(spacing: float):
     assert rendered.sum() * spacing**3 == pytest.approx(mask.sum() * 2.0**3, rel=0.06)
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_mask_may_be_stored_along_other_axes(field: LatticeField, axes: tuple[int, int, int], flipped: bool):
+    straight = ball(7.0)
+    assert straight.mask is not None
+    off_centre = straight.mask & (np.arange(21) < 12)[:, None, None]
+    data, columns = off_centre.transpose(axes), straight.affine[:, [*axes, 3]]
+    if flipped:
+        data = data[::-1]
+        columns = columns.copy()
+        columns[:, 3] += columns[:, 0] * (data.shape[0] - 1)
+        columns[:, 0] *= -1
+    expected = render_volume(field, 0.9, Volume(straight.data, straight.affine, off_centre))
+    got = render_volume(field, 0.9, Volume(data.astype(np.float32), columns, data))
+    assert expected.mask is not None
+    assert got.mask is not None
+    assert 0 < expected.mask.sum() < expected.mask.size
+    np.testing.assert_allclose(got.affine, expected.affine)
+    np.testing.assert_array_equal(got.mask, expected.mask)
+    np.testing.assert_array_equal(got.data, expected.data)
+
+
 def test_bad_spacing_and_empty_fields_are_refused(field: LatticeField):
     with pytest.raises(ValueError, match="positive"):
         render_volume(field, 0.0)

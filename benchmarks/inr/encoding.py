@@ -70,6 +70,9 @@ class HashGrid(nn.Module):
         Features a node holds.
     """
 
+    middle: Tensor
+    half_extent: Tensor
+
     def __init__(
         self, low: np.ndarray, high: np.ndarray, spacings: Sequence[float], table_size: int, n_features: int
     ) -> None:

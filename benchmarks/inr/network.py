@@ -43,19 +43,22 @@ class GridNetwork(nn.Module):
 class SirenNetwork(nn.Module):
     """Sine network (Sitzmann et al., NeurIPS 2020)."""
 
+    middle: Tensor
+
     def __init__(self, low: np.ndarray, high: np.ndarray, options: InrOptions) -> None:
         super().__init__()
         self.register_buffer("middle", torch.tensor((low + high) / 2, dtype=torch.float32))
         self.half_extent = float((high - low).max() / 2)
         self.frequency = options.siren_frequency
         sizes = [3] + [options.hidden] * options.siren_layers
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
         self.last = nn.Linear(options.hidden, 1 + N_HIDDEN_FEATURES)
         with torch.no_grad():
-            for number, layer in enumerate([*self.layers, self.last]):
-                fan_in = layer.weight.shape[1]  # pyright: ignore[reportAttributeAccessIssue]
+            for number, layer in enumerate([*layers, self.last]):
+                fan_in = layer.in_features
                 bound = 1 / fan_in if number == 0 else float(np.sqrt(6 / fan_in)) / self.frequency
-                layer.weight.uniform_(-bound, bound)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+                layer.weight.uniform_(-bound, bound)
 
     def forward(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 15"]]:
         """Intensity and features at points (mm)."""

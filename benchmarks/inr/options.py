@@ -46,7 +46,7 @@ class InrOptions:
     pixel_variance
         Learn a variance that varies over the pixels, besides one of each slice.
     threads
-        Threads of PyTorch.
+        Threads of PyTorch. One: on a shared machine waiting threads would spin, and spoil the CPU seconds.
     seed
         Source of all chance.
     """
@@ -75,5 +75,5 @@ class InrOptions:
     edge_scale: float = 0.2
     pose_weight: float = 0.0
     pixel_variance: bool = True
-    threads: int = 2
+    threads: int = 1
     seed: int = 0

@@ -34,6 +34,10 @@ class SlicePoses(nn.Module):
         First poses, acquired world -> volume world.
     """
 
+    turn: Tensor
+    shift: Tensor
+    centres: Tensor
+
     def __init__(self, slices: Slices, start: Float[np.ndarray, "n 4 4"]) -> None:
         super().__init__()
         self._start = start

@@ -10,6 +10,7 @@ from benchmarks.inr.training import InrResult
 from gsvr.acquisition import Slices
 from gsvr.geometry import transform_points
 from gsvr.masking import agreed_mask
+from gsvr.morphology import within
 from gsvr.volume_grid import Volume
 
 _CHUNK = 2**16
@@ -30,16 +31,17 @@ def render_network(result: InrResult, slices: Slices, spacing: float, margin: fl
         What lies more than this (mm) outside of the brain becomes zero.
     """
     vote = agreed_mask(slices, slices.mask, result.poses)
-    corners = transform_points(vote.affine, np.argwhere(vote.mask))
+    brain = np.asarray(vote.mask)
+    corners = transform_points(vote.affine, np.argwhere(brain))
     first = np.floor((corners.min(axis=0) - margin - spacing) / spacing).astype(int)
     last = np.ceil((corners.max(axis=0) + margin + spacing) / spacing).astype(int)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = first * spacing
     shape = tuple(int(n) for n in last - first + 1)
     step = np.linalg.inv(vote.affine) @ affine
-    smooth = ndimage.gaussian_filter(np.asarray(vote.mask, dtype=np.float32), 0.7)
-    inside = ndimage.affine_transform(smooth, step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5
-    near = np.argwhere(ndimage.distance_transform_edt(~inside, sampling=spacing) <= margin)
+    smooth = ndimage.gaussian_filter(brain.astype(np.float32), 0.7)
+    inside = np.asarray(ndimage.affine_transform(smooth, step[:3], output_shape=shape, order=1)) > 0.5
+    near = np.argwhere(within(inside, margin, spacing))
     data = np.zeros(shape, dtype=np.float32)
     data[tuple(near.T)] = _mean_over_voxels(result, transform_points(affine, near), spacing) * result.scale
     return Volume(data, affine, inside)

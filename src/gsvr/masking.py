@@ -20,6 +20,7 @@ from gsvr.field import lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import transform_points
 from gsvr.morphology import distance_to, largest_part, within
+from gsvr.psf import ProfileName
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,6 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
     if not any(drawn):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
-        drawn = [True] * len(stacks)
         return StackMasks(masks, [_dilated(s, m, options.reach) for s, m in zip(stacks, masks, strict=True)], drawn)
     masks = []
     for stack in stacks:
@@ -155,6 +155,8 @@ def agreed_mask(
     votes: Bool[np.ndarray, " p"],
     poses: Float[np.ndarray, "n 4 4"],
     options: MaskOptions | None = None,
+    profile: ProfileName = "slab",
+    backend: str = "cpu",
 ) -> Volume:
     """Brain mask in volume world: where at least half of the slices that see a point call it anatomy.
 
@@ -164,6 +166,8 @@ def agreed_mask(
         All pixels at hand; only slices with `Slices.drawn` vote, or all if there are none.
     votes
         Each pixel's opinion: the masks as drawn.
+    profile, backend
+        How a vote spreads from its slice, see `gsvr.forward.AcquisitionOperator`.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def agreed_mask(
     owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))
     placed = transform_points(poses[owner[yes]], slices.pixel_positions()[yes])
     lattice = lattice_covering(placed, options.spacing, options.spacing, 2 * options.spacing)
-    operator = AcquisitionOperator(lattice, slices, poses)
+    operator = AcquisitionOperator(lattice, slices, poses, profile=profile, backend=backend)
     in_favour = operator.adjoint(yes.astype(np.float32))
     heard_in_all = operator.adjoint(heard.astype(np.float32))
     share = in_favour / np.maximum(heard_in_all, 0.02 * float(heard_in_all.max()))

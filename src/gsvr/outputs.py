@@ -22,7 +22,7 @@ from gsvr.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.pipeline import Reconstruction
 from gsvr.volume import render_deviation
 
-# Enough for the variance of a voxel that is averaged with its neighbours; each costs about 2 CPU seconds.
+# Enough for the variance of a voxel that is averaged with its neighbours; together they cost about a reconstruction.
 UNCERTAINTY_SAMPLES = 8
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
 
 
 def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
-    """Pose of every slice with what became of it. Slices that show no anatomy are not listed."""
+    """Pose of every slice with what became of it. Slices farther from the mask than it can grow are not listed."""
     result = reconstruction.result
     slices = result.slices
     pixels = slices.sum_per_slice(slices.mask)

@@ -70,7 +70,7 @@ def test_grid_interpolates_linear_functions_exactly():
     nodes = torch.tensor(np.moveaxis(np.indices((6, 5, 7)), 0, -1) * 2.0 + low)
     slope = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
     with torch.no_grad():
-        grid.levels[0].values[0, 0] = nodes @ slope
+        next(grid.levels.parameters())[0, 0] = nodes @ slope
     points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points = points * torch.tensor(high - low) + torch.tensor(low)
     assert grid(points.float())[:, 0].detach().numpy() == pytest.approx((points @ slope).numpy(), abs=1e-4)
@@ -81,19 +81,21 @@ def test_hashed_level_without_collisions_equals_the_dense_one():
     low, high = np.zeros(3), np.full(3, 4.0)
     dense = HashGrid(low, high, [1.0], 10_000, 2)
     hashed = HashGrid(low, high, [1.0], 100, 2)  # smaller than 5 x 5 x 5
-    hashed.levels[0].table = torch.nn.Parameter(torch.zeros(2**20, 2))
-    with torch.no_grad():
-        dense.levels[0].values.normal_(generator=torch.Generator().manual_seed(0))
-        nodes = torch.tensor(np.argwhere(np.ones((5, 5, 5))))
-        keys = (nodes[:, 0] ^ (nodes[:, 1] * 2654435761) ^ (nodes[:, 2] * 805459861)) % 2**20
-        assert len(torch.unique(keys)) == len(nodes)
-        hashed.levels[0].table[keys] = dense.levels[0].values[0].reshape(2, -1).T
+    table = torch.zeros(2**20, 2)
+    values = torch.randn(1, 2, 5, 5, 5, generator=torch.Generator().manual_seed(0))
+    nodes = torch.tensor(np.argwhere(np.ones((5, 5, 5))))
+    keys = (nodes[:, 0] ^ (nodes[:, 1] * 2654435761) ^ (nodes[:, 2] * 805459861)) % len(table)
+    assert len(torch.unique(keys)) == len(nodes)
+    table[keys] = values[0].reshape(2, -1).T
+    dense.load_state_dict(dense.state_dict() | {"levels.0.values": values})
+    hashed.levels[0].table = torch.nn.Parameter(table)
     points = 4 * torch.rand(50, 3, generator=torch.Generator().manual_seed(1))
     found = []
     for grid in (dense, hashed):
         moved = points.clone().requires_grad_()
         out = grid(moved)
         out.square().sum().backward()
+        assert moved.grad is not None
         found.append((out.detach().numpy(), moved.grad.numpy()))
     assert found[1][0] == pytest.approx(found[0][0], abs=1e-5)
     assert found[1][1] == pytest.approx(found[0][1], abs=1e-4)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gsvr.acquisition import Slices, Stack
-from gsvr.geometry import invert, pose_about, transform_points
+from gsvr.geometry import identity_poses, invert, pose_about, transform_points
 from gsvr.pipeline import prepare_slices
-from gsvr.solver.initialise import find_lost_stacks
+from gsvr.solver.initialise import find_lost_stacks, first_poses
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions
@@ -84,3 +84,16 @@ def test_with_two_stacks_nobody_is_lost():
     stacks, _ = turned(still_stacks(), 60.0)
     slices, state = align_stacks(stacks[1:3])
     np.testing.assert_array_equal(find_lost_stacks(slices, STAGE, OPTIONS, state), state.poses)
+
+
+@pytest.mark.parametrize("millimetres", [30.0, 45.0])
+def test_a_stack_that_lies_far_off_is_brought_to_the_others(millimetres: float) -> None:
+    """Its mask says where it is; without a start there, a second brain would grow beside the first."""
+    stacks = moving_brain("none").stacks
+    affine = stacks[1].affine.copy()
+    affine[0, 3] += millimetres
+    slices = prepare_slices([stacks[0], replace(stacks[1], affine=affine), stacks[2]], OPTIONS)[0]
+    poses = first_poses(slices)
+    moved = slices.stack_index == 1
+    assert np.abs(poses[moved, :3, 3] - [-millimetres, 0, 0]).max() < 6
+    assert np.array_equal(poses[~moved], identity_poses(int((~moved).sum())))

@@ -167,3 +167,13 @@ def test_a_stronger_prior_gives_a_smoother_field(slices: Slices):
             state = advance(slices, replace(STAGE, motion="none"), options, state)
         energies.append(prior_energy(state.field.lattice, state.field.amplitudes, options.prior.edge))
     assert energies[1] < 0.8 * energies[0]
+
+
+def test_zeros_inside_masks_say_nothing_about_a_stacks_level() -> None:
+    """A skull-stripped stack with a box for a mask is mostly zero; its brain is as bright as that of the others."""
+    slices, _ = small_slices()
+    values = np.where(np.arange(len(slices.values)) % 3 == 0, slices.values + 1, 0).astype(np.float32)
+    mixed = replace(slices, values=np.where(slices.per_pixel(slices.stack_index) == 0, values, slices.values + 1))
+    gains = first_gains(mixed)
+    assert 0.9 < gains[slices.stack_index == 0][0] / gains[slices.stack_index == 1][0] < 1.1
+    assert np.array_equal(first_gains(replace(slices, values=np.zeros_like(values))), np.ones(slices.n_slices))

@@ -5,17 +5,31 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from gsvr.errors import InputError
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+
+
+def _forget_pool() -> None:
+    """Threads do not survive a fork: the child makes its own."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def thread_count() -> int:
     """Threads the kernels use: ``GSVR_THREADS`` if set, else the cores this process may run on."""
     asked = os.environ.get("GSVR_THREADS")
     if asked:
-        return max(1, int(asked))
+        if not asked.isdecimal() or int(asked) < 1:
+            raise InputError(f"GSVR_THREADS is {asked!r}: set it to a number of threads, or leave it unset")
+        return int(asked)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -30,6 +44,8 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
             body(i)
         return
     if _pool is None or _pool_size != count:
+        if _pool is not None:
+            _pool.shutdown()
         _pool, _pool_size = ThreadPoolExecutor(count, thread_name_prefix="gsvr"), count
     # one task a thread, each taking the next index when it is free: a future for every index would cost more than
     # many of the bodies (`next` on a count is atomic)
@@ -41,5 +57,7 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
                 return
             body(i)
 
-    for future in [_pool.submit(work) for _ in range(count)]:
+    futures = [_pool.submit(work) for _ in range(count)]
+    wait(futures)  # also when one has failed: the others still write to the caller's arrays
+    for future in futures:
         future.result()

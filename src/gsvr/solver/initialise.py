@@ -16,7 +16,7 @@ from jaxtyping import Float
 from gsvr.acquisition import Slices
 from gsvr.field import LatticeField
 from gsvr.forward import AcquisitionOperator
-from gsvr.geometry import pose_about, transform_points
+from gsvr.geometry import identity_poses, pose_about, transform_points
 from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, stack_centres
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -26,10 +26,40 @@ logger = logging.getLogger(__name__)
 
 # A stack is lost when its typical slice disagrees with the volume this much more than a typical slice of all.
 _LOST_RATIO = 1.2
+# Distance (mm) between the centres of masks from which on they are brought together first.
+_FAR = 10.0
 _ANGLES = (30.0, 60.0, 90.0, 135.0, 180.0)
 _AXES_PER_ANGLE = 12
 _QUICK_STEPS = 2
 _FULL_STEPS = 8
+
+
+def first_poses(slices: Slices) -> Float[np.ndarray, "n 4 4"]:
+    """Poses to start with: the scanner's coordinates, but with the masks of all stacks in one place.
+
+    The subject may have moved by centimetres between two stacks, farther than Gauss-Newton can see. A stack whose drawn
+    mask is centred more than `_FAR` from the median of all is shifted there; nearer ones stay where they are, since the
+    centre of a mask that somebody drew is no better than that.
+    """
+    poses = identity_poses(slices.n_slices)
+    if slices.drawn is None:
+        return poses
+    positions, stack_of = slices.pixel_positions(), slices.per_pixel(slices.stack_index)
+    drawn = slices.mask & slices.per_pixel(slices.drawn)
+    centres = {
+        int(stack): positions[drawn & (stack_of == stack)].mean(axis=0)
+        for stack in np.unique(slices.stack_index[slices.drawn])
+        if (drawn & (stack_of == stack)).any()
+    }
+    if len(centres) < 2:
+        return poses
+    middle = np.median(list(centres.values()), axis=0)
+    for stack, centre in centres.items():
+        if np.linalg.norm(middle - centre) > _FAR:
+            name, shift = slices.stack_names[stack], middle - centre
+            logger.warning("%s: its mask lies %.0f mm from the others; starting there", name, np.linalg.norm(shift))
+            poses[slices.stack_index == stack, :3, 3] = shift
+    return poses
 
 
 def find_lost_stacks(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> Float[np.ndarray, "n 4 4"]:
@@ -95,4 +125,7 @@ def _settle(
         poses = solve_stack_steps(slices, poses, equations, options.motion)
     operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
     predicted = operator.predict(field.amplitudes)[slices.mask]
-    return poses, float(np.corrcoef(predicted, slices.values[slices.mask])[0, 1])
+    measured = slices.values[slices.mask]
+    if predicted.std() == 0 or measured.std() == 0:  # it sees nothing of the field
+        return poses, -1.0
+    return poses, float(np.corrcoef(predicted, measured)[0, 1])

@@ -143,7 +143,6 @@ def solve_steps(
     equations: NormalEquations,
     noise_variance: float,
     options: MotionOptions,
-    damping: Float[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, "n 6"]:
     """Pose steps (rotation in rad, translation in mm, slice frame) that the data and the time prior ask for.
 
@@ -151,16 +150,13 @@ def solve_steps(
     ----------
     noise_variance
         Variance of the residuals (intensity^2): turns curvature into information.
-    damping
-        Levenberg-Marquardt damping of each slice; None: `MotionOptions.damping` for all.
     """
     n = slices.n_slices
     scale = 1.0 / (options.model_noise * noise_variance)
     curvature, gradient = equations.curvature * scale, equations.gradient * scale
     level = np.trace(curvature, axis1=1, axis2=2) / 6
     typical = float(np.median(level))
-    damping = np.full(n, options.damping) if damping is None else damping
-    ridge = damping * level + 0.01 * options.damping * typical + 1e-12
+    ridge = options.damping * level + 0.01 * options.damping * typical + 1e-12
     curvature = curvature + np.eye(6) * ridge[:, None, None]
     free = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
     world = _to_world(slices, poses, stack_centres(slices))

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from gsvr.acquisition import Slices
 from gsvr.forward import AcquisitionOperator
 from gsvr.masking import agreed_mask, project_mask
-from gsvr.solver.initialise import find_lost_stacks
+from gsvr.solver.initialise import find_lost_stacks, first_poses
 from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage, first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -83,7 +83,7 @@ def reconstruct(
     callback
         Called after each round with a `Progress`; may raise to stop.
     poses
-        First guess, acquired world -> volume world; default: nothing has moved.
+        First guess, acquired world -> volume world; default: `gsvr.solver.initialise.first_poses`.
 
     Raises
     ------
@@ -106,10 +106,11 @@ def _run_stages(
     votes = slices.mask
     scaled = binned = replace(levelled, values=levelled.values / np.float32(scale))
     total = sum(stage.rounds for stage in options.stages)
+    poses = first_poses(slices) if poses is None else poses
     started, done, state = time.perf_counter(), 0, None
     for stage in options.stages:
         if stage.agree_on_mask and state:
-            mask = agreed_mask(scaled, votes, state.poses, options.masks)
+            mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
             scaled = scaled.with_mask(project_mask(mask, scaled, state.poses, options.masks.margin))
         binned = scaled.binned(stage.binning)
         state = begin_stage(binned, stage, options, state, poses)
@@ -124,11 +125,11 @@ def _run_stages(
             if last:
                 break
         if stage.motion == "stacks":
-            poses = find_lost_stacks(binned, stage, options, state)
-            state = replace(state, operator=state.operator.with_poses(poses))
+            operator = state.operator.with_poses(find_lost_stacks(binned, stage, options, state))
+            state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
     if state is None:
         raise ValueError("the schedule has no stages")
-    mask = agreed_mask(scaled, votes, state.poses, options.masks)
+    mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
     deviations = posterior_deviations(binned, state, options)
     if binned.binning != scaled.binning:  # the prediction is of the pixels as they were given
         operator = AcquisitionOperator(

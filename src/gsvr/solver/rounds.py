@@ -24,14 +24,23 @@ from gsvr.solver.weights import Weights, fit_gains, robust_deviation, robust_wei
 
 
 def first_gains(slices: Slices) -> Float[np.ndarray, " n"]:
-    """Gain of every stack from its median intensity inside the mask; weighted mean one."""
+    """Gain of every stack from the median of its positive pixels inside the mask; weighted mean one.
+
+    Zeros say nothing about the scale (background of a stripped brain, pixels that were filled in); a stack without
+    positive pixels counts as average.
+    """
     gains, counts = np.ones(slices.n_slices), np.ones(slices.n_slices)
+    levels: dict[int, float] = {}
     for stack in np.unique(slices.stack_index):
         members = slices.stack_index == stack
         inside = slices.values[slices.mask & slices.per_pixel(members)]
-        if inside.size:
-            gains[members], counts[members] = np.median(inside), inside.size / members.sum()
-    gains = np.clip(gains / np.average(gains, weights=counts), 0.1, 10)
+        positive = inside[inside > 0]
+        if positive.size:
+            levels[int(stack)] = float(np.median(positive))
+            counts[members] = positive.size / members.sum()
+    typical = float(np.median(list(levels.values()))) if levels else 1.0
+    for stack, level in levels.items():
+        gains[slices.stack_index == stack] = level / typical
     return gains / np.average(gains, weights=counts)
 
 

@@ -1,0 +1,131 @@
+"""Ways to reconstruct a volume, under names: the default, what it is made of taken away, and what it is compared with.
+
+A method is a function of the problem and a recorder, registered in `METHODS`: to add one, write both. It must not look
+at the problem's truth or true poses, except for the limit that says so in its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.limits import RESOLUTION, without_motion
+from benchmarks.problem import Problem
+from benchmarks.recorder import Recorder
+from gsvr.field import LatticeField
+from gsvr.masking import agreed_mask
+from gsvr.psf import PROFILES
+from gsvr.solver.reconstruct import Progress, reconstruct
+from gsvr.solver.schedule import SolverOptions
+from gsvr.volume import render_volume
+from gsvr.volume_grid import Volume
+
+Run = Callable[[Problem, Recorder], tuple[Volume, np.ndarray]]
+Change = Callable[[SolverOptions], SolverOptions]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to reconstruct.
+
+    Attributes
+    ----------
+    run
+        Returns the volume and the poses of all slices; tells the recorder how it gets on.
+    description
+        What it is, for tables and plots.
+    kind
+        ``"method"``, ``"limit"`` or ``"ablation"``.
+    """
+
+    run: Run
+    description: str
+    kind: str = "method"
+
+
+def _unchanged(options: SolverOptions) -> SolverOptions:
+    return options
+
+
+def run_gsvr(
+    problem: Problem, recorder: Recorder, change: Change = _unchanged, known_poses: bool = False
+) -> tuple[Volume, np.ndarray]:
+    """`gsvr.solver.reconstruct` with changed options, scored at the end of each stage."""
+    slices, options = problem.slices, change(problem.options)
+
+    def report(progress: Progress) -> None:
+        if not progress.stage_done:
+            return
+        state = progress.state
+
+        def render() -> Volume:
+            field = LatticeField(state.field.lattice, state.field.amplitudes * np.float32(progress.scale))
+            return render_volume(field, RESOLUTION, agreed_mask(slices, slices.mask, state.poses, options.masks))
+
+        recorder.record(progress.stage.name, render, state.poses)
+
+    result = reconstruct(slices, options, report, problem.true_poses if known_poses else None)
+    return render_volume(result.field, RESOLUTION, result.mask), result.poses
+
+
+def run_without_point_spread(problem: Problem, recorder: Recorder, profile: bool) -> tuple[Volume, np.ndarray]:
+    """The default with pixels that are points in the plane, and through it as well unless `profile`."""
+    profiles = {name: value if profile else ((1.0,), (0.0,), (1e-2,)) for name, value in PROFILES.items()}
+    with mock.patch("gsvr.psf.IN_PLANE_FWHM_PER_SPACING", 1e-2), mock.patch.dict("gsvr.psf.PROFILES", profiles):
+        return run_gsvr(problem, recorder)
+
+
+def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tuple[Volume, np.ndarray]:
+    """The implicit baseline of `benchmarks.inr`."""
+    from benchmarks.inr import InrOptions, InrProgress, train
+    from benchmarks.inr.rendering import render_network
+
+    def report(progress: InrProgress) -> None:
+        label = f"{100 * progress.share:.0f} % of the steps"
+        render = partial(render_network, progress.result, problem.slices, RESOLUTION)
+        recorder.record(label, render, progress.result.poses)
+
+    result = train(problem.slices, InrOptions(**settings), report)  # pyright: ignore[reportArgumentType]
+    return render_network(result, problem.slices, RESOLUTION), result.poses
+
+
+def _with_final_spacing(factor: float, options: SolverOptions) -> SolverOptions:
+    last = options.stages[-1]
+    return replace(options, stages=(*options.stages[:-1], replace(last, spacing=factor * last.spacing)))
+
+
+def _gsvr(change: Change, description: str, kind: str = "ablation", known_poses: bool = False) -> Method:
+    return Method(partial(run_gsvr, change=change, known_poses=known_poses), description, kind)
+
+
+def _prior(options: SolverOptions, factor: float) -> SolverOptions:
+    return replace(options, prior=replace(options.prior, strength=factor * options.prior.strength))
+
+
+METHODS: dict[str, Method] = {
+    "default": Method(run_gsvr, "gsvr"),
+    "inr": Method(run_implicit, "implicit network (hash grid)"),
+    "inr-siren": Method(partial(run_implicit, network="siren", hidden=128, head_rate=5e-4), "implicit network (SIREN)"),
+    "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),
+    "known-poses": _gsvr(without_motion, "true poses given", "limit", known_poses=True),
+    "profile-gaussian": _gsvr(lambda o: replace(o, profile="gaussian"), "Gaussian profile, FWHM = thickness"),
+    "profile-slab-gaussian": _gsvr(lambda o: replace(o, profile="slab-gaussian"), "Gaussian with a slab's variance"),
+    "in-plane-off": Method(partial(run_without_point_spread, profile=True), "no in-plane blur modelled", "ablation"),
+    "psf-off": Method(partial(run_without_point_spread, profile=False), "no point spread function", "ablation"),
+    "prior-off": _gsvr(partial(_prior, factor=1e-4), "no prior on the volume"),
+    "prior-strong": _gsvr(partial(_prior, factor=4.0), "prior four times as strong"),
+    "time-prior-off": _gsvr(
+        lambda o: replace(o, motion=replace(o.motion, prior_share=0.0)), "no prior on motion over time"
+    ),
+    "robust-off": _gsvr(
+        lambda o: replace(o, weights=replace(o.weights, pixel_cauchy=1e6, slice_welsch=1e6)), "all data weighed alike"
+    ),
+    "gains-off": _gsvr(lambda o: replace(o, weights=replace(o.weights, gain_limit=1.0)), "gains not estimated"),
+    "lattice-coarser": _gsvr(partial(_with_final_spacing, 1.3), "final Gaussians 1.3 times as far apart"),
+    "lattice-finer": _gsvr(partial(_with_final_spacing, 0.8), "final Gaussians 0.8 times as far apart"),
+    # to come: "free" (Gaussians whose geometry is optimised) and "paper" (the published system's settings)
+}

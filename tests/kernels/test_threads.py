@@ -1,0 +1,59 @@
+"""The pool of threads: every index once, errors told, forks survived."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from gsvr.errors import InputError
+from gsvr.kernels.threads import parallel_for, thread_count
+
+
+def squares(n: int) -> np.ndarray:
+    out = np.zeros(n, int)
+
+    def body(i: int) -> None:
+        out[i] += i * i
+
+    parallel_for(body, n)
+    return out
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "7"])
+def test_every_index_is_visited_once(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", threads)
+    assert np.array_equal(squares(100), np.arange(100) ** 2)
+
+
+def test_an_error_in_a_thread_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", "3")
+
+    def body(i: int) -> None:
+        if i == 5:
+            raise ValueError("five")
+
+    with pytest.raises(ValueError, match="five"):
+        parallel_for(body, 10)
+
+
+@pytest.mark.parametrize("value", ["two", "0", "-1", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", value)
+    with pytest.raises(InputError, match="GSVR_THREADS"):
+        thread_count()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_makes_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", "2")
+    squares(10)  # the parent's pool exists
+    child = multiprocessing.get_context("fork").Process(target=squares, args=(10,))
+    child.start()
+    child.join(timeout=20)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert child.exitcode == 0
