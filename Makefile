@@ -2,6 +2,7 @@
 # make test   the same environment with the development tools, then the tests
 # make lint   ruff and pyright
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
+# make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
 # make bench-speed   measure speed and scaling anew (minutes): benchmarks/results/speed.json and the plots of docs/speed.md
 #
 # PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
@@ -24,7 +25,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test bench-speed lint format clean
+.PHONY: help demo test bench bench-core bench-full bench-speed bench-uncertainty lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -59,6 +60,9 @@ bench: $(VENV)/installed-for-development
 
 bench-full: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.compare --full
+
+bench-uncertainty: $(VENV)/installed-for-development
+	@$(BIN)/python -m benchmarks.uncertainty
 
 clean:
 	@rm -rf $(VENV) .numba-cache demo-output

@@ -24,7 +24,7 @@ def speed_tables(record: dict[str, Any]) -> str:
     if "rendering" in record:
         parts.append(_rendering_table(record["rendering"]))
     if "start" in record:
-        parts.append(_start_table(record["start"]))
+        parts += [_start_table(record["start"]), _instruction_table(record["start"]["instruction_sets"])]
     return "\n\n".join(parts)
 
 
@@ -149,13 +149,14 @@ def _start_table(start: dict[str, Any]) -> str:
         (label, number(start[key]["cpu_seconds"], 1), number(start[key]["wall_seconds"], 1))
         for label, key in (("small reconstruction, first ever", "first"), ("the same again", "second"))
     ]
-    if "instruction_sets" in start:
-        rows += [
-            (f"predict, a splat, compiled for {name}", f"{found['predict']:.1f} ns", "")
-            for name, found in start["instruction_sets"].items()
-        ]
     longer = (number(start[f"longer_{kind}_seconds"], 1) for kind in ("cpu", "wall"))
     return markdown_table(("", "CPU s", "wall s"), [*rows, ("difference", *longer)])
+
+
+def _instruction_table(sets: dict[str, dict[str, float]]) -> str:
+    names = ("plan", "predict", "adjoint", "squared adjoint", "derivatives")
+    rows = [(label, *(number(found[name], 1) for name in names)) for label, found in sets.items()]
+    return markdown_table(("ns a splat, compiled for", *names), rows)
 
 
 def main() -> None:
