@@ -1,6 +1,6 @@
-"""``make bench-uncertainty``: is the standard deviation of a voxel what its error turns out to be?
+"""``make bench-uncertainty``: whether the standard deviation of a voxel is what its error turns out to be.
 
-Coverage of the 1- and 2-sigma bands and error against stated deviation, in the truth's mask, for simulated acquisitions.
+Coverage of the 1- and 2-sigma bands and error against stated deviation, in the brain, for simulated acquisitions.
 Results go to benchmarks/results/uncertainty.json.
 """
 
