@@ -25,6 +25,7 @@ LAYERS = (
     ("kernels",),
     ("forward",),
     ("masking", "registration"),
+    ("sampling",),
     ("solver",),
     ("volume", "plane"),
     ("quality", "report"),

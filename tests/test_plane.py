@@ -122,6 +122,3 @@ def test_what_makes_no_sense_is_refused(field: LatticeField):
         render_plane(field, np.diag([2.0, 1, 1, 1]), SHAPE, SPACING)
     with pytest.raises(ValueError, match="normal"):
         plane_frame(MIDDLE, np.zeros(3))
-    one = GaussianField(np.zeros((1, 3)), np.zeros((1, 3)), np.array([[1.0, 0, 0, 0]]), np.ones(1))
-    with pytest.raises(NotImplementedError):
-        render_plane(one, frame, SHAPE, SPACING)

@@ -1,7 +1,7 @@
 """The volume as a field of 3-D Gaussians: V(x) = sum_j c_j exp(-1/2 (x - mu_j)^T Sigma_j^-1 (x - mu_j)).
 
 Two forms of one thing. `GaussianField` holds free, anisotropic primitives, 11 numbers each (Dannecker et
-al., MIDL 2026, eq. 1, without the normalisation). `LatticeField` holds equal isotropic primitives on a
+al., MIDL 2026, eq. 1), summed or, as there, normalised. `LatticeField` holds equal isotropic primitives on a
 regular lattice, one number each: what the amplitude solver works on, and several times cheaper.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from gsvr.geometry import rotation_from_quaternion
+from gsvr.geometry import quaternion_gradient, rotation_from_quaternion
 from gsvr.morphology import within
 
 # Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
@@ -33,12 +33,30 @@ class GaussianField:
         Rotation from principal axes to world, (w, x, y, z).
     amplitudes
         Height of each Gaussian, in units of intensity.
+    normalisation
+        None: V is the sum. A number delta: V is the sum divided by delta plus the sum of the Gaussians themselves, an
+        average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
     """
 
     means: Float[np.ndarray, "n 3"]
     log_scales: Float[np.ndarray, "n 3"]
     quaternions: Float[np.ndarray, "n 4"]
     amplitudes: Float[np.ndarray, " n"]
+    normalisation: float | None = None
+
+    @property
+    def primitives(self) -> GaussianField:
+        """What stands where: the field itself; of a `LatticeField`, the lattice."""
+        return self
+
+    @property
+    def n_gaussians(self) -> int:
+        """Number of Gaussians."""
+        return len(self.means)
+
+    def to_gaussians(self) -> GaussianField:
+        """The field itself."""
+        return self
 
     @property
     def covariances(self) -> Float[np.ndarray, "n 3 3"]:
@@ -46,6 +64,16 @@ class GaussianField:
         rotation = rotation_from_quaternion(self.quaternions.astype(np.float64))
         variance = np.exp(2.0 * self.log_scales.astype(np.float64))
         return np.einsum("nij,nj,nkj->nik", rotation, variance, rotation)
+
+    def shape_gradient(
+        self, covariance_gradient: Float[np.ndarray, "n 3 3"]
+    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 4"]]:
+        """Gradients by log-scales and quaternions from the (symmetric) gradient by the covariances."""
+        rotation = rotation_from_quaternion(self.quaternions.astype(np.float64))
+        variance = np.exp(2.0 * self.log_scales.astype(np.float64))
+        turned = covariance_gradient @ rotation
+        by_scale = 2.0 * variance * np.einsum("nij,nij->nj", rotation, turned)
+        return by_scale, quaternion_gradient(self.quaternions.astype(np.float64), 2.0 * turned * variance[:, None])
 
 
 @dataclass(frozen=True)
@@ -93,6 +121,16 @@ class LatticeField:
 
     lattice: Lattice
     amplitudes: Float32[np.ndarray, "nx ny nz"]
+
+    @property
+    def primitives(self) -> Lattice:
+        """What stands where: the lattice; of a `GaussianField`, the field itself."""
+        return self.lattice
+
+    @property
+    def n_gaussians(self) -> int:
+        """Number of Gaussians."""
+        return self.lattice.n_sites
 
     def to_gaussians(self) -> GaussianField:
         """The same field as free Gaussians."""

@@ -6,8 +6,9 @@ For a Gaussian field, a Gaussian (mixture) point spread function and rigid poses
     a_ijm  = sqrt(det Sigma_j / det(Sigma_j + P_im)),
 
 which is the convolution of the field with the point spread function, without approximation (the factor
-a_ijm is missing in Dannecker et al., MIDL 2026, eq. 5, which renormalises instead). Backends differ in how they
-evaluate the sum; they share this definition, the windows of `kernels.culling` and the tests.
+a_ijm is missing in Dannecker et al., MIDL 2026, eq. 5, which renormalises instead). The normalised field of that paper is
+supported too: without a_ijm, and divided by delta + sum_j sum_m p_m exp(...). Backends differ in how they
+evaluate the sum; they share this definition, the cut-offs of `kernels.culling` and `kernels.gaussian_views`, and the tests.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
-from gsvr.field import Lattice
+from gsvr.field import GaussianField, Lattice
 from gsvr.geometry import invert, pose_about, transform_points
-from gsvr.kernels import LatticeKernel, lattice_kernel
+from gsvr.kernels import GaussianKernel, GeometryGradient, Kernel, gaussian_kernel, lattice_kernel
 from gsvr.kernels.culling import CUTOFF, slice_windows
-from gsvr.psf import ProfileName, point_spread
+from gsvr.kernels.gaussian_views import slice_views
+from gsvr.psf import PointSpread, ProfileName, point_spread
 
 
 class AcquisitionOperator:
-    """A for one lattice, one set of slices with poses, and one slice profile.
+    """A for some Gaussians, one set of slices with poses, and one slice profile.
 
     Parameters
     ----------
-    lattice
-        Where the Gaussians stand.
+    primitives
+        Where the Gaussians stand: a lattice, or free Gaussians (whose amplitudes are not used). Amplitudes have the
+        lattice's shape or are one a Gaussian.
     slices
         Geometry of the pixels (their values are not used).
     poses
@@ -44,32 +47,45 @@ class AcquisitionOperator:
         ``"cpu"`` or ``"reference"``.
     cutoff
         Where Gaussians are cut off, in standard deviations, see `gsvr.kernels.culling`.
+    squared_radii
+        Free Gaussians only: how far (mm^2) each pixel sees, see `gsvr.kernels.gaussian_views.nearest_radii`.
     """
 
     def __init__(
         self,
-        lattice: Lattice,
+        primitives: Lattice | GaussianField,
         slices: Slices,
         poses: Float[np.ndarray, "n 4 4"],
         gains: Float[np.ndarray, " n"] | None = None,
         profile: ProfileName = "slab",
         backend: str = "cpu",
         cutoff: float = CUTOFF,
+        squared_radii: Float32[np.ndarray, " p"] | None = None,
     ) -> None:
-        self.lattice = lattice
+        self.primitives = primitives
         self.slices = slices
         self.poses = poses
-        self._settings = (profile, backend, cutoff)
+        self._settings = (profile, backend, cutoff, squared_radii)
         spread = point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)
-        windows = slice_windows(lattice, slices, poses, spread, cutoff)
-        self._kernel: LatticeKernel = lattice_kernel(backend, lattice, windows)
-        gains = np.ones(slices.n_slices) if gains is None else gains
-        self.gains = gains
-        self._pixel_gains = slices.per_pixel(gains.astype(np.float32))
+        self._kernel = _kernel(primitives, slices, poses, spread, backend, cutoff, squared_radii)
+        self.gains = np.ones(slices.n_slices) if gains is None else gains
+        self._pixel_gains = slices.per_pixel(self.gains.astype(np.float32))
+        self._density = _density(primitives, self._kernel)
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice, where the Gaussians stand on one."""
+        assert isinstance(self.primitives, Lattice)
+        return self.primitives
+
+    @property
+    def _factors(self) -> Float32[np.ndarray, " p"]:
+        """What the kernel's pixels are multiplied by: gains, and for a normalised field 1 / (density + delta)."""
+        return self._pixel_gains if self._density is None else self._pixel_gains / self._density
 
     def with_poses(self, poses: Float[np.ndarray, "n 4 4"]) -> AcquisitionOperator:
         """The same operator at other poses."""
-        return AcquisitionOperator(self.lattice, self.slices, poses, self.gains, *self._settings)
+        return AcquisitionOperator(self.primitives, self.slices, poses, self.gains, *self._settings)
 
     def with_gains(self, gains: Float[np.ndarray, " n"]) -> AcquisitionOperator:
         """The same operator with other gains; whatever the kernel has prepared for these poses is kept."""
@@ -82,20 +98,20 @@ class AcquisitionOperator:
         """Predicted pixels as they would be with all gains one."""
         return prediction / self._pixel_gains
 
-    def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
+    def predict(self, amplitudes: Float32[np.ndarray, "*sites"]) -> Float32[np.ndarray, " p"]:
         """Every pixel of every slice for these amplitudes, A c."""
-        return self._pixel_gains * self._kernel.predict(amplitudes)
+        return self._factors * self._kernel.predict(amplitudes)
 
-    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
+    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "*sites"]:
         """A^T r."""
-        return self._kernel.adjoint(self._pixel_gains * pixels)
+        return self._kernel.adjoint(self._factors * pixels)
 
-    def diagonal(self, weights: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """Diagonal of A^T diag(weights) A."""
-        return self._kernel.squared_adjoint(self._pixel_gains**2 * weights)
+    def diagonal(self, weights: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "*sites"]:
+        """Diagonal of A^T diag(weights) A, as the kernel's squared adjoint defines it: a preconditioner."""
+        return self._kernel.squared_adjoint(self._factors**2 * weights)
 
     def pose_derivatives(
-        self, amplitudes: Float32[np.ndarray, "nx ny nz"]
+        self, amplitudes: Float32[np.ndarray, "*sites"]
     ) -> tuple[Float32[np.ndarray, " p"], Float32[np.ndarray, "6 p"]]:
         """Predicted pixels and their exact derivative by each slice's pose.
 
@@ -106,6 +122,8 @@ class AcquisitionOperator:
         """
         planes = self._kernel.derivatives(amplitudes)
         slices = self.slices
+        if self._density is not None:
+            planes = _quotient_derivatives(planes, self._kernel.derivatives(np.ones_like(amplitudes)), self._density)
         gradient, torque = planes[1:4], planes[4:7]
         u, v = _centred_pixels(slices)
         jacobian = np.empty((6, planes.shape[1]), np.float32)
@@ -114,6 +132,57 @@ class AcquisitionOperator:
         jacobian[2] = u * gradient[1] - v * gradient[0] - torque[2]
         jacobian[3:] = gradient
         return self._pixel_gains * planes[0], self._pixel_gains * jacobian
+
+    def geometry_gradient(
+        self, amplitudes: Float32[np.ndarray, " n"], pixels: Float32[np.ndarray, " p"]
+    ) -> GeometryGradient:
+        """Gradient of sum_p r_p (A c)_p by means, covariances and poses of free Gaussians.
+
+        Raises
+        ------
+        TypeError
+            If the Gaussians stand on a lattice.
+        """
+        if not isinstance(self._kernel, GaussianKernel):
+            raise TypeError("only free Gaussians have a geometry to differentiate by")
+        residual = self._factors * pixels
+        if self._density is None:
+            return self._kernel.gradient(amplitudes, residual)
+        # d (N / D) = (dN - (N / D) dD) / D
+        value = self._kernel.predict(amplitudes) / self._density
+        return self._kernel.gradient(amplitudes, residual, -value * residual)
+
+
+def _kernel(
+    primitives: Lattice | GaussianField,
+    slices: Slices,
+    poses: np.ndarray,
+    spread: PointSpread,
+    backend: str,
+    cutoff: float,
+    squared_radii: np.ndarray | None,
+) -> Kernel:
+    if isinstance(primitives, Lattice):
+        if squared_radii is not None:
+            raise ValueError("nearest neighbours are for free Gaussians: a lattice has its cut-off")
+        return lattice_kernel(backend, primitives, slice_windows(primitives, slices, poses, spread, cutoff))
+    exact = primitives.normalisation is None
+    views = slice_views(slices, poses, spread, cutoff, exact, squared_radii)
+    return gaussian_kernel(backend, primitives, views)
+
+
+def _density(primitives: Lattice | GaussianField, kernel: Kernel) -> np.ndarray | None:
+    """delta + the sum of all Gaussians at every pixel, for a normalised field."""
+    if isinstance(primitives, Lattice) or primitives.normalisation is None:
+        return None
+    return kernel.predict(np.ones(len(primitives.means), np.float32)) + np.float32(primitives.normalisation)
+
+
+def _quotient_derivatives(numerator: np.ndarray, denominator: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Derivative planes of N / D from those of both: all but the first are derivatives."""
+    planes = numerator / density
+    planes[1:] -= planes[0] * denominator[1:] / density
+    return planes
 
 
 def moved_poses(

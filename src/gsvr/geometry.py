@@ -33,6 +33,27 @@ def rotation_from_quaternion(quaternion: Float[np.ndarray, "*n 4"]) -> Float[np.
     return flat.reshape(*np.shape(quaternion)[:-1], 3, 3)
 
 
+def quaternion_gradient(
+    quaternion: Float[np.ndarray, "n 4"], rotation_gradient: Float[np.ndarray, "n 3 3"]
+) -> Float[np.ndarray, "n 4"]:
+    """Gradient by quaternions (w, x, y, z) of any length, from the gradient by their rotation matrices."""
+    length = np.linalg.norm(quaternion, axis=1, keepdims=True)
+    unit = quaternion / length
+    w, x, y, z = unit.T
+    g = np.moveaxis(rotation_gradient, 0, -1)
+    by_unit = 2.0 * np.stack(
+        [
+            x * (g[2, 1] - g[1, 2]) + y * (g[0, 2] - g[2, 0]) + z * (g[1, 0] - g[0, 1]),
+            w * (g[2, 1] - g[1, 2]) + y * (g[0, 1] + g[1, 0]) + z * (g[0, 2] + g[2, 0]) - 2 * x * (g[1, 1] + g[2, 2]),
+            w * (g[0, 2] - g[2, 0]) + x * (g[0, 1] + g[1, 0]) + z * (g[1, 2] + g[2, 1]) - 2 * y * (g[0, 0] + g[2, 2]),
+            w * (g[1, 0] - g[0, 1]) + x * (g[0, 2] + g[2, 0]) + y * (g[1, 2] + g[2, 1]) - 2 * z * (g[0, 0] + g[1, 1]),
+        ],
+        axis=1,
+    )
+    # the length of a quaternion does not matter, so nothing along it
+    return (by_unit - unit * (by_unit * unit).sum(axis=1, keepdims=True)) / length
+
+
 def quaternion_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 4"]:
     """Unit quaternions (w, x, y, z) with w >= 0 of rotation matrices."""
     rotations = Rotation.from_matrix(np.asarray(rotation).reshape(-1, 3, 3))

@@ -109,7 +109,7 @@ def predict_unseen(
         for _ in range(stage.rounds):
             poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
     field = fields[-1][1]
-    operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
+    operator = AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, options.backend)
     return operator.predict(field.amplitudes)
 
 
@@ -122,7 +122,7 @@ def _fit_unseen(
     gains: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One round: weights, gains, then poses. Without gains so far, all pixels are believed alike."""
-    operator = AcquisitionOperator(field.lattice, slices, poses, None, options.profile, options.backend)
+    operator = AcquisitionOperator(field.primitives, slices, poses, None, options.profile, options.backend)
     plain, jacobian = operator.pose_derivatives(field.amplitudes)
     if gains is None:
         gains = fit_gains(slices, plain, slices.coverage * slices.mask, options.weights, mean_one=False)

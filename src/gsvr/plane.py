@@ -7,12 +7,9 @@ from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField, LatticeField
-from gsvr.kernels import lattice_kernel
-from gsvr.kernels.culling import slice_windows
 from gsvr.psf import PointSpread, ProfileName, point_spread
+from gsvr.sampling import plane_slices, points_only, sample_planes
 
-# Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
-_CUTOFF = 5.0
 # Pixel rows that are rendered as one piece; pieces share the threads, and their number must not depend on how many.
 _STRIP_ROWS = 64
 
@@ -85,44 +82,22 @@ def render_plane(
     rotation = frame[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:
         raise ValueError("the frame of a plane must be rigid: three perpendicular right-handed axes of unit length")
-    if isinstance(field, GaussianField):
-        raise NotImplementedError("free Gaussians are not rendered yet")
-    strips = _strips(frame, shape, spacing, thickness)
-    spread = _spread(strips.n_slices, thickness, profile)
-    still = np.tile(np.eye(4), (strips.n_slices, 1, 1))
-    windows = slice_windows(field.lattice, strips, still, spread, _CUTOFF)
-    return lattice_kernel("cpu", field.lattice, windows).predict(field.amplitudes).reshape(shape)
+    strips = _strips(frame, shape, spacing)
+    return sample_planes(field, strips, _spread(strips.n_slices, thickness, profile)).reshape(shape)
 
 
 def _spread(n: int, thickness: float, profile: ProfileName) -> PointSpread:
     """Point spread function of `n` slices without any width in the plane."""
-    sharp = np.zeros((n, 2))
     if thickness == 0:
-        return PointSpread(sharp, np.ones(1), np.zeros((n, 1)), np.zeros((n, 1)))
+        return points_only(n)
     through = point_spread(np.ones((n, 2)), np.full(n, thickness), profile)
-    return PointSpread(sharp, through.weights, through.offsets, through.variances)
+    return PointSpread(np.zeros((n, 2)), through.weights, through.offsets, through.variances)
 
 
-def _strips(
-    frame: Float[np.ndarray, "4 4"], shape: tuple[int, int], spacing: tuple[float, float], thickness: float
-) -> Slices:
+def _strips(frame: Float[np.ndarray, "4 4"], shape: tuple[int, int], spacing: tuple[float, float]) -> Slices:
     """The plane cut into strips along its first axis, as slices whose pixels follow each other like the plane's."""
     first = np.arange(0, shape[0], _STRIP_ROWS)
     shapes = np.stack([np.diff(first, append=shape[0]), np.full(len(first), shape[1])], axis=1)
-    n, n_pixels = len(first), shape[0] * shape[1]
-    frames = np.tile(np.asarray(frame, dtype=np.float64), (n, 1, 1))
+    frames = np.tile(np.asarray(frame, dtype=np.float64), (len(first), 1, 1))
     frames[:, :3, 3] += np.outer(first * spacing[0], frame[:3, 0])
-    return Slices(
-        values=np.zeros(n_pixels, np.float32),
-        mask=np.ones(n_pixels, bool),
-        coverage=np.ones(n_pixels, np.float32),
-        shapes=shapes,
-        offsets=np.append(first, shape[0]) * shape[1],
-        frames=frames,
-        spacings=np.tile(np.asarray(spacing, dtype=np.float64), (n, 1)),
-        thicknesses=np.full(n, float(thickness)),
-        times=np.zeros(n),
-        stack_index=np.zeros(n, dtype=np.int64),
-        slice_index=np.arange(n),
-        stack_names=("plane",),
-    )
+    return plane_slices(frames, shapes, spacing)

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from gsvr.errors import InputError
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.morphology import within
+from gsvr.sampling import sample_grid
 from gsvr.volume_grid import Volume
 
 # Voxel sizes (mm) that make sense for a brain: finer ones need many GB, coarser ones show nothing.
@@ -105,7 +106,7 @@ def sample_field(field: LatticeField | GaussianField, axes: tuple[np.ndarray, np
         # products this short are slower on two threads than on one as soon as the machine does anything else
         with threadpool_limits(1, "blas"):
             return sample_lattice(field, axes)
-    raise NotImplementedError("free Gaussians are not rendered yet")
+    return sample_grid(field, axes)
 
 
 def _extent(field: LatticeField | GaussianField) -> tuple[np.ndarray, np.ndarray]:

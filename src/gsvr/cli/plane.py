@@ -36,7 +36,6 @@ def plane_command(
     import numpy as np
 
     from gsvr.errors import InputError
-    from gsvr.field import GaussianField
     from gsvr.io.model import read_field
     from gsvr.plane import plane_frame, render_plane
     from gsvr.psf import PROFILES
@@ -53,8 +52,6 @@ def plane_command(
     if not toward.any():
         raise InputError("--normal 0 0 0 points nowhere: give another direction")
     stored = read_field(field)
-    if isinstance(stored.field, GaussianField):
-        raise InputError(f"{field} holds free Gaussians, which this version cannot render: give a field on a lattice")
     middle = _three("--centre", centre, _middle(stored))
     frame = plane_frame(middle, toward, shape, (spacing, spacing))
     pixels = render_plane(stored.field, frame, shape, (spacing, spacing), thickness, profile)  # pyright: ignore[reportArgumentType]
@@ -124,5 +121,5 @@ def _middle(stored: StoredField) -> Any:
     if stored.mask is not None and stored.mask_affine is not None and stored.mask.any():
         places = np.argwhere(stored.mask) @ stored.mask_affine[:3, :3].T + stored.mask_affine[:3, 3]
     else:
-        places = stored.field.to_gaussians().means  # pyright: ignore[reportAttributeAccessIssue]
+        places = stored.field.to_gaussians().means
     return (places.min(axis=0) + places.max(axis=0)).astype(np.float64) / 2

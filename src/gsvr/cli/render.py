@@ -16,7 +16,6 @@ def render_command(
 ) -> None:
     """Sample a field on a grid: exact at any voxel size, since a field has no voxels of its own."""
     from gsvr.errors import InputError
-    from gsvr.field import GaussianField
     from gsvr.io.model import read_field
     from gsvr.io.nifti import write_volume
     from gsvr.outputs import check_volume_path
@@ -30,8 +29,6 @@ def render_command(
     if output_mask == output_volume:
         raise InputError(f"{output_volume} cannot hold both the volume and its mask: give two names")
     stored = read_field(field)
-    if isinstance(stored.field, GaussianField):
-        raise InputError(f"{field} holds free Gaussians, which this version cannot render: give a field on a lattice")
     mask = None
     if stored.mask is not None and stored.mask_affine is not None:
         mask = Volume(stored.mask.astype("float32"), stored.mask_affine, stored.mask)

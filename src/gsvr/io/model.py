@@ -91,6 +91,8 @@ def write_field(
     if mask is not None and mask_affine is not None:
         tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
     header = {"format": _FORMAT, "version": _VERSION, "kind": kind, "metadata": to_plain(metadata or {})}
+    if isinstance(field, GaussianField) and field.normalisation is not None:
+        header["normalisation"] = field.normalisation
     content = save(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
         {_HEADER_ENTRY: json.dumps(header, allow_nan=False)},
@@ -130,7 +132,7 @@ def read_field(path: str | Path) -> StoredField:
     has_mask = "mask" in tensors
     _check(tensors, layouts[kind] | (_MASK if has_mask else {}), path)
     return StoredField(
-        field=_lattice_field(tensors) if kind == "lattice" else GaussianField(**_pick(tensors, _GAUSSIANS)),
+        field=_lattice_field(tensors) if kind == "lattice" else _gaussian_field(tensors, header, path),
         metadata=metadata,
         mask=tensors["mask"].astype(bool) if has_mask else None,
         mask_affine=tensors["mask_affine"] if has_mask else None,
@@ -147,8 +149,11 @@ def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
     return LatticeField(lattice, tensors["amplitudes"].astype(np.float32))
 
 
-def _pick(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str]) -> dict[str, np.ndarray]:
-    return {name: tensors[name] for name in layout}
+def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path) -> GaussianField:
+    delta = header.get("normalisation")
+    if delta is not None and not (isinstance(delta, float | int) and delta >= 0):
+        raise InputError(f"{path}: its normalisation is {delta!r}, not a number from 0 on: write it again")
+    return GaussianField(**{name: tensors[name] for name in _GAUSSIANS}, normalisation=delta)
 
 
 def _check(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], path: Path) -> None:

@@ -3,45 +3,87 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from gsvr.errors import InputError
-from gsvr.field import Lattice
+from gsvr.field import GaussianField, Lattice
 from gsvr.kernels.culling import SliceWindows
+from gsvr.kernels.gaussian_views import SliceViews
 
 logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
-class LatticeKernel(Protocol):
-    """What every backend computes for a lattice of equal isotropic Gaussians (without slice gains)."""
+class Kernel(Protocol):
+    """What every backend computes for some Gaussians and some slices (without slice gains).
+
+    Amplitudes, and all that is one number a Gaussian, have the lattice's shape or are flat for free Gaussians.
+    """
 
     name: str
 
-    def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
+    def predict(self, amplitudes: Float32[np.ndarray, "*sites"]) -> Float32[np.ndarray, " p"]:
         """Pixels A c."""
         ...
 
-    def derivatives(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), and d x derivative (3), in the slice frame."""
+    def derivatives(self, amplitudes: Float32[np.ndarray, "*sites"]) -> Float32[np.ndarray, "7 p"]:
+        """Pixel, its derivative by d = pixel - Gaussian (3), and the torques (3), in the slice frame.
+
+        A slice that turns about a point sees the derivative (pixel - point) x (derivative by d) - torque.
+        """
         ...
 
-    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
+    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "*sites"]:
         """A^T r."""
         ...
 
-    def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """(A * A)^T r."""
+    def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "*sites"]:
+        """(A * A)^T r; for free Gaussians the components of the slice profile are squared one by one."""
+        ...
+
+
+@dataclass(frozen=True)
+class GeometryGradient:
+    """Gradient of sum_p r_p (A c)_p by the geometry of free Gaussians and by the poses of the slices.
+
+    Attributes
+    ----------
+    means
+        By mu_j (per mm).
+    covariances
+        By Sigma_j (per mm^2): symmetric, such that a change D of Sigma_j changes the sum by the trace of gradient x D.
+    poses
+        By each slice's pose: rotation vector about its centre (per rad) and translation (per mm), in its frame, as in
+        `gsvr.forward.moved_poses`.
+    """
+
+    means: Float[np.ndarray, "n 3"]
+    covariances: Float[np.ndarray, "n 3 3"]
+    poses: Float[np.ndarray, "slices 6"]
+
+
+@runtime_checkable
+class GaussianKernel(Kernel, Protocol):
+    """A kernel of free Gaussians can be differentiated by their geometry."""
+
+    def gradient(
+        self,
+        amplitudes: Float32[np.ndarray, " n"],
+        pixels: Float32[np.ndarray, " p"],
+        density_pixels: Float32[np.ndarray, " p"] | None = None,
+    ) -> GeometryGradient:
+        """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
         ...
 
 
 BACKENDS = ("cpu", "reference")
 
 
-def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> LatticeKernel:
+def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Kernel:
     """Build the kernel of a backend.
 
     Raises
@@ -63,3 +105,19 @@ def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Lat
             ) from error
         return ReferenceKernel(lattice, windows)
     raise InputError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+
+
+def gaussian_kernel(backend: str, field: GaussianField, views: SliceViews) -> GaussianKernel:
+    """Build the kernel of a backend for free Gaussians.
+
+    Raises
+    ------
+    InputError
+        If the backend has none.
+    """
+    logger.debug("operator on backend %r: %d free Gaussians, %d slices", backend, len(field.means), len(views.shapes))
+    if backend == "cpu":
+        from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
+
+        return CpuGaussianKernel(field, views)
+    raise InputError(f"backend {backend!r} has no kernels for free Gaussians: choose cpu")

@@ -1,0 +1,234 @@
+"""Prediction, adjoint and derivatives of free Gaussians, slice by slice or bucket by bucket (see `gaussian_plan`)."""
+
+# Numba's intrinsics and star arguments have no types.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
+from gsvr.kernels.gaussian_simd import (
+    N_MOMENTS,
+    N_PLANES,
+    add_gaussian,
+    add_gaussian_planes,
+    add_nearest_gaussian,
+    dot_gaussian,
+    dot_nearest_gaussian,
+    moments_of_gaussian,
+    moments_of_nearest_gaussian,
+)
+from gsvr.kernels.lanes import LANES
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _set_reach(reach, depth, spacing):
+    reach[0], reach[1], reach[2] = depth, spacing[0] * spacing[0], spacing[1] * spacing[1]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def predict_slice(
+    s, factors, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes, first_pixel, limits,
+    limits_first, out,
+):  # fmt: skip
+    """Add every splat of slice `s`, `factors` times, and write its pixels."""
+    stride = shapes[s, 1] + LANES
+    plane = np.zeros(shapes[s, 0] * stride + LANES, np.float32)
+    nearest = limits.size > 1
+    limit = limits[limits_first[s] : limits_first[s + 1]] if nearest else limits
+    reach = np.zeros(3, np.float32)
+    for n in range(splat_first[s, 0], splat_first[s, -1]):
+        start, factor = np.int64(starts[n]), factors[gaussians[n]]
+        rows, width = np.int64(n_rows[n]), np.int64(blocks[n])
+        if nearest:
+            _set_reach(reach, depths[n], spacing[s])
+            add_nearest_gaussian(plane, start, stride, forms, n, factor, rows, width, limit, reach)
+        else:
+            add_gaussian(plane, start, stride, forms, n, factor, rows, width, limit, reach)
+    for a in range(shapes[s, 0]):
+        source, target = a * stride, first_pixel[s] + a * shapes[s, 1]
+        for b in range(shapes[s, 1]):
+            out[target + b] = plane[source + b]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def pad_slices(values, shapes, first_pixel, padded, padded_first):
+    """Copy every slice into rows that are eight columns wider, so that vectors need no border checks."""
+    for s in range(shapes.shape[0]):
+        stride = shapes[s, 1] + LANES
+        for a in range(shapes[s, 0]):
+            target, source = padded_first[s] + a * stride, first_pixel[s] + a * shapes[s, 1]
+            for b in range(shapes[s, 1]):
+                padded[target + b] = values[source + b]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def adjoint_bucket(
+    bucket, padded, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes, limits,
+    power, out,
+):  # fmt: skip
+    """Transpose of `predict_slice` for the Gaussians of one bucket, over all slices; `power` 2 squares the weights."""
+    nearest = limits.size > 1
+    reach = np.zeros(3, np.float32)
+    for s in range(shapes.shape[0]):
+        stride, base = shapes[s, 1] + LANES, padded_first[s]
+        for n in range(splat_first[s, bucket], splat_first[s, bucket + 1]):
+            start = base + np.int64(starts[n])
+            rows, width = np.int64(n_rows[n]), np.int64(blocks[n])
+            if nearest:
+                _set_reach(reach, depths[n], spacing[s])
+                value = dot_nearest_gaussian(padded, start, stride, forms, n, power, rows, width, limits, reach)
+            else:
+                value = dot_gaussian(padded, start, stride, forms, n, power, rows, width, limits, reach)
+            out[gaussians[n]] += value
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def differentiate_slice(
+    s, factors, splat_first, gaussians, components, starts, n_rows, blocks, forms, means, covariances, to_slice,
+    in_plane, offsets, variances, exact, spacing, shapes, first_pixel, out,
+):  # fmt: skip
+    """Pixels of slice `s` and their derivatives: the seven planes of `add_gaussian_planes`."""
+    stride = shapes[s, 1] + LANES
+    size = shapes[s, 0] * stride + LANES
+    planes = np.zeros(N_PLANES * size, np.float32)
+    slopes = np.zeros(16, np.float32)
+    pixel = spacing[s]
+    for n in range(splat_first[s, 0], splat_first[s, -1]):
+        j, m = gaussians[n], components[n]
+        uu, uv, uw, vv, vw, ww = in_slice_frame(to_slice[s], covariances[j])
+        depth = variances[s, m]
+        precision, _ = inverse((uu + in_plane[s, 0], uv, uw, vv + in_plane[s, 1], vw, ww + depth))
+        uu, uv, uw, vv, vw, ww = precision
+        _, _, w = position(to_slice[s], means[j])
+        distance = offsets[s, m] - w
+        slopes[0], slopes[1], slopes[2] = uw * distance, uu * pixel[0], uv * pixel[1]
+        slopes[3], slopes[4], slopes[5] = vw * distance, uv * pixel[0], vv * pixel[1]
+        slopes[6], slopes[7], slopes[8] = ww * distance, uw * pixel[0], vw * pixel[1]
+        slopes[9], slopes[10] = in_plane[s, 1] - depth, depth - in_plane[s, 0]
+        slopes[11] = in_plane[s, 0] - in_plane[s, 1]
+        if exact:
+            slopes[12], slopes[13], slopes[14] = vw, uw, uv
+        slopes[15] = offsets[s, m]
+        add_gaussian_planes(
+            planes, np.int64(starts[n]), stride, size, forms, n, factors[j], slopes, np.int64(n_rows[n]),
+            np.int64(blocks[n]),
+        )  # fmt: skip
+    for plane in range(N_PLANES):
+        for a in range(shapes[s, 0]):
+            source, target = plane * size + a * stride, first_pixel[s] + a * shapes[s, 1]
+            for b in range(shapes[s, 1]):
+                out[plane, target + b] = planes[source + b]
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _symmetric_product(a, m):
+    """Upper triangle of A M A for symmetric A and M by upper triangle."""
+    auu, auv, auw, avv, avw, aww = a
+    muu, muv, muw, mvv, mvw, mww = m
+    # rows of A M
+    xu, xv, xw = auu * muu + auv * muv + auw * muw, auu * muv + auv * mvv + auw * mvw, auu * muw + auv * mvw + auw * mww
+    yu, yv, yw = auv * muu + avv * muv + avw * muw, auv * muv + avv * mvv + avw * mvw, auv * muw + avv * mvw + avw * mww
+    zu, zv, zw = auw * muu + avw * muv + aww * muw, auw * muv + avw * mvv + aww * mvw, auw * muw + avw * mvw + aww * mww
+    return (
+        xu * auu + xv * auv + xw * auw,
+        xu * auv + xv * avv + xw * avw,
+        xu * auw + xv * avw + xw * aww,
+        yu * auv + yv * avv + yw * avw,
+        yu * auw + yv * avw + yw * aww,
+        zu * auw + zv * avw + zw * aww,
+    )
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def gradient_bucket(
+    bucket, planes, second, factors, padded_first, splat_first, gaussians, components, starts, n_rows, blocks, forms,
+    depths, means, covariances, to_slice, in_plane, offsets, variances, centres, exact, spacing, shapes, limits,
+    peaks, mean_gradient, covariance_gradient, pose_gradient,
+):  # fmt: skip
+    """Gradient of the sum of r times the pixels by geometry and poses, for the Gaussians of one bucket.
+
+    Per Gaussian: the sum of r G into `peaks`, by its mean and by its covariance (3 x 3, world), without what the peak's own
+    determinant adds; per slice, by rotation and translation in its frame about its centre. With M the moments
+    of r G d d^T and L the inverse of the blurred covariance, the gradient by it is L M L / 2 - L sum(r G) / 2.
+    """
+    nearest = limits.size > 1
+    reach, sums = np.zeros(3, np.float32), np.zeros(N_MOMENTS, np.float32)
+    for s in range(shapes.shape[0]):
+        stride, base, pixel = shapes[s, 1] + LANES, padded_first[s], spacing[s]
+        turn = to_slice[s]
+        for n in range(splat_first[s, bucket], splat_first[s, bucket + 1]):
+            j, m = gaussians[n], components[n]
+            start, rows, width = base + np.int64(starts[n]), np.int64(n_rows[n]), np.int64(blocks[n])
+            if nearest:
+                _set_reach(reach, depths[n], pixel)
+                moments_of_nearest_gaussian(
+                    planes, start, stride, second, factors[j], forms, n, rows, width, limits, reach, sums
+                )
+            else:
+                moments_of_gaussian(
+                    planes, start, stride, second, factors[j], forms, n, rows, width, limits, reach, sums
+                )
+            u, v, w = position(turn, means[j])
+            w = offsets[s, m] - w
+            whole = np.float64(sums[0])
+            mu, mv, mw = pixel[0] * sums[1], pixel[1] * sums[2], w * whole
+            moment = (
+                pixel[0] * pixel[0] * sums[3], pixel[0] * pixel[1] * sums[4], w * mu, pixel[1] * pixel[1] * sums[5],
+                w * mv, w * w * whole,
+            )  # fmt: skip
+            inside = in_slice_frame(turn, covariances[j])
+            uu, uv, uw, vv, vw, ww = inside
+            precision, _ = inverse((uu + in_plane[s, 0], uv, uw, vv + in_plane[s, 1], vw, ww + variances[s, m]))
+            outer = _symmetric_product(precision, moment)
+            if exact:  # the peak has the determinant of the blurred covariance in it
+                outer = _less(outer, whole, precision)
+            _to_world(turn, outer, covariance_gradient[j])
+            uu, uv, uw, vv, vw, ww = precision
+            pull_u, pull_v = uu * mu + uv * mv + uw * mw, uv * mu + vv * mv + vw * mw
+            pull_w = uw * mu + vw * mv + ww * mw
+            peaks[j] += whole
+            for axis in range(3):
+                mean_gradient[j, axis] += turn[0, axis] * pull_u + turn[1, axis] * pull_v + turn[2, axis] * pull_w
+            lever_u, lever_v, lever_w = u - centres[s, 0], v - centres[s, 1], offsets[s, m] - w
+            uu, uv, uw, vv, vw, ww = inside
+            huu, huv, huw, hvv, hvw, hww = outer
+            row = pose_gradient[s, bucket]
+            row[0] += (
+                pull_v * lever_w - pull_w * lever_v + huv * uw + hvv * vw + hvw * ww - huw * uv - hvw * vv - hww * vw
+            )
+            row[1] += (
+                pull_w * lever_u - pull_u * lever_w + huw * uu + hvw * uv + hww * uw - huu * uw - huv * vw - huw * ww
+            )
+            row[2] += (
+                pull_u * lever_v - pull_v * lever_u + huu * uv + huv * vv + huw * vw - huv * uu - hvv * uv - hvw * uw
+            )
+            row[3] -= pull_u
+            row[4] -= pull_v
+            row[5] -= pull_w
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _less(outer, whole, precision):
+    """L M L - whole L."""
+    return (
+        outer[0] - whole * precision[0], outer[1] - whole * precision[1], outer[2] - whole * precision[2],
+        outer[3] - whole * precision[3], outer[4] - whole * precision[4], outer[5] - whole * precision[5],
+    )  # fmt: skip
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _to_world(turn, outer, gradient):
+    """Add R^T (matrix) R / 2 to the upper triangle of a gradient in world."""
+    uu, uv, uw, vv, vw, ww = outer
+    n = 0
+    for a in range(3):
+        # row a of R^T times the matrix
+        x = turn[0, a] * uu + turn[1, a] * uv + turn[2, a] * uw
+        y = turn[0, a] * uv + turn[1, a] * vv + turn[2, a] * vw
+        z = turn[0, a] * uw + turn[1, a] * vw + turn[2, a] * ww
+        for b in range(a, 3):
+            gradient[n] += 0.5 * (x * turn[0, b] + y * turn[1, b] + z * turn[2, b])
+            n += 1

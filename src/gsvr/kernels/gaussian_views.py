@@ -1,0 +1,96 @@
+"""How each slice looks at free Gaussians: geometry, point spread function and cut-off, the same for every backend.
+
+A Gaussian is cut off where its Mahalanobis distance, of the blurred Gaussian, from the pixel exceeds `cutoff`. Bound: a term that is left
+out is smaller than exp(-cutoff^2 / 2) times its own peak c_j a_ij, so a predicted pixel is off by less than
+exp(-cutoff^2 / 2) sum_j |c_j| a_ij over the Gaussians left out. Optionally only the K Gaussians whose means are nearest
+to a pixel are kept (Dannecker et al., MIDL 2026, use K = 50): a radius for every pixel, from `nearest_radii`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from scipy.spatial import cKDTree
+
+from gsvr.acquisition import Slices
+from gsvr.geometry import invert, transform_points
+from gsvr.kernels.culling import CUTOFF
+from gsvr.psf import PointSpread
+
+
+@dataclass(frozen=True)
+class SliceViews:
+    """Geometry of every slice relative to volume world.
+
+    Attributes
+    ----------
+    to_slice
+        Rigid map: volume world -> slice frame (mm).
+    pixel_spacing
+        mm per pixel along u and v.
+    centres
+        Middle of each slice in its own frame (mm): what poses turn about.
+    spread
+        Point spread function of every slice.
+    shapes, first_pixel
+        Extent of each slice and where its pixels start in the flat arrays.
+    cutoff
+        In standard deviations of the blurred Gaussian.
+    exact
+        Whether a blurred Gaussian has its true peak a_ij, as the convolution asks; otherwise one, as in the
+        normalised field of Dannecker et al. (MIDL 2026, eq. 5).
+    squared_radii
+        Square of the distance (mm) within which a Gaussian's mean must stand from a pixel to be seen; None: no limit.
+    """
+
+    to_slice: Float[np.ndarray, "n 3 4"]
+    pixel_spacing: Float[np.ndarray, "n 2"]
+    centres: Float[np.ndarray, "n 2"]
+    spread: PointSpread
+    shapes: Int[np.ndarray, "n 2"]
+    first_pixel: Int[np.ndarray, " n1"]
+    cutoff: float = CUTOFF
+    exact: bool = True
+    squared_radii: Float32[np.ndarray, " p"] | None = None
+
+
+def slice_views(
+    slices: Slices,
+    poses: Float[np.ndarray, "n 4 4"],
+    spread: PointSpread,
+    cutoff: float = CUTOFF,
+    exact: bool = True,
+    squared_radii: Float32[np.ndarray, " p"] | None = None,
+) -> SliceViews:
+    """Views for poses acquired world -> volume world."""
+    to_slice = invert(slices.frames) @ invert(poses)
+    return SliceViews(
+        to_slice=to_slice[:, :3].copy(),
+        pixel_spacing=slices.pixel_spacings,
+        centres=(slices.shapes - 1) * slices.pixel_spacings / 2,
+        spread=spread,
+        shapes=slices.shapes,
+        first_pixel=slices.offsets,
+        cutoff=cutoff,
+        exact=exact,
+        squared_radii=squared_radii,
+    )
+
+
+def nearest_radii(
+    means: Float[np.ndarray, "n 3"], slices: Slices, poses: Float[np.ndarray, "n 4 4"], count: int
+) -> Float32[np.ndarray, " p"]:
+    """Square of the distance (mm^2) from every pixel to its `count`-th nearest Gaussian: what K nearest neighbours means.
+
+    Pixels outside the mask see nothing (a negative number).
+    """
+    radii = np.full(len(slices.values), -1.0, np.float32)
+    owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
+    placed = transform_points(poses[owner], slices.pixel_positions()[slices.mask])
+    count = min(count, len(means))
+    distances, _ = cKDTree(means).query(placed, k=[count], workers=-1)
+    # a little more than the distance, so that rounding does not lose the last neighbour
+    radii[slices.mask] = (distances[:, 0] * (1 + 1e-6)) ** 2
+    return radii

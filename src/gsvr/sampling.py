@@ -1,0 +1,86 @@
+"""Values of a field at the pixels of planes: what volumes of free Gaussians and single planes are rendered with."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from gsvr.acquisition import Slices
+from gsvr.field import GaussianField, LatticeField
+from gsvr.geometry import identity_poses
+from gsvr.kernels import gaussian_kernel, lattice_kernel
+from gsvr.kernels.culling import slice_windows
+from gsvr.kernels.gaussian_views import slice_views
+from gsvr.psf import PointSpread
+
+# Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
+_CUTOFF = 5.0
+# Planes of a grid that are sampled at once: the pairs of a Gaussian and a plane are kept in memory.
+_PLANES_AT_ONCE = 32
+
+
+def points_only(n: int) -> PointSpread:
+    """Point spread function of `n` slices whose pixels are points."""
+    return PointSpread(np.zeros((n, 2)), np.ones(1), np.zeros((n, 1)), np.zeros((n, 1)))
+
+
+def plane_slices(
+    frames: Float[np.ndarray, "n 4 4"], shapes: Int[np.ndarray, "n 2"], spacing: tuple[float, float]
+) -> Slices:
+    """Planes as slices without values: `frames` map each plane (mm) to volume world (mm)."""
+    n, offsets = len(frames), np.concatenate([[0], np.cumsum(shapes.prod(axis=1))])
+    n_pixels = int(offsets[-1])
+    return Slices(
+        values=np.zeros(n_pixels, np.float32),
+        mask=np.ones(n_pixels, bool),
+        coverage=np.ones(n_pixels, np.float32),
+        shapes=shapes,
+        offsets=offsets.astype(np.int64),
+        frames=frames,
+        spacings=np.tile(np.asarray(spacing, dtype=np.float64), (n, 1)),
+        thicknesses=np.zeros(n),
+        times=np.zeros(n),
+        stack_index=np.zeros(n, dtype=np.int64),
+        slice_index=np.arange(n),
+        stack_names=("plane",),
+    )
+
+
+def sample_planes(
+    field: LatticeField | GaussianField, planes: Slices, spread: PointSpread
+) -> Float32[np.ndarray, " p"]:
+    """The field at every pixel of the planes, seen through `spread`; terms below float32 are left out."""
+    still = identity_poses(planes.n_slices)
+    if isinstance(field, LatticeField):
+        windows = slice_windows(field.lattice, planes, still, spread, _CUTOFF)
+        return lattice_kernel("cpu", field.lattice, windows).predict(field.amplitudes)
+    exact = field.normalisation is None
+    kernel = gaussian_kernel("cpu", field, slice_views(planes, still, spread, _CUTOFF, exact))
+    values = kernel.predict(field.amplitudes.astype(np.float32))
+    if field.normalisation is None:
+        return values
+    return values / (kernel.predict(np.ones(len(field.means), np.float32)) + np.float32(field.normalisation))
+
+
+def sample_grid(
+    field: GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> Float32[np.ndarray, "nx ny nz"]:
+    """Values of free Gaussians on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
+    x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
+    spacing = (_step(y), _step(z))
+    frames = np.zeros((len(x), 4, 4))
+    # the planes' axes u, v, w are the world's y, z, x
+    frames[:, (1, 2, 0, 3), (0, 1, 2, 3)] = 1.0
+    frames[:, :3, 3] = np.stack([x, np.full(len(x), y[0]), np.full(len(x), z[0])], axis=1)
+    out = np.empty((len(x), len(y), len(z)), np.float32)
+    for first in range(0, len(x), _PLANES_AT_ONCE):
+        some = frames[first : first + _PLANES_AT_ONCE]
+        planes = plane_slices(some, np.tile([len(y), len(z)], (len(some), 1)), spacing)
+        out[first : first + len(some)] = sample_planes(field, planes, points_only(len(some))).reshape(
+            len(some), len(y), len(z)
+        )
+    return out
+
+
+def _step(coordinates: np.ndarray) -> float:
+    return float(coordinates[1] - coordinates[0]) if len(coordinates) > 1 else 1.0
