@@ -202,9 +202,10 @@ class Slices:
         frames = self.frames.copy()
         shift = (factor - 1) / 2 * self.pixel_spacings
         frames[:, :3, 3] += np.einsum("nij,nj->ni", self.frames[:, :3, :2], shift)
+        inside = self.mask.astype(np.float32)
+        shown = self.values * inside
         for index in range(self.n_slices):
-            mask = _blocks(self.image(index, self.mask.astype(np.float32)), factor)
-            value = _blocks(self.image(index) * self.image(index, self.mask), factor)
+            mask, value = _blocks(self.image(index, inside), factor), _blocks(self.image(index, shown), factor)
             values.append((value / np.maximum(mask, 1e-6)).ravel())
             coverages.append((mask / factor**2).ravel())
             shapes.append(mask.shape)
@@ -227,10 +228,13 @@ def _offsets(shapes: np.ndarray) -> np.ndarray:
 
 def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
     """Sums over blocks; the last block of an axis may be partly empty."""
-    pad = [(0, -size % factor) for size in image.shape]
-    padded = np.pad(image, pad)
-    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
-    return padded.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
+    sums = np.zeros([-(-size // factor) for size in image.shape], image.dtype)
+    # every factor-th pixel at a time: whole-array additions, where a sum over short axes would be a loop
+    for first_row in range(factor):
+        for first_column in range(factor):
+            part = image[first_row::factor, first_column::factor]
+            sums[: part.shape[0], : part.shape[1]] += part
+    return sums
 
 
 def slices_from_stacks(
