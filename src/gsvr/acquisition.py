@@ -157,14 +157,15 @@ class Slices:
         """Repeat one number a slice for all of its pixels."""
         return np.repeat(per_slice, np.diff(self.offsets))
 
-    def pixel_positions(self) -> Float[np.ndarray, "p 3"]:
-        """Position of every pixel in acquired world (mm)."""
-        parts = []
-        for shape, spacing, frame in zip(self.shapes, self.pixel_spacings, self.frames, strict=True):
-            u, v = np.meshgrid(np.arange(shape[0]) * spacing[0], np.arange(shape[1]) * spacing[1], indexing="ij")
-            local = np.stack([u.ravel(), v.ravel(), np.zeros(u.size)], axis=1)
-            parts.append(local @ frame[:3, :3].T + frame[:3, 3])
-        return np.concatenate(parts)
+    def pixel_positions(self, poses: Float[np.ndarray, "n 4 4"] | None = None) -> Float[np.ndarray, "p 3"]:
+        """Position of every pixel (mm): in acquired world, or where `poses` (affine, one a slice) put it."""
+        frames = self.frames if poses is None else poses @ self.frames
+        positions = np.empty((int(self.offsets[-1]), 3))
+        for index, ((n_u, n_v), spacing, frame) in enumerate(zip(self.shapes, self.pixel_spacings, frames, strict=True)):
+            along_u = frame[:3, 3] + np.arange(n_u)[:, None] * (spacing[0] * frame[:3, 0])
+            along_v = np.arange(n_v)[:, None] * (spacing[1] * frame[:3, 1])
+            np.add(along_u[:, None], along_v, out=positions[self.pixels_of(index)].reshape(n_u, n_v, 3))
+        return positions
 
     def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
         """The same slices with another mask."""

@@ -94,6 +94,10 @@ class AcquisitionOperator:
         """Diagonal of A^T diag(weights) A."""
         return self._kernel.squared_adjoint(self._pixel_gains**2 * weights)
 
+    def derivative_planes(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
+        """Sums that all derivatives by pose are made of, without gains, see `gsvr.kernels.LatticeKernel.derivatives`."""
+        return self._kernel.derivatives(amplitudes)
+
     def pose_derivatives(
         self, amplitudes: Float32[np.ndarray, "nx ny nz"]
     ) -> tuple[Float32[np.ndarray, " p"], Float32[np.ndarray, "6 p"]]:
