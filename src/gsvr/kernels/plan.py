@@ -156,9 +156,8 @@ def fill_plan(
             for i in range(count):
                 row, column = np.int64(scratch[i + FIRST_ROW]), np.int64(scratch[i + FIRST_COLUMN])
                 starts[n + i] = (row + n_rows + 1) * stride + column + width
-            ratios_u[n : n + count] = scratch[RATIO_U : RATIO_U + count]
-            ratios_v[n : n + count] = scratch[RATIO_V : RATIO_V + count]
-            scales[n : n + count] = scratch[SCALE : SCALE + count]
+                ratios_u[n + i], ratios_v[n + i] = scratch[i + RATIO_U], scratch[i + RATIO_V]
+                scales[n + i] = scratch[i + SCALE]
             n += count
 
 

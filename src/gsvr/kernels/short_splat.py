@@ -119,8 +119,7 @@ def fill_distances(
             continue
         first = touched_first[iy]
         prepare_row(s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, scratch)
-        distances[0, n : n + count] = scratch[OFFSET_U : OFFSET_U + count]
-        distances[1, n : n + count] = scratch[OFFSET_V : OFFSET_V + count]
-        distances[2, n : n + count] = scratch[OFFSET_W : OFFSET_W + count]
-        distances[3, n : n + count] = scratch[SLOPE : SLOPE + count]
+        for i in range(count):
+            distances[0, n + i], distances[1, n + i] = scratch[i + OFFSET_U], scratch[i + OFFSET_V]
+            distances[2, n + i], distances[3, n + i] = scratch[i + OFFSET_W], scratch[i + SLOPE]
         n += count
