@@ -84,6 +84,16 @@ def _sum_neighbours(ix, bonds, extent, values, out):
 
 
 @njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+def _apply_plane(ix, bonds, extent, row_sums, factor, values, out):
+    """`factor` times the graph Laplacian for one plane of the lattice: row sums on its diagonal, minus the bonds."""
+    _sum_neighbours(ix, bonds, extent, values, out)
+    for iy in range(values.shape[1]):
+        row, total, here = out[ix, iy], row_sums[ix, iy], values[ix, iy]
+        for k in range(extent[ix, iy, 0], extent[ix, iy, 1]):
+            row[k] = factor * (total[k] * here[k] - row[k])
+
+
+@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
 def _bond_plane(ix, directions, lengths, support, extent, values, edge, bonds):
     """Weights of the bonds that start in one plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2)."""
     nx, ny, nz = values.shape
@@ -135,10 +145,14 @@ class QuadraticPrior:
     bonds: Float32[np.ndarray, "13 nx ny nz"]
     extent: Int[np.ndarray, "nx ny 2"]
 
-    def apply(self, values: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """L c."""
-        out = self._neighbours(values)
-        np.subtract(self._row_sums * values, out, out=out)
+    def apply(
+        self, values: Float32[np.ndarray, "nx ny nz"], factor: float = 1.0
+    ) -> Float32[np.ndarray, "nx ny nz"]:
+        """L c, times `factor`."""
+        out, scale, row_sums = np.empty_like(values), np.float32(factor), self._row_sums
+        parallel_for(
+            lambda ix: _apply_plane(ix, self.bonds, self.extent, row_sums, scale, values, out), values.shape[0]
+        )
         return out
 
     def diagonal(self) -> Float32[np.ndarray, "nx ny nz"]:
@@ -147,11 +161,8 @@ class QuadraticPrior:
 
     @cached_property
     def _row_sums(self) -> Float32[np.ndarray, "nx ny nz"]:
-        return self._neighbours(np.ones(self.bonds.shape[1:], np.float32))
-
-    def _neighbours(self, values: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "nx ny nz"]:
-        out = np.empty_like(values)
-        parallel_for(lambda ix: _sum_neighbours(ix, self.bonds, self.extent, values, out), values.shape[0])
+        out, ones = np.empty(self.bonds.shape[1:], np.float32), np.ones(self.bonds.shape[1:], np.float32)
+        parallel_for(lambda ix: _sum_neighbours(ix, self.bonds, self.extent, ones, out), len(out))
         return out
 
 

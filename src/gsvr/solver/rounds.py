@@ -100,8 +100,9 @@ def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) 
         state.amplitudes,
         prediction,
         iterations=stage.iterations * (2 if first else 1),
+        diagonal=state.diagonal,
     )
-    state = State(solution.amplitudes, operator, weights, solution.prediction)
+    state = State(solution.amplitudes, operator, weights, solution.prediction, solution.diagonal)
     return state if stage.motion == "none" else _moved(slices, stage, options, state)
 
 

@@ -29,12 +29,16 @@ class State:
         Robust weights and residuals that the round used.
     prediction
         Predicted pixels (flat, as `Slices.values` of the round's possibly binned slices).
+    diagonal
+        Of the normal matrix, as it was in the first round of the stage: poses and weights hardly change within one, and
+        a preconditioner need not be exact.
     """
 
     amplitudes: Float32[np.ndarray, "nx ny nz"]
     operator: AcquisitionOperator
     weights: Weights
     prediction: Float32[np.ndarray, " p"]
+    diagonal: Float32[np.ndarray, "nx ny nz"] | None = None
 
     @property
     def field(self) -> LatticeField:
