@@ -116,4 +116,4 @@ def _moved(slices: Slices, stage: Stage, options: SolverOptions, state: State) -
         steps = solve_steps(slices, operator.poses, equations, state.weights.noise**2, options.motion)
         poses = moved_poses(slices, operator.poses, steps)
     moved = operator.with_poses(poses)
-    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes))
+    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes), diagonal=None)

@@ -30,8 +30,8 @@ class State:
     prediction
         Predicted pixels (flat, as `Slices.values` of the round's possibly binned slices).
     diagonal
-        Of the normal matrix, as it was in the first round of the stage: poses and weights hardly change within one, and
-        a preconditioner need not be exact.
+        Of the normal matrix, from the last round that changed poses: weights alone hardly change it, and a
+        preconditioner need not be exact. None: not known.
     """
 
     amplitudes: Float32[np.ndarray, "nx ny nz"]
