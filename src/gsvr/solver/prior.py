@@ -97,6 +97,7 @@ def _apply_plane(ix, bonds, extent, row_sums, factor, values, out):
 def _bond_plane(ix, directions, lengths, support, extent, values, edge, bonds):
     """Weights of the bonds that start in one plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2)."""
     nx, ny, nz = values.shape
+    inverse_edge = np.float32(1.0) / edge
     for n in range(directions.shape[0]):
         dx, dy, dz = directions[n, 0], directions[n, 1], directions[n, 2]
         jx = ix + dx
@@ -109,9 +110,8 @@ def _bond_plane(ix, directions, lengths, support, extent, values, edge, bonds):
             here, there = values[ix, iy, low:high], values[jx, iy + dy, low + dz : high + dz]
             bond = bonds[n, ix, iy, low:high]
             for i in range(high - low):
-                t = (here[i] - there[i]) / edge
-                present = factor if inside[i] and inside_there[i] else np.float32(0.0)
-                bond[i] = present / np.sqrt(np.float32(1.0) + t * t)
+                t = (here[i] - there[i]) * inverse_edge
+                bond[i] = factor * inside[i] * inside_there[i] / np.sqrt(np.float32(1.0) + t * t)
 
 
 @dataclass(frozen=True)
@@ -172,10 +172,11 @@ def quadratic_prior(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"
     occupied = support.any(axis=2)
     ends = support.argmax(axis=2), support.shape[2] - support[:, :, ::-1].argmax(axis=2)
     extent = np.stack([np.where(occupied, end, 0) for end in ends], axis=2)
+    present = support.astype(np.float32)
     lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
     lengths *= np.float32((1 / lengths).sum() / 3)  # as strong in all as the three axes alone
     parallel_for(
-        lambda ix: _bond_plane(ix, DIRECTIONS, lengths, support, extent, amplitudes, np.float32(edge), bonds),
+        lambda ix: _bond_plane(ix, DIRECTIONS, lengths, present, extent, amplitudes, np.float32(edge), bonds),
         lattice.shape[0],
     )
     return QuadraticPrior(bonds, extent)
