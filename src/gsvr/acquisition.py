@@ -160,11 +160,12 @@ class Slices:
     def pixel_positions(self, poses: Float[np.ndarray, "n 4 4"] | None = None) -> Float[np.ndarray, "p 3"]:
         """Position of every pixel (mm): in acquired world, or where `poses` (affine, one a slice) put it."""
         frames = self.frames if poses is None else poses @ self.frames
+        steps = frames[:, :3, :2] * self.pixel_spacings[:, None]
         positions = np.empty((int(self.offsets[-1]), 3))
-        for index, ((n_u, n_v), spacing, frame) in enumerate(zip(self.shapes, self.pixel_spacings, frames, strict=True)):
-            along_u = frame[:3, 3] + np.arange(n_u)[:, None] * (spacing[0] * frame[:3, 0])
-            along_v = np.arange(n_v)[:, None] * (spacing[1] * frame[:3, 1])
-            np.add(along_u[:, None], along_v, out=positions[self.pixels_of(index)].reshape(n_u, n_v, 3))
+        for s, (n_u, n_v) in enumerate(self.shapes):
+            along_u = frames[s, :3, 3] + np.arange(n_u)[:, None] * steps[s, :, 0]
+            along_v = np.arange(n_v)[:, None] * steps[s, :, 1]
+            positions[self.pixels_of(s)] = (along_u[:, None] + along_v).reshape(-1, 3)
         return positions
 
     def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
@@ -203,10 +204,9 @@ class Slices:
         frames = self.frames.copy()
         shift = (factor - 1) / 2 * self.pixel_spacings
         frames[:, :3, 3] += np.einsum("nij,nj->ni", self.frames[:, :3, :2], shift)
-        inside = self.mask.astype(np.float32)
-        shown = self.values * inside
+        shown = self.values * self.mask
         for index in range(self.n_slices):
-            mask, value = _blocks(self.image(index, inside), factor), _blocks(self.image(index, shown), factor)
+            mask, value = (_blocks(self.image(index, flat), factor) for flat in (self.mask, shown))
             values.append((value / np.maximum(mask, 1e-6)).ravel())
             coverages.append((mask / factor**2).ravel())
             shapes.append(mask.shape)
@@ -229,7 +229,7 @@ def _offsets(shapes: np.ndarray) -> np.ndarray:
 
 def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
     """Sums over blocks; the last block of an axis may be partly empty."""
-    sums = np.zeros([-(-size // factor) for size in image.shape], image.dtype)
+    sums = np.zeros([-(-size // factor) for size in image.shape], np.float32)
     # every factor-th pixel at a time: whole-array additions, where a sum over short axes would be a loop
     for first_row in range(factor):
         for first_column in range(factor):

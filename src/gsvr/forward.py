@@ -95,7 +95,7 @@ class AcquisitionOperator:
         return self._kernel.squared_adjoint(self._pixel_gains**2 * weights)
 
     def derivative_planes(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
-        """Sums that all derivatives by pose are made of, without gains, see `gsvr.kernels.LatticeKernel.derivatives`."""
+        """Sums that all derivatives by pose are made of, without gains (see `LatticeKernel.derivatives`)."""
         return self._kernel.derivatives(amplitudes)
 
     def pose_derivatives(

@@ -181,7 +181,9 @@ def agreed_mask(
     slices = slices.with_mask(votes).binned(2)
     heard = slices.per_pixel(drawn)
     yes = slices.mask & heard
-    lattice = lattice_covering(slices.pixel_positions(poses)[yes], options.spacing, options.spacing, 2 * options.spacing)
+    lattice = lattice_covering(
+        slices.pixel_positions(poses)[yes], options.spacing, options.spacing, 2 * options.spacing
+    )
     operator = AcquisitionOperator(lattice, slices, poses, profile=profile, backend=backend)
     in_favour = operator.adjoint(yes.astype(np.float32))
     heard_in_all = operator.adjoint(heard.astype(np.float32))

@@ -140,7 +140,8 @@ class CpuKernel:
 
         def body(block: int) -> None:
             splat.adjoint_planes(
-                block * n_planes, min((block + 1) * n_planes, nx), padded, self._padded_first, touched.first, touched.count, touched.splat_first, *splats, sharpness,
+                block * n_planes, min((block + 1) * n_planes, nx), padded, self._padded_first,
+                touched.first, touched.count, touched.splat_first, *splats, sharpness,
                 w.reach, w.shapes, self._n_rows, self._n_columns, square, out,
             )  # fmt: skip
 

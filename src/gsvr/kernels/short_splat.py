@@ -11,9 +11,9 @@ just stored, unless it is exactly the same vector.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from gsvr.kernels.plan import OFFSET_U, OFFSET_V, OFFSET_W, SCRATCH_SIZE, SLOPE, prepare_row
+from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.plan import OFFSET_U, OFFSET_V, OFFSET_W, SLOPE, prepare_row
 from gsvr.kernels.short_window import (
     BATCH,
     add_derivatives,
@@ -28,7 +28,7 @@ from gsvr.kernels.simd import LANES
 _PLACES = 4
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def gather(plane, first, count, line):
     """Write those entries of a lattice plane that a slice touches one after another, as the plan has them."""
     n = 0
@@ -39,7 +39,7 @@ def gather(plane, first, count, line):
         n += here
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def scatter(line, first, count, plane):
     """Transpose of `gather`."""
     n = 0
@@ -50,7 +50,7 @@ def scatter(line, first, count, plane):
         n += here
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def add_short(
     first, last, heights, starts, ratios_u, ratios_v, scales, plane, stride, rows, table_u, table_v, factors, windows
 ):  # fmt: skip
@@ -67,7 +67,7 @@ def add_short(
                 add_splat(plane, np.int64(places[i]), stride, rows, factors, windows, i)
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def dot_short(
     first, last, products, starts, ratios_u, ratios_v, scales, plane, stride, rows, table_u, table_v, square, factors,
     windows,
@@ -83,10 +83,10 @@ def dot_short(
         window_products(windows, ratios_v, begin, begin - first, blocks, square, table_v, products)
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def differentiate_short(
-    first, last, heights, distances, starts, ratios_u, ratios_v, scales, planes, plane_size, stride, rows, table_u, table_v,
-    factors, windows, spacing_u, spacing_v, curvature_u, curvature_v,
+    first, last, heights, distances, starts, ratios_u, ratios_v, scales, planes, plane_size, stride, rows, table_u,
+    table_v, factors, windows, spacing_u, spacing_v, curvature_u, curvature_v,
 ):  # fmt: skip
     """`add_short` for the value and its six derivatives; `distances` are those of `fill_distances`."""
     for begin in range(first, last, BATCH):
@@ -107,7 +107,7 @@ def differentiate_short(
                 )  # fmt: skip
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def fill_distances(
     s, ix, matrix, touched_first, touched_count, sharpness, reach, peaks, offsets, depth_sharpness, scratch, distances
 ):  # fmt: skip

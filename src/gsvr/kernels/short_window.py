@@ -205,8 +205,8 @@ def add_splat(typing_context, plane, base, stride, n_rows, factors, windows, num
 
 @intrinsic
 def add_derivatives(
-    typing_context, planes, base, stride, plane_size, n_rows, factors, windows, number, start_u, step_u, start_v, step_v,
-    slope, torque_u, torque_v,
+    typing_context, planes, base, stride, plane_size, n_rows, factors, windows, number, start_u, step_u, start_v,
+    step_v, slope, torque_u, torque_v,
 ):  # fmt: skip
     """`add_splat` on seven planes at once, `plane_size` apart.
 

@@ -38,14 +38,17 @@ def exponential(x):  # noqa: D103 - numba inlines the body; see the comment
 
 
 def array_data(context, builder, array_type, array):
+    """Pointer to the first entry of an array."""
     return context.make_array(array_type)(context, builder, array).data
 
 
 def vector_pointer(builder, data, offset):
+    """Pointer to the vector that starts at an entry of an array."""
     return builder.bitcast(builder.gep(data, [offset]), _VECTOR.as_pointer())
 
 
 def splat_scalar(builder, scalar):
+    """A vector with the scalar in all lanes."""
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
@@ -53,10 +56,12 @@ def splat_scalar(builder, scalar):
 
 
 def multiply(builder, a, b):
+    """Product of a and b, free to be rearranged."""
     return builder.fmul(a, b, flags=_FAST)
 
 
 def multiply_add(builder, a, b, c):
+    """Product of a and b plus c, in one operation where the processor has it."""
     return builder.fadd(builder.fmul(a, b, flags=_FAST), c, flags=_FAST)
 
 

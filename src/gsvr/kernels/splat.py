@@ -60,7 +60,20 @@ def predict_slice(
         if n < end and width == LANES and row_blocks == 1:
             gather(amplitudes[ix], touched_first[s, ix], touched_count[s, ix], line)
             add_short(
-                n, end, line, starts, ratios_u, ratios_v, scales, plane, stride, rows, table_u, table_v, factors, windows
+                n,
+                end,
+                line,
+                starts,
+                ratios_u,
+                ratios_v,
+                scales,
+                plane,
+                stride,
+                rows,
+                table_u,
+                table_v,
+                factors,
+                windows,
             )
             continue
         for iy in range(ny):
@@ -135,6 +148,13 @@ def differentiate_slice(
                 add_outer_planes(
                     planes, base, stride, plane_size, columns, WINDOW_CAPACITY, rows, window_v, moment_v, blocks
                 )
+    # the short kernels leave out what is the same for all splats of a slice
+    _write_planes(s, planes, plane_size, short, qu, qv, shapes, first_pixel, n_rows, stride, width, out)
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _write_planes(s, planes, plane_size, short, qu, qv, shapes, first_pixel, n_rows, stride, width, out):
+    """Write the pixels of slice `s` in all planes, without their frame."""
     for plane in range(N_DERIVATIVE_PLANES):
         factor = np.float32(1.0)
         if short and plane in (1, 2, 6):
@@ -183,8 +203,8 @@ def pad_slices(values, shapes, first_pixel, n_rows, n_columns, padded, padded_fi
 
 @njit(nogil=True, fastmath=True, cache=True)
 def adjoint_planes(
-    first_plane, last_plane, padded, padded_first, touched_first, touched_count, splat_first, starts, ratios_u, ratios_v,
-    scales, sharpness, reach, shapes, n_rows, n_columns, square, out,
+    first_plane, last_plane, padded, padded_first, touched_first, touched_count, splat_first, starts, ratios_u,
+    ratios_v, scales, sharpness, reach, shapes, n_rows, n_columns, square, out,
 ):  # fmt: skip
     """Transpose of `predict_slice` for some planes of the lattice, over all slices.
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
-from numba import njit
 
 from gsvr.forward import AcquisitionOperator
+from gsvr.kernels.compiled import without_allocation
 from gsvr.kernels.threads import parallel_for
 from gsvr.solver.prior import QuadraticPrior
 
@@ -49,7 +49,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.dot(a.ravel(), b.ravel()))
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def _step_plane(ix, step, direction, curved, inverse, amplitudes, gradient, preconditioned, products):
     """One step along `direction` in one plane of the lattice, and what is needed for the next, in one pass."""
     total = np.float32(0.0)
@@ -60,6 +60,13 @@ def _step_plane(ix, step, direction, curved, inverse, amplitudes, gradient, prec
             preconditioned[ix, iy, iz] = inverse[ix, iy, iz] * gradient[ix, iy, iz]
             total += gradient[ix, iy, iz] * preconditioned[ix, iy, iz]
     products[ix] = total
+
+
+def _step(step: np.float32, *grids: np.ndarray) -> float:
+    """`_step_plane` for all planes; the new gradient times itself preconditioned."""
+    products = np.empty(len(grids[0]))
+    parallel_for(lambda ix: _step_plane(ix, step, *grids, products), len(products))
+    return float(products.sum())
 
 
 def solve_amplitudes(
@@ -102,8 +109,7 @@ def solve_amplitudes(
     direction = inverse * gradient
     rho = _dot(gradient, direction)
     scale = rho
-    preconditioned, products = np.empty_like(direction), np.empty(len(direction))
-    count = 0
+    preconditioned, count = np.empty_like(direction), 0
     while count < iterations and rho > tolerance**2 * scale:
         count += 1
         along = operator.predict(direction)
@@ -112,13 +118,7 @@ def solve_amplitudes(
         step = np.float32(rho / _dot(direction, curved))
         along *= step
         predicted += along
-        parallel_for(
-            lambda ix, step=step, direction=direction, curved=curved: _step_plane(
-                ix, step, direction, curved, inverse, amplitudes, gradient, preconditioned, products
-            ),
-            len(products),
-        )
-        rho, previous = float(products.sum()), rho
+        rho, previous = _step(step, direction, curved, inverse, amplitudes, gradient, preconditioned), rho
         direction *= np.float32(rho / previous)
         direction += preconditioned
     return LinearSolution(amplitudes, predicted, diagonal, count, rho <= tolerance**2 * scale)

@@ -13,20 +13,20 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Int
-from numba import njit
 
 from gsvr.field import Lattice
+from gsvr.kernels.compiled import without_allocation
 from gsvr.kernels.threads import parallel_for
 
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
 
 
-# Of the directions above the first leads along a row of the lattice; then follow four groups of three (z = -1, 0, 1) that
-# lead to one other row each, by these steps along x and y.
+# The first direction leads along a row of the lattice; then follow four groups of three (z = -1, 0, 1), each to
+# one other row, by these steps along x and y.
 _ROW_STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def _add_row(first, last, below, level, above, there, row):
     """row[k] += below[k] there[k - 1] + level[k] there[k] + above[k] there[k + 1] for first <= k < last."""
     end = len(row) - 1
@@ -41,7 +41,7 @@ def _add_row(first, last, below, level, above, there, row):
         inner[k] += from_below[k] * down[k] + from_level[k] * here[k] + from_above[k] * up[k]
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def _add_row_back(first, last, below, level, above, there, row):
     """`_add_row` along the same bonds from their other ends: their sites are those of `there`."""
     end = len(row) - 1
@@ -56,7 +56,7 @@ def _add_row_back(first, last, below, level, above, there, row):
         inner[k] += from_below[k] * down[k] + from_level[k] * here[k] + from_above[k] * up[k]
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def _sum_neighbours(ix, bonds, extent, values, out):
     """For one plane of the lattice, the sum of each site's neighbours times their bonds."""
     nx, ny, nz = values.shape
@@ -83,7 +83,7 @@ def _sum_neighbours(ix, bonds, extent, values, out):
                 _add_row_back(first, last, *three, values[jx, jy], row)
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def _apply_plane(ix, bonds, extent, row_sums, factor, values, out):
     """`factor` times the graph Laplacian for one plane of the lattice: row sums on its diagonal, minus the bonds."""
     _sum_neighbours(ix, bonds, extent, values, out)
@@ -93,7 +93,7 @@ def _apply_plane(ix, bonds, extent, row_sums, factor, values, out):
             row[k] = factor * (total[k] * here[k] - row[k])
 
 
-@njit(nogil=True, fastmath=True, cache=True, _nrt=False)
+@without_allocation
 def _bond_plane(ix, directions, lengths, support, extent, values, edge, bonds):
     """Weights of the bonds that start in one plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2)."""
     nx, ny, nz = values.shape
@@ -145,9 +145,7 @@ class QuadraticPrior:
     bonds: Float32[np.ndarray, "13 nx ny nz"]
     extent: Int[np.ndarray, "nx ny 2"]
 
-    def apply(
-        self, values: Float32[np.ndarray, "nx ny nz"], factor: float = 1.0
-    ) -> Float32[np.ndarray, "nx ny nz"]:
+    def apply(self, values: Float32[np.ndarray, "nx ny nz"], factor: float = 1.0) -> Float32[np.ndarray, "nx ny nz"]:
         """L c, times `factor`."""
         out, scale, row_sums = np.empty_like(values), np.float32(factor), self._row_sums
         parallel_for(
