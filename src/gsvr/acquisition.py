@@ -163,9 +163,8 @@ class Slices:
         steps = frames[:, :3, :2] * self.pixel_spacings[:, None]
         positions = np.empty((int(self.offsets[-1]), 3))
         for s, (n_u, n_v) in enumerate(self.shapes):
-            along_u = frames[s, :3, 3] + np.arange(n_u)[:, None] * steps[s, :, 0]
-            along_v = np.arange(n_v)[:, None] * steps[s, :, 1]
-            positions[self.pixels_of(s)] = (along_u[:, None] + along_v).reshape(-1, 3)
+            along_u, along_v = (np.arange(n)[:, None] * steps[s, :, axis] for axis, n in enumerate((n_u, n_v)))
+            positions[self.pixels_of(s)] = (frames[s, :3, 3] + along_u[:, None] + along_v).reshape(-1, 3)
         return positions
 
     def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
@@ -230,11 +229,10 @@ def _offsets(shapes: np.ndarray) -> np.ndarray:
 def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
     """Sums over blocks; the last block of an axis may be partly empty."""
     sums = np.zeros([-(-size // factor) for size in image.shape], np.float32)
-    # every factor-th pixel at a time: whole-array additions, where a sum over short axes would be a loop
-    for first_row in range(factor):
-        for first_column in range(factor):
-            part = image[first_row::factor, first_column::factor]
-            sums[: part.shape[0], : part.shape[1]] += part
+    # every factor-th pixel at a time: whole-array additions
+    for row, column in np.ndindex(factor, factor):
+        part = image[row::factor, column::factor]
+        sums[: part.shape[0], : part.shape[1]] += part
     return sums
 
 
