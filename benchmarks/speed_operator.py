@@ -65,7 +65,9 @@ def work_per_splat(windows: SliceWindows) -> dict[str, float]:
     columns = float(np.mean(np.floor(2 * windows.reach[:, 1]) + 1))
     blocks, row_blocks = -(-windows.n_columns // LANES), -(-windows.n_rows // LANES)
     outer = 2.0 * LANES * rows * blocks
-    window = 2 * _POWERS + 2.0 * LANES * (blocks + row_blocks)
+    # short windows: two products for each factor of a row and each lane; long ones: powers first, for each window anew
+    short = blocks == row_blocks == 1
+    window = 2.0 * (rows + LANES) if short else 2 * _POWERS + 2.0 * LANES * (blocks + row_blocks)
     exponentials = _EXPONENTIALS_PER_PLAN + windows.peaks.shape[1]
     return {
         "window_pixels": rows * columns,

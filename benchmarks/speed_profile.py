@@ -33,7 +33,7 @@ _FUNCTIONS = {
     ],
     "prior": ["gsvr.solver.prior.quadratic_prior"],
     "pose equations and steps": [
-        *("gsvr.solver.motion.pose_normal_equations", "gsvr.solver.motion.solve_steps"),
+        *("gsvr.solver.pose_equations.pose_equations", "gsvr.solver.motion.solve_steps"),
         *("gsvr.solver.motion.solve_stack_steps", "gsvr.solver.motion.displacements"),
     ],
     "new lattice": ["gsvr.solver.rounds.stage_lattice", "gsvr.solver.rounds.refined_amplitudes"],

@@ -29,7 +29,9 @@ def _checkable_modules() -> list[str]:
         parts = ("gsvr", *path.relative_to(root).with_suffix("").parts)
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
-        if re.search(r"^\s*(from|import) numba\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+        if re.search(
+            r"^\s*(from|import) (numba|gsvr\.kernels\.compiled)\b", path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
             compiled.add(name)
     return [name for name in names if not any((c + ".").startswith(name + ".") for c in compiled)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.acquisition import Slices, Stack, interleaved_times, slice_frame, slices_from_stacks
-from gsvr.geometry import transform_points
+from gsvr.geometry import pose_about, transform_points
 from tests.acquisitions import small_slices, small_stack
 
 TURNED = np.eye(3)[:, [1, 2, 0]]
@@ -109,6 +109,15 @@ def test_geometry_of_each_stack_comes_along(stacks: list[Stack], slices: Slices)
         np.testing.assert_array_equal(slices.thicknesses[members], stack.thickness)
         np.testing.assert_array_equal(slices.times[members], stack.slice_times[slices.slice_index[members]])
         assert slices.stack_names[number] == stack.name
+
+
+def test_pixels_stand_where_the_poses_put_them(slices: Slices):
+    vectors = np.random.default_rng(3).normal(size=(slices.n_slices, 6))
+    poses = pose_about(vectors[:, :3], vectors[:, 3:], np.zeros((slices.n_slices, 3)))
+    placed, acquired = slices.pixel_positions(poses), slices.pixel_positions()
+    for s in range(slices.n_slices):
+        piece = slices.pixels_of(s)
+        np.testing.assert_allclose(placed[piece], transform_points(poses[s], acquired[piece]), atol=1e-9)
 
 
 def test_centres_are_the_middle_of_the_rectangles(slices: Slices):

@@ -157,14 +157,15 @@ class Slices:
         """Repeat one number a slice for all of its pixels."""
         return np.repeat(per_slice, np.diff(self.offsets))
 
-    def pixel_positions(self) -> Float[np.ndarray, "p 3"]:
-        """Position of every pixel in acquired world (mm)."""
-        parts = []
-        for shape, spacing, frame in zip(self.shapes, self.pixel_spacings, self.frames, strict=True):
-            u, v = np.meshgrid(np.arange(shape[0]) * spacing[0], np.arange(shape[1]) * spacing[1], indexing="ij")
-            local = np.stack([u.ravel(), v.ravel(), np.zeros(u.size)], axis=1)
-            parts.append(local @ frame[:3, :3].T + frame[:3, 3])
-        return np.concatenate(parts)
+    def pixel_positions(self, poses: Float[np.ndarray, "n 4 4"] | None = None) -> Float[np.ndarray, "p 3"]:
+        """Position of every pixel (mm): in acquired world, or where `poses` (affine, one a slice) put it."""
+        frames = self.frames if poses is None else poses @ self.frames
+        steps = frames[:, :3, :2] * self.pixel_spacings[:, None]
+        positions = np.empty((int(self.offsets[-1]), 3))
+        for s, (n_u, n_v) in enumerate(self.shapes):
+            along_u, along_v = (np.arange(n)[:, None] * steps[s, :, axis] for axis, n in enumerate((n_u, n_v)))
+            positions[self.pixels_of(s)] = (frames[s, :3, 3] + along_u[:, None] + along_v).reshape(-1, 3)
+        return positions
 
     def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
         """The same slices with another mask."""
@@ -202,9 +203,9 @@ class Slices:
         frames = self.frames.copy()
         shift = (factor - 1) / 2 * self.pixel_spacings
         frames[:, :3, 3] += np.einsum("nij,nj->ni", self.frames[:, :3, :2], shift)
+        shown = self.values * self.mask
         for index in range(self.n_slices):
-            mask = _blocks(self.image(index, self.mask.astype(np.float32)), factor)
-            value = _blocks(self.image(index) * self.image(index, self.mask), factor)
+            mask, value = (_blocks(self.image(index, flat), factor) for flat in (self.mask, shown))
             values.append((value / np.maximum(mask, 1e-6)).ravel())
             coverages.append((mask / factor**2).ravel())
             shapes.append(mask.shape)
@@ -227,10 +228,12 @@ def _offsets(shapes: np.ndarray) -> np.ndarray:
 
 def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
     """Sums over blocks; the last block of an axis may be partly empty."""
-    pad = [(0, -size % factor) for size in image.shape]
-    padded = np.pad(image, pad)
-    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
-    return padded.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
+    sums = np.zeros([-(-size // factor) for size in image.shape], np.float32)
+    # every factor-th pixel at a time: whole-array additions
+    for row, column in np.ndindex(factor, factor):
+        part = image[row::factor, column::factor]
+        sums[: part.shape[0], : part.shape[1]] += part
+    return sums
 
 
 def slices_from_stacks(

@@ -110,6 +110,10 @@ class AcquisitionOperator:
         """Diagonal of A^T diag(weights) A, as the kernel's squared adjoint defines it: a preconditioner."""
         return self._kernel.squared_adjoint(self._factors**2 * weights)
 
+    def derivative_planes(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
+        """Sums that all derivatives by pose are made of, without gains (see `LatticeKernel.derivatives`)."""
+        return self._kernel.derivatives(amplitudes)
+
     def pose_derivatives(
         self, amplitudes: Float32[np.ndarray, "*sites"]
     ) -> tuple[Float32[np.ndarray, " p"], Float32[np.ndarray, "6 p"]]:

@@ -105,6 +105,8 @@ def transform_points(
     matrix: Float[np.ndarray, "*m 4 4"], points: Float[np.ndarray, "*n 3"]
 ) -> Float[np.ndarray, "*k 3"]:
     """Apply affine 4 x 4 matrices to points; leading axes broadcast."""
+    if matrix.ndim == 2:  # one product of two matrices
+        return points @ matrix[:3, :3].T + matrix[:3, 3]
     return np.einsum("...ij,...j->...i", matrix[..., :3, :3], points) + matrix[..., :3, 3]
 
 

@@ -181,9 +181,9 @@ def agreed_mask(
     slices = slices.with_mask(votes).binned(2)
     heard = slices.per_pixel(drawn)
     yes = slices.mask & heard
-    owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))
-    placed = transform_points(poses[owner[yes]], slices.pixel_positions()[yes])
-    lattice = lattice_covering(placed, options.spacing, options.spacing, 2 * options.spacing)
+    lattice = lattice_covering(
+        slices.pixel_positions(poses)[yes], options.spacing, options.spacing, 2 * options.spacing
+    )
     operator = AcquisitionOperator(lattice, slices, poses, profile=profile, backend=backend)
     in_favour = operator.adjoint(yes.astype(np.float32))
     heard_in_all = operator.adjoint(heard.astype(np.float32))
@@ -199,8 +199,6 @@ def project_mask(
     """Pixels of every slice that lie within `margin` mm of a mask in volume world."""
     inside = np.pad(np.asarray(mask.mask), 1)
     distance = distance_to(inside, mask.spacing.tolist()) - distance_to(~inside, mask.spacing.tolist())
-    owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))
-    placed = transform_points(poses[owner], slices.pixel_positions())
-    index = transform_points(np.linalg.inv(mask.affine), placed) + 1
+    index = slices.pixel_positions(np.linalg.inv(mask.affine) @ poses) + 1
     far = float(distance.max()) + margin
     return ndimage.map_coordinates(distance, index.T, order=1, mode="constant", cval=far) <= margin

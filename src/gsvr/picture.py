@@ -98,7 +98,7 @@ def save_mid_slices(
     check_picture_path(path)
     picture = mid_slices_picture(volumes, options)
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG")
 
 
 def check_picture_path(path: str | Path) -> None:

@@ -212,7 +212,12 @@ def _check_overlap(stacks: list[Stack], masks: StackMasks) -> None:
     """The fields of view of all stacks must hang together in world space."""
     boxes = []
     for stack, view in zip(stacks, masks.fields_of_view, strict=True):
-        placed = transform_points(stack.affine, np.argwhere(view).astype(np.float64))
+        # along an axis nothing lies beyond the first and last pixel of each line
+        lines = np.argwhere(view.any(axis=0))
+        there = view[:, lines[:, 0], lines[:, 1]]
+        ends = (there.argmax(axis=0), len(there) - 1 - there[::-1].argmax(axis=0))
+        index = np.concatenate([np.column_stack([end, lines]) for end in ends])
+        placed = transform_points(stack.affine, index.astype(np.float64))
         boxes.append((placed.min(axis=0), placed.max(axis=0)))
     low, high = (np.stack(side) for side in zip(*boxes, strict=True))
     meets = np.all((low[:, None] < high) & (low < high[:, None]), axis=2)

@@ -9,6 +9,7 @@ from gsvr.errors import InputError
 from gsvr.kernels import lattice_kernel
 from gsvr.kernels.cpu import CpuKernel
 from gsvr.kernels.culling import slice_windows
+from gsvr.kernels.simd import LANES
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
 torch = pytest.importorskip("torch", reason="the reference needs PyTorch")
@@ -28,7 +29,7 @@ def kernels(profile: str, binning: int = 1, cutoff: float = 6.0):
 
 
 @pytest.mark.parametrize("profile", ["slab", "gaussian"])
-@pytest.mark.parametrize("binning", [1, 2])
+@pytest.mark.parametrize("binning", [1, 2, 4])
 def test_values_and_derivatives_agree(profile: str, binning: int) -> None:
     _, lattice, cpu, reference = kernels(profile, binning)
     amplitudes = random_amplitudes(lattice)
@@ -43,9 +44,17 @@ def test_values_and_derivatives_agree(profile: str, binning: int) -> None:
     assert np.array_equal(cpu.predict(amplitudes), measured[0].astype(np.float32))
 
 
+def test_both_kinds_of_windows_are_compared() -> None:
+    """Those that fit into one vector have kernels of their own."""
+    wide, short = (kernels("slab", binning)[2].windows for binning in (1, 4))
+    assert max(wide.n_rows, wide.n_columns) > LANES
+    assert max(short.n_rows, short.n_columns) <= LANES
+
+
 @pytest.mark.parametrize("profile", ["slab", "gaussian"])
-def test_adjoints_agree(profile: str) -> None:
-    slices, _, cpu, reference = kernels(profile)
+@pytest.mark.parametrize("binning", [1, 4])
+def test_adjoints_agree(profile: str, binning: int) -> None:
+    slices, _, cpu, reference = kernels(profile, binning)
     pixels = np.random.default_rng(1).normal(size=len(slices.values)).astype(np.float32)
     for got, want in (
         (cpu.adjoint(pixels), reference.adjoint(pixels)),

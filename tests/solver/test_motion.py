@@ -22,6 +22,7 @@ from gsvr.solver.motion import (
     stack_centres,
     time_links,
 )
+from gsvr.solver.pose_equations import pose_equations
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, small_stack
 
 FREE = MotionOptions(prior_share=0.0)
@@ -92,6 +93,19 @@ def test_one_step_lowers_the_residual_of_every_slice(known: KnownField):
         return known.slices.sum_per_slice(known.slices.mask * residual**2)
 
     assert np.all(misfit(moved_poses(known.slices, poses, steps)) < misfit(poses))
+
+
+def test_sums_made_pixel_by_pixel_are_those_of_the_jacobian(known: KnownField):
+    rng = np.random.default_rng(1)
+    weights = rng.random(len(known.slices.values)).astype(np.float32)
+    gains = 1 + 0.3 * rng.random(known.slices.n_slices)
+    operator = known._operator(known.perturbed()).with_gains(gains)
+    prediction, jacobian = operator.pose_derivatives(known.amplitudes)
+    expected = pose_normal_equations(known.slices, known.slices.values - prediction, jacobian, weights)
+    got = pose_equations(operator, known.amplitudes, known.slices.values, weights)
+    for name in ("curvature", "gradient"):
+        want = getattr(expected, name)
+        np.testing.assert_allclose(getattr(got, name), want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
 
 
 def test_normal_equations_are_sums_over_pixels(known: KnownField):

@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from jaxtyping import Float, Float32
-from nibabel.filebasedimages import ImageFileError
+from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from gsvr.errors import InputError
@@ -107,9 +107,11 @@ def _open(path: Path) -> nibabel.Nifti1Pair:
     if not path.exists():
         raise InputError(f"{path} does not exist: check the name")
     try:
-        if path.suffix == ".gz":
-            _verify_checksum(path)
+        # read to the end: NiBabel stops before the checksum, so that damage could pass for intensities
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else None
         image = nibabel.load(path)
+        if content is not None and isinstance(image, SerializableImage):
+            image = type(image).from_bytes(content)  # decompressed only once
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     if not isinstance(image, nibabel.Nifti1Pair):
@@ -119,13 +121,6 @@ def _open(path: Path) -> nibabel.Nifti1Pair:
         kind = "complex" if dtype.kind == "c" else "colour"
         raise InputError(f"{path} has {kind} voxels: give an image of one real number a voxel (magnitude)")
     return image
-
-
-def _verify_checksum(path: Path) -> None:
-    """Read to the end: NiBabel stops before the checksum, so that damage could pass for intensities."""
-    with gzip.open(path) as file:
-        while file.read(1 << 20):
-            pass
 
 
 def _damaged(path: Path, error: BaseException) -> InputError:

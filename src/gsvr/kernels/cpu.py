@@ -15,7 +15,9 @@ from gsvr.field import Lattice
 from gsvr.kernels import plan, splat
 from gsvr.kernels.culling import SliceWindows
 from gsvr.kernels.simd import LANES
-from gsvr.kernels.threads import parallel_for
+from gsvr.kernels.threads import parallel_for, thread_count
+
+_TASKS_PER_THREAD = 8
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class CpuKernel:
         touched, w = self._touched, self.windows
         n = int(touched.splat_first[-1, -1])
         starts = np.empty(n, np.int32)
-        ratios_u, ratios_v, scales = (np.empty(n, np.float32) for _ in range(3))
+        ratios_u, ratios_v, scales = (np.empty(n + LANES, np.float32) for _ in range(3))
 
         def body(s: int) -> None:
             plan.fill_plan(
@@ -112,14 +114,15 @@ class CpuKernel:
         Rows: value; derivative with respect to d = pixel - Gaussian along u, v, w (intensity per mm);
         sum of the torques d x derivative about u, v, w (intensity).
         """
-        touched, w = self._touched, self.windows
+        touched, splats, w = self._touched, self._splats, self.windows
         out = np.zeros((splat.N_DERIVATIVE_PLANES, int(w.first_pixel[-1])), np.float32)
         amplitudes = np.ascontiguousarray(amplitudes, np.float32)
 
         def body(s: int) -> None:
             splat.differentiate_slice(
-                s, amplitudes, touched.first, touched.count, w.from_lattice, w.sharpness, w.reach, w.peaks, w.offsets,
-                w.depth_sharpness, w.shapes, w.first_pixel, w.pixel_spacing, self._n_rows, self._n_columns, out,
+                s, amplitudes, touched.first, touched.count, touched.splat_first, *splats, w.from_lattice, w.sharpness,
+                w.reach, w.peaks, w.offsets, w.depth_sharpness, w.shapes, w.first_pixel, w.pixel_spacing,
+                self._n_rows, self._n_columns, out,
             )  # fmt: skip
 
         parallel_for(body, len(w.shapes))
@@ -131,15 +134,18 @@ class CpuKernel:
         pixels = np.ascontiguousarray(pixels, np.float32)
         splat.pad_slices(pixels, w.shapes, w.first_pixel, self._n_rows, self._n_columns, padded, self._padded_first)
         out = np.zeros(self.lattice.shape, np.float32)
+        nx = self.lattice.shape[0]
+        n_planes = min(max(nx // (_TASKS_PER_THREAD * thread_count()), 1), 8)
         sharpness = w.sharpness * (2 if square else 1)
 
-        def body(ix: int) -> None:
-            splat.adjoint_plane(
-                ix, padded, self._padded_first, touched.first, touched.count, touched.splat_first, *splats, sharpness,
+        def body(block: int) -> None:
+            splat.adjoint_planes(
+                block * n_planes, min((block + 1) * n_planes, nx), padded, self._padded_first,
+                touched.first, touched.count, touched.splat_first, *splats, sharpness,
                 w.reach, w.shapes, self._n_rows, self._n_columns, square, out,
             )  # fmt: skip
 
-        parallel_for(body, self.lattice.shape[0])
+        parallel_for(body, -(-nx // n_planes))
         out *= self.lattice.support
         return out
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gsvr.kernels.compiled import without_allocation
 from gsvr.kernels.simd import LANES, exponential
 
 # Longest lattice row, a little off a power of two so that the rows of the scratch array fall into different cache
@@ -28,7 +29,7 @@ WINDOW_CAPACITY = 256
 TINY = np.float32(1e-25)
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@without_allocation
 def _row_interval(matrix, ix, iy, low, high, first, last):
     """Sites [first, last) of the lattice row (ix, iy) whose coordinates lie between `low` and `high`."""
     z0, z1 = float(first), float(last) - 1.0
@@ -87,7 +88,7 @@ def find_rows(s, row_first, row_last, from_lattice, reach, depth, shapes, nz, to
                     touched_first[s, ix, iy], touched_count[s, ix, iy] = first, last - first
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@without_allocation
 def prepare_row(
     s, matrix, ix, iy, first, count, sharpness, reach, peaks, offsets, depth_sharpness, scratch
 ):  # fmt: skip
@@ -156,9 +157,8 @@ def fill_plan(
             for i in range(count):
                 row, column = np.int64(scratch[i + FIRST_ROW]), np.int64(scratch[i + FIRST_COLUMN])
                 starts[n + i] = (row + n_rows + 1) * stride + column + width
-            ratios_u[n : n + count] = scratch[RATIO_U : RATIO_U + count]
-            ratios_v[n : n + count] = scratch[RATIO_V : RATIO_V + count]
-            scales[n : n + count] = scratch[SCALE : SCALE + count]
+                ratios_u[n + i], ratios_v[n + i] = scratch[i + RATIO_U], scratch[i + RATIO_V]
+                scales[n + i] = scratch[i + SCALE]
             n += count
 
 

@@ -30,6 +30,8 @@ from gsvr.kernels.plan import (
     prepare_row,
     window_tables,
 )
+from gsvr.kernels.short_splat import add_short, differentiate_short, dot_short, fill_distances, gather, scatter
+from gsvr.kernels.short_window import BATCH
 from gsvr.kernels.simd import LANES, add_outer, add_outer_planes, dot_outer, gaussian_window
 
 # Order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
@@ -51,8 +53,29 @@ def predict_slice(
     window_tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
     window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
     rows = np.int64(np.floor(2 * reach[s, 0])) + 1
+    line = np.empty(ny * amplitudes.shape[2] + LANES, np.float32)
+    factors, windows = np.empty(LANES * BATCH, np.float32), np.empty(LANES * BATCH, np.float32)
     for ix in range(nx):
-        n = splat_first[s, ix]
+        n, end = splat_first[s, ix], splat_first[s, ix + 1]
+        if n < end and width == LANES and row_blocks == 1:
+            gather(amplitudes[ix], touched_first[s, ix], touched_count[s, ix], line)
+            add_short(
+                n,
+                end,
+                line,
+                starts,
+                ratios_u,
+                ratios_v,
+                scales,
+                plane,
+                stride,
+                rows,
+                table_u,
+                table_v,
+                factors,
+                windows,
+            )
+            continue
         for iy in range(ny):
             first = touched_first[s, ix, iy]
             for i in range(np.int64(touched_count[s, ix, iy])):
@@ -69,8 +92,8 @@ def predict_slice(
 
 @njit(nogil=True, fastmath=True, cache=True)
 def differentiate_slice(
-    s, amplitudes, touched_first, touched_count, from_lattice, sharpness, reach, peaks, offsets, depth_sharpness,
-    shapes, first_pixel, pixel_spacing, n_rows, n_columns, out,
+    s, amplitudes, touched_first, touched_count, splat_first, starts, ratios_u, ratios_v, scales, from_lattice,
+    sharpness, reach, peaks, offsets, depth_sharpness, shapes, first_pixel, pixel_spacing, n_rows, n_columns, out,
 ):  # fmt: skip
     """Pixels of slice `s` and their derivatives, in the order of the derivative planes."""
     nx, ny = amplitudes.shape[0], amplitudes.shape[1]
@@ -88,7 +111,24 @@ def differentiate_slice(
     matrix = from_lattice[s]
     hu, hv = np.float32(pixel_spacing[s, 0]), np.float32(pixel_spacing[s, 1])
     qu, qv = np.float32(2 * sharpness[s, 0]) / (hu * hu), np.float32(2 * sharpness[s, 1]) / (hv * hv)
+    short = width == LANES and row_blocks == 1
+    capacity = ny * amplitudes.shape[2] + LANES if short else 0
+    line, distances = np.empty(capacity, np.float32), np.empty((4, capacity), np.float32)
+    factors, windows = np.empty(LANES * BATCH, np.float32), np.empty(LANES * BATCH, np.float32)
     for ix in range(nx):
+        if short:
+            n, end = splat_first[s, ix], splat_first[s, ix + 1]
+            if n < end:
+                gather(amplitudes[ix], touched_first[s, ix], touched_count[s, ix], line)
+                fill_distances(
+                    s, ix, matrix, touched_first[s, ix], touched_count[s, ix], sharpness, reach, peaks, offsets,
+                    depth_sharpness, scratch, distances,
+                )  # fmt: skip
+                differentiate_short(
+                    n, end, line, distances, starts, ratios_u, ratios_v, scales, planes, plane_size, stride, rows,
+                    table_u, table_v, factors, windows, hu, hv, qu, qv,
+                )  # fmt: skip
+            continue
         for iy in range(ny):
             count = np.int64(touched_count[s, ix, iy])
             if count == 0:
@@ -108,12 +148,22 @@ def differentiate_slice(
                 add_outer_planes(
                     planes, base, stride, plane_size, columns, WINDOW_CAPACITY, rows, window_v, moment_v, blocks
                 )
+    # the short kernels leave out what is the same for all splats of a slice
+    _write_planes(s, planes, plane_size, short, qu, qv, shapes, first_pixel, n_rows, stride, width, out)
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _write_planes(s, planes, plane_size, short, qu, qv, shapes, first_pixel, n_rows, stride, width, out):
+    """Write the pixels of slice `s` in all planes, without their frame."""
     for plane in range(N_DERIVATIVE_PLANES):
+        factor = np.float32(1.0)
+        if short and plane in (1, 2, 6):
+            factor = -qu if plane == 1 else (-qv if plane == 2 else qu - qv)
         for a in range(shapes[s, 0]):
             source = plane * plane_size + (a + n_rows + 1) * stride + width
             target = first_pixel[s] + a * shapes[s, 1]
             for b in range(shapes[s, 1]):
-                out[plane, target + b] = planes[source + b]
+                out[plane, target + b] = factor * planes[source + b]
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -152,11 +202,11 @@ def pad_slices(values, shapes, first_pixel, n_rows, n_columns, padded, padded_fi
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def adjoint_plane(
-    ix, padded, padded_first, touched_first, touched_count, splat_first, starts, ratios_u, ratios_v, scales, sharpness,
-    reach, shapes, n_rows, n_columns, square, out,
+def adjoint_planes(
+    first_plane, last_plane, padded, padded_first, touched_first, touched_count, splat_first, starts, ratios_u,
+    ratios_v, scales, sharpness, reach, shapes, n_rows, n_columns, square, out,
 ):  # fmt: skip
-    """Transpose of `predict_slice` for the lattice plane `ix`, over all slices.
+    """Transpose of `predict_slice` for some planes of the lattice, over all slices.
 
     With `square` every weight is squared (the caller doubles `sharpness`): the diagonal of A^T W A.
     """
@@ -165,21 +215,32 @@ def adjoint_plane(
     width = blocks * LANES
     table_u, table_v = np.zeros(row_blocks * LANES, np.float32), np.zeros(width, np.float32)
     window_u, window_v = np.empty(row_blocks * LANES, np.float32), np.empty(width, np.float32)
+    line = np.empty(ny * out.shape[2] + LANES, np.float32)
+    factors, windows = np.empty(LANES * BATCH, np.float32), np.zeros(LANES * BATCH, np.float32)
     for s in range(shapes.shape[0]):
-        n = splat_first[s, ix]
-        if n == splat_first[s, ix + 1]:
+        if splat_first[s, first_plane] == splat_first[s, last_plane]:
             continue
         window_tables(s, sharpness, reach, row_blocks * LANES, width, table_u, table_v)
         stride = shapes[s, 1] + 2 * width + 1
         rows = np.int64(np.floor(2 * reach[s, 0])) + 1
-        for iy in range(ny):
-            first = touched_first[s, ix, iy]
-            for i in range(np.int64(touched_count[s, ix, iy])):
-                ratio_u, ratio_v, scale = ratios_u[n], ratios_v[n], scales[n]
-                if square:
-                    ratio_u, ratio_v, scale = ratio_u * ratio_u, ratio_v * ratio_v, scale * scale
-                gaussian_window(table_u, ratio_u, scale, window_u, row_blocks)
-                gaussian_window(table_v, ratio_v, np.float32(1.0), window_v, blocks)
-                base = padded_first[s] + np.int64(starts[n])
-                out[ix, iy, first + i] += dot_outer(padded, base, stride, window_u, rows, window_v, blocks)
-                n += 1
+        pixels = padded[padded_first[s] : padded_first[s + 1]]
+        for ix in range(first_plane, last_plane):
+            n, end = splat_first[s, ix], splat_first[s, ix + 1]
+            if n < end and width == LANES and row_blocks == 1:
+                dot_short(
+                    n, end, line, starts, ratios_u, ratios_v, scales, pixels, stride, rows, table_u, table_v, square,
+                    factors, windows,
+                )  # fmt: skip
+                scatter(line, touched_first[s, ix], touched_count[s, ix], out[ix])
+                continue
+            for iy in range(ny):
+                first = touched_first[s, ix, iy]
+                for i in range(np.int64(touched_count[s, ix, iy])):
+                    ratio_u, ratio_v, scale = ratios_u[n], ratios_v[n], scales[n]
+                    if square:
+                        ratio_u, ratio_v, scale = ratio_u * ratio_u, ratio_v * ratio_v, scale * scale
+                    gaussian_window(table_u, ratio_u, scale, window_u, row_blocks)
+                    gaussian_window(table_v, ratio_v, np.float32(1.0), window_v, blocks)
+                    base = np.int64(starts[n])
+                    out[ix, iy, first + i] += dot_outer(pixels, base, stride, window_u, rows, window_v, blocks)
+                    n += 1

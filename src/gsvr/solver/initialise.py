@@ -17,7 +17,8 @@ from gsvr.acquisition import Slices
 from gsvr.field import LatticeField
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import identity_poses, pose_about, transform_points
-from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, stack_centres
+from gsvr.solver.motion import solve_stack_steps, stack_centres
+from gsvr.solver.pose_equations import pose_equations
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
@@ -30,6 +31,9 @@ _LOST_RATIO = 1.2
 _FAR = 10.0
 _ANGLES = (30.0, 60.0, 90.0, 135.0, 180.0)
 _AXES_PER_ANGLE = 12
+# All starts are tried with about so many slices of the stack, and the most promising ones with all of them.
+_FEW_SLICES = 10
+_PROMISING = 4
 _QUICK_STEPS = 2
 _FULL_STEPS = 8
 
@@ -103,10 +107,12 @@ def _search(
     axes = rng.normal(size=(len(_ANGLES) * _AXES_PER_ANGLE, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     vectors = axes * np.deg2rad(np.repeat(_ANGLES, _AXES_PER_ANGLE))[:, None]
-    starts = [poses] + [
-        pose_about(vector, target - pivot, pivot) @ poses for vector in np.vstack([np.zeros(3), vectors])
-    ]
-    tried = [_settle(slices, start, field, options, _QUICK_STEPS) for start in starts]
+    starts = [pose_about(vector, target - pivot, pivot) @ poses for vector in np.vstack([np.zeros(3), vectors])]
+    some = np.arange(0, slices.n_slices, max(slices.n_slices // _FEW_SLICES, 1))
+    few = slices.subset(some)
+    quick = [_settle(few, start[some], field, options, _QUICK_STEPS)[1] for start in starts]
+    promising = [starts[number] for number in np.argsort(quick)[-_PROMISING:]]
+    tried = [_settle(slices, start, field, options, _QUICK_STEPS) for start in (poses, *promising)]
     best = max(range(len(tried)), key=lambda number: tried[number][1])
     found, agreement = _settle(slices, tried[best][0], field, options, _FULL_STEPS)
     return found, agreement, tried[0][1]
@@ -120,8 +126,7 @@ def _settle(
     weights = slices.coverage * slices.mask
     for _ in range(steps):
         operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
-        prediction, jacobian = operator.pose_derivatives(field.amplitudes)
-        equations = pose_normal_equations(slices, slices.values - prediction, jacobian, weights)
+        equations = pose_equations(operator, field.amplitudes, slices.values, weights)
         poses = solve_stack_steps(slices, poses, equations, options.motion)
     operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
     predicted = operator.predict(field.amplitudes)[slices.mask]

@@ -9,47 +9,95 @@ prior hardly prefers the axes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32
-from numba import njit
+from jaxtyping import Float32, Int
 
 from gsvr.field import Lattice
+from gsvr.kernels.compiled import without_allocation
 from gsvr.kernels.threads import parallel_for
 
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
 
 
-@njit(nogil=True, fastmath=True, cache=True)
-def _apply_plane(ix, directions, bonds, values, out):
-    """Row sums of the weighted graph Laplacian for one plane of the lattice."""
+# The first direction leads along a row of the lattice; then follow four groups of three (z = -1, 0, 1), each to
+# one other row, by these steps along x and y.
+_ROW_STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))
+
+
+@without_allocation
+def _add_row(first, last, below, level, above, there, row):
+    """row[k] += below[k] there[k - 1] + level[k] there[k] + above[k] there[k + 1] for first <= k < last."""
+    end = len(row) - 1
+    if first == 0:  # no bond leads out of the lattice
+        row[0] += level[0] * there[0] + (above[0] * there[1] if end > 0 else np.float32(0.0))
+    if last > end and end > 0:
+        row[end] += below[end] * there[end - 1] + level[end] * there[end]
+    first, last = max(first, 1), min(last, end)
+    inner, down, here, up = row[first:last], there[first - 1 : last], there[first:last], there[first + 1 : last + 1]
+    from_below, from_level, from_above = below[first:last], level[first:last], above[first:last]
+    for k in range(last - first):
+        inner[k] += from_below[k] * down[k] + from_level[k] * here[k] + from_above[k] * up[k]
+
+
+@without_allocation
+def _add_row_back(first, last, below, level, above, there, row):
+    """`_add_row` along the same bonds from their other ends: their sites are those of `there`."""
+    end = len(row) - 1
+    if first == 0:
+        row[0] += level[0] * there[0] + (below[1] * there[1] if end > 0 else np.float32(0.0))
+    if last > end and end > 0:
+        row[end] += above[end - 1] * there[end - 1] + level[end] * there[end]
+    first, last = max(first, 1), min(last, end)
+    inner, down, here, up = row[first:last], there[first - 1 : last], there[first:last], there[first + 1 : last + 1]
+    from_below, from_level, from_above = above[first - 1 : last], level[first:last], below[first + 1 : last + 1]
+    for k in range(last - first):
+        inner[k] += from_below[k] * down[k] + from_level[k] * here[k] + from_above[k] * up[k]
+
+
+@without_allocation
+def _sum_neighbours(ix, bonds, extent, values, out):
+    """For one plane of the lattice, the sum of each site's neighbours times their bonds."""
     nx, ny, nz = values.shape
-    for n in range(directions.shape[0]):
-        dx, dy, dz = directions[n, 0], directions[n, 1], directions[n, 2]
-        for sign in (1, -1):
-            jx = ix + sign * dx
-            if jx < 0 or jx >= nx:
-                continue
-            # a bond is stored at its first end; seen from the second end that is the neighbour
-            bx = ix if sign == 1 else jx
-            for iy in range(max(0, -sign * dy), min(ny, ny - sign * dy)):
-                jy = iy + sign * dy
-                by = iy if sign == 1 else jy
-                step = sign * dz
-                low, high = max(0, -step), min(nz, nz - step)
-                shift = 0 if sign == 1 else step
-                # slices that start at the first site: plain indices from zero are what LLVM can vectorise
-                row, here = out[ix, iy, low:high], values[ix, iy, low:high]
-                there = values[jx, jy, low + step : high + step]
-                bond = bonds[n, bx, by, low + shift : high + shift]
-                for i in range(high - low):
-                    row[i] += bond[i] * (here[i] - there[i])
+    for iy in range(ny):
+        row, here, along = out[ix, iy], values[ix, iy], bonds[0, ix, iy]
+        row[:] = np.float32(0.0)
+        first, last = extent[ix, iy, 0], extent[ix, iy, 1]
+        if first == last:
+            continue
+        for k in range(first, min(last, nz - 1)):
+            row[k] += along[k] * here[k + 1]
+        for k in range(max(first, 1), last):
+            row[k] += along[k - 1] * here[k - 1]
+        for group in range(4):
+            n = 1 + 3 * group
+            dx, dy = _ROW_STEPS[group]
+            jx, jy = ix + dx, iy + dy
+            if jx < nx and 0 <= jy < ny and extent[jx, jy, 0] < extent[jx, jy, 1]:
+                three = bonds[n, ix, iy], bonds[n + 1, ix, iy], bonds[n + 2, ix, iy]
+                _add_row(first, last, *three, values[jx, jy], row)
+            jx, jy = ix - dx, iy - dy
+            if jx >= 0 and 0 <= jy < ny and extent[jx, jy, 0] < extent[jx, jy, 1]:
+                three = bonds[n, jx, jy], bonds[n + 1, jx, jy], bonds[n + 2, jx, jy]
+                _add_row_back(first, last, *three, values[jx, jy], row)
 
 
-@njit(nogil=True, fastmath=True, cache=True)
-def _bond_plane(ix, directions, lengths, support, values, edge, bonds):
+@without_allocation
+def _apply_plane(ix, bonds, extent, row_sums, factor, values, out):
+    """`factor` times the graph Laplacian for one plane of the lattice: row sums on its diagonal, minus the bonds."""
+    _sum_neighbours(ix, bonds, extent, values, out)
+    for iy in range(values.shape[1]):
+        row, total, here = out[ix, iy], row_sums[ix, iy], values[ix, iy]
+        for k in range(extent[ix, iy, 0], extent[ix, iy, 1]):
+            row[k] = factor * (total[k] * here[k] - row[k])
+
+
+@without_allocation
+def _bond_plane(ix, directions, lengths, support, extent, values, edge, bonds):
     """Weights of the bonds that start in one plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2)."""
     nx, ny, nz = values.shape
+    inverse_edge = np.float32(1.0) / edge
     for n in range(directions.shape[0]):
         dx, dy, dz = directions[n, 0], directions[n, 1], directions[n, 2]
         jx = ix + dx
@@ -57,14 +105,13 @@ def _bond_plane(ix, directions, lengths, support, values, edge, bonds):
             continue
         factor = np.float32(1.0) / (edge * edge * lengths[n])
         for iy in range(max(0, -dy), min(ny, ny - dy)):
-            low, high = max(0, -dz), min(nz, nz - dz)
+            low, high = max(extent[ix, iy, 0], -dz), min(extent[ix, iy, 1], nz - dz)
             inside, inside_there = support[ix, iy, low:high], support[jx, iy + dy, low + dz : high + dz]
             here, there = values[ix, iy, low:high], values[jx, iy + dy, low + dz : high + dz]
             bond = bonds[n, ix, iy, low:high]
             for i in range(high - low):
-                t = (here[i] - there[i]) / edge
-                present = factor if inside[i] and inside_there[i] else np.float32(0.0)
-                bond[i] = present / np.sqrt(np.float32(1.0) + t * t)
+                t = (here[i] - there[i]) * inverse_edge
+                bond[i] = factor * inside[i] * inside_there[i] / np.sqrt(np.float32(1.0) + t * t)
 
 
 @dataclass(frozen=True)
@@ -91,34 +138,46 @@ class QuadraticPrior:
     ----------
     bonds
         Weight of each bond between neighbours; 13 directions.
+    extent
+        First and last (excluded) site of each row of the lattice that any bond may start or end at.
     """
 
     bonds: Float32[np.ndarray, "13 nx ny nz"]
+    extent: Int[np.ndarray, "nx ny 2"]
 
-    def apply(self, values: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """L c."""
-        out = np.zeros_like(values)
-        parallel_for(lambda ix: _apply_plane(ix, DIRECTIONS, self.bonds, values, out), values.shape[0])
+    def apply(self, values: Float32[np.ndarray, "nx ny nz"], factor: float = 1.0) -> Float32[np.ndarray, "nx ny nz"]:
+        """L c, times `factor`."""
+        out, scale, row_sums = np.empty_like(values), np.float32(factor), self._row_sums
+        parallel_for(
+            lambda ix: _apply_plane(ix, self.bonds, self.extent, row_sums, scale, values, out), values.shape[0]
+        )
         return out
 
     def diagonal(self) -> Float32[np.ndarray, "nx ny nz"]:
         """Diagonal of L: the sum of the bonds at each site."""
-        total = self.bonds.sum(axis=0)
-        for bond, (dx, dy, dz) in zip(self.bonds, DIRECTIONS, strict=True):
-            total += np.roll(bond, (dx, dy, dz), axis=(0, 1, 2))  # bonds never cross the box, so no wrap
-        return total
+        return self._row_sums
+
+    @cached_property
+    def _row_sums(self) -> Float32[np.ndarray, "nx ny nz"]:
+        out, ones = np.empty(self.bonds.shape[1:], np.float32), np.ones(self.bonds.shape[1:], np.float32)
+        parallel_for(lambda ix: _sum_neighbours(ix, self.bonds, self.extent, ones, out), len(out))
+        return out
 
 
 def quadratic_prior(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> QuadraticPrior:
     """Reweighted prior at `amplitudes`; differences well above `edge` (intensity) count as edges."""
-    bonds = np.zeros((len(DIRECTIONS), *lattice.shape), np.float32)
+    bonds, support = np.zeros((len(DIRECTIONS), *lattice.shape), np.float32), lattice.support
+    occupied = support.any(axis=2)
+    ends = support.argmax(axis=2), support.shape[2] - support[:, :, ::-1].argmax(axis=2)
+    extent = np.stack([np.where(occupied, end, 0) for end in ends], axis=2)
+    present = support.astype(np.float32)
     lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
     lengths *= np.float32((1 / lengths).sum() / 3)  # as strong in all as the three axes alone
     parallel_for(
-        lambda ix: _bond_plane(ix, DIRECTIONS, lengths, lattice.support, amplitudes, np.float32(edge), bonds),
+        lambda ix: _bond_plane(ix, DIRECTIONS, lengths, present, extent, amplitudes, np.float32(edge), bonds),
         lattice.shape[0],
     )
-    return QuadraticPrior(bonds)
+    return QuadraticPrior(bonds, extent)
 
 
 def prior_energy(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> float:

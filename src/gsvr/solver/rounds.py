@@ -1,6 +1,6 @@
 """One round of the reconstruction: weights, amplitudes and motion in turn.
 
-Each piece is a function of its own (`robust_weights`, `fit_gains`, `solve_amplitudes`, `pose_normal_equations`,
+Each piece is a function of its own (`robust_weights`, `fit_gains`, `solve_amplitudes`, `pose_equations`,
 `solve_steps`): a method developer can call `advance` round by round, or replace a piece and write the loop anew.
 """
 
@@ -14,9 +14,10 @@ from jaxtyping import Float, Float32
 from gsvr.acquisition import Slices
 from gsvr.field import Lattice, LatticeField, lattice_covering, sample_lattice
 from gsvr.forward import AcquisitionOperator, moved_poses
-from gsvr.geometry import identity_poses, transform_points
+from gsvr.geometry import identity_poses
 from gsvr.solver.amplitudes import solve_amplitudes
-from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
+from gsvr.solver.motion import solve_stack_steps, solve_steps
+from gsvr.solver.pose_equations import pose_equations
 from gsvr.solver.prior import quadratic_prior
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
@@ -46,9 +47,7 @@ def first_gains(slices: Slices) -> Float[np.ndarray, " n"]:
 
 def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, margin: float) -> Lattice:
     """Lattice of a stage: around every pixel in use, where its slice's pose puts it."""
-    positions = slices.pixel_positions()[slices.mask]
-    owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))[slices.mask]
-    placed = transform_points(poses[owner], positions)
+    placed = slices.pixel_positions(poses)[slices.mask]
     return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, max(margin, stage.spacing))
 
 
@@ -101,20 +100,20 @@ def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) 
         state.amplitudes,
         prediction,
         iterations=stage.iterations * (2 if first else 1),
+        diagonal=state.diagonal,
     )
-    state = State(solution.amplitudes, operator, weights, solution.prediction)
+    state = State(solution.amplitudes, operator, weights, solution.prediction, solution.diagonal)
     return state if stage.motion == "none" else _moved(slices, stage, options, state)
 
 
 def _moved(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> State:
     """The state after one Gauss-Newton step of all stacks or slices."""
     operator = state.operator
-    prediction, jacobian = operator.pose_derivatives(state.amplitudes)
-    equations = pose_normal_equations(slices, slices.values - prediction, jacobian, state.weights.pixels)
+    equations = pose_equations(operator, state.amplitudes, slices.values, state.weights.pixels)
     if stage.motion == "stacks":
         poses = solve_stack_steps(slices, operator.poses, equations, options.motion)
     else:
         steps = solve_steps(slices, operator.poses, equations, state.weights.noise**2, options.motion)
         poses = moved_poses(slices, operator.poses, steps)
     moved = operator.with_poses(poses)
-    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes))
+    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes), diagonal=None)

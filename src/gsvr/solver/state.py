@@ -29,12 +29,16 @@ class State:
         Robust weights and residuals that the round used.
     prediction
         Predicted pixels (flat, as `Slices.values` of the round's possibly binned slices).
+    diagonal
+        Of the normal matrix, from the last round that changed poses: weights alone hardly change it, and a
+        preconditioner need not be exact. None: not known.
     """
 
     amplitudes: Float32[np.ndarray, "nx ny nz"]
     operator: AcquisitionOperator
     weights: Weights
     prediction: Float32[np.ndarray, " p"]
+    diagonal: Float32[np.ndarray, "nx ny nz"] | None = None
 
     @property
     def field(self) -> LatticeField:

@@ -1,0 +1,17 @@
+"""How the inner kernels are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def without_allocation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel that makes no arrays, only views.
+
+    Numba then leaves out the counting of references to arrays, an atomic addition for every view and every array
+    handed over: for the short rows of a lattice it would cost more than the work itself.
+    """
+    return njit(nogil=True, fastmath=True, cache=True, _nrt=False)(function)  # pyright: ignore[reportCallIssue]
