@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def _checkable_modules() -> list[str]:
     """Modules of gsvr whose annotations the tests check when a function is called.
 
-    The hook wraps every function, and Numba cannot compile a wrapper: a module that compiles functions is
+    The hook wraps every function, and neither Numba nor Triton can compile a wrapper: a module that compiles functions is
     left out, and so is the ``__init__`` of its package, because hooking a package hooks everything in it.
     """
     specification = importlib.util.find_spec("gsvr")
@@ -29,7 +29,7 @@ def _checkable_modules() -> list[str]:
         parts = ("gsvr", *path.relative_to(root).with_suffix("").parts)
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
-        if re.search(r"^\s*(from|import) numba\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+        if re.search(r"^\s*(from|import) (numba|triton)\b", path.read_text(encoding="utf-8"), re.MULTILINE):
             compiled.add(name)
     return [name for name in names if not any((c + ".").startswith(name + ".") for c in compiled)]
 

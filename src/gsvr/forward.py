@@ -41,7 +41,7 @@ class AcquisitionOperator:
     profile
         Slice profile, see `gsvr.psf.PROFILES`.
     backend
-        ``"cpu"`` or ``"reference"``.
+        Which kernels run, and where, see `gsvr.kernels.BACKENDS`.
     cutoff
         Where Gaussians are cut off, in standard deviations, see `gsvr.kernels.culling`.
     """
@@ -61,8 +61,8 @@ class AcquisitionOperator:
         self.poses = poses
         self._settings = (profile, backend, cutoff)
         spread = point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)
-        windows = slice_windows(lattice, slices, poses, spread, cutoff)
-        self._kernel: LatticeKernel = lattice_kernel(backend, lattice, windows)
+        self.windows = slice_windows(lattice, slices, poses, spread, cutoff)
+        self._kernel: LatticeKernel = lattice_kernel(backend, lattice, self.windows)
         gains = np.ones(slices.n_slices) if gains is None else gains
         self.gains = gains
         self._pixel_gains = slices.per_pixel(gains.astype(np.float32))

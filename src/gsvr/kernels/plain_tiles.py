@@ -15,8 +15,8 @@ from torch import Tensor
 from gsvr.kernels.tiles import COMPONENT, FIRST_COMPONENT, TILE, TileLists
 
 _BLOCK = 64
-# Blocks at once: some 100 MB of factors.
-_BLOCKS = 4096
+# Blocks at once: on a CPU what fits its caches, elsewhere some 100 MB of factors.
+_BLOCKS_ON_CPU, _BLOCKS = 512, 4096
 _TILES = 256
 # Lattice rows (almost) parallel to a slice's plane are not crossed by it.
 _LEAST_SLOPE = 1e-6
@@ -98,9 +98,10 @@ def _blocks(lists: TileLists) -> Iterator[_Block]:
     steps = torch.arange(_BLOCK, device=owner.device)
     lines = torch.arange(TILE, device=owner.device, dtype=torch.float32)
     _, ny, nz = lists.shape
-    for start in range(0, len(owner), _BLOCKS):
-        tile = owner[start : start + _BLOCKS]
-        step = number[start : start + _BLOCKS, None] * _BLOCK + steps
+    at_once = _BLOCKS_ON_CPU if owner.device.type == "cpu" else _BLOCKS
+    for start in range(0, len(owner), at_once):
+        tile = owner[start : start + at_once]
+        step = number[start : start + at_once, None] * _BLOCK + steps
         seen = step < lists.count[tile, None]
         packed = lists.sites[torch.where(seen, lists.first[tile, None] + step, 0)].long()
         x, y, z = packed >> 20, packed >> 10 & 1023, packed & 1023

@@ -8,6 +8,7 @@ or less, so this mode is at least as exact as the other.
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -115,12 +116,20 @@ class TiledKernel:
 
 
 class HostTiledKernel:
-    """A `TiledKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`."""
+    """A `TiledKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
 
-    name = "tiled"
+    Nothing is computed or stored on the device before the first application. It is deterministic, always: masks and
+    searches depend on it, and these are few applications.
+    """
 
-    def __init__(self, kernel: TiledKernel) -> None:
-        self.kernel = kernel
+    def __init__(self, lattice: Lattice, windows: SliceWindows, name: str) -> None:
+        self.name = name
+        self._arguments = (lattice, windows, torch.device(name))
+
+    @cached_property
+    def kernel(self) -> TiledKernel:
+        """The kernel on the device."""
+        return TiledKernel(*self._arguments, deterministic=True)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values, np.float32)).to(self.kernel.device)

@@ -14,9 +14,9 @@ from gsvr.acquisition import Slices
 from gsvr.forward import AcquisitionOperator
 from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.initialise import find_lost_stacks, first_poses
-from gsvr.solver.motion import displacements
-from gsvr.solver.rounds import advance, begin_stage, first_gains
+from gsvr.solver.rounds import begin_stage, first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.stage_rounds import stage_rounds
 from gsvr.solver.state import Result, State
 from gsvr.solver.uncertainty import posterior_deviations
 
@@ -113,17 +113,17 @@ def _run_stages(
             mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
             scaled = scaled.with_mask(project_mask(mask, scaled, state.poses, options.masks.margin))
         binned = scaled.binned(stage.binning)
-        state = begin_stage(binned, stage, options, state, poses)
+        running = stage_rounds(binned, stage, options, begin_stage(binned, stage, options, state, poses))
         for number in range(1, stage.rounds + 1):
-            before, state = state.poses, advance(binned, stage, options, state)
-            moved = float(np.median(displacements(binned, before, state.poses)))
+            moved = running.advance()
             last = number == stage.rounds or (stage.motion != "none" and moved < stage.settled * stage.spacing)
             done += stage.rounds - number + 1 if last else 1
             if callback:
                 seconds = time.perf_counter() - started
-                callback(Progress(stage, number, done, total, state, scale, seconds, last))
+                callback(Progress(stage, number, done, total, running.state(), scale, seconds, last))
             if last:
                 break
+        state = running.finish()
         if stage.motion == "stacks":
             operator = state.operator.with_poses(find_lost_stacks(binned, stage, options, state))
             state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
