@@ -108,8 +108,8 @@ class TiledKernel:
             self.kernels.adjoint(self.lists, pixels, weights, out, power)
             return out.mul_(self.support)
         largest = (pixels if weights is None else weights * pixels).abs().max() * self._bound**power
-        # the largest power of two with room for all parts; nothing is scaled by infinity where there is nothing
-        scale = torch.exp2(torch.floor(62 - torch.log2(largest.clamp(min=1e-20)))).to(torch.float32)
+        # the largest power of two with room for all parts, and a finite one where there is nothing
+        scale = torch.exp2(torch.floor(62 - torch.log2(largest)).clamp(max=120)).to(torch.float32)
         total = torch.zeros(self.lattice.shape, dtype=torch.int64, device=self.device)
         self.kernels.adjoint(self.lists, pixels, weights, total, power, scale)
         return (total.to(self.lists.corners.dtype) / scale).to(torch.float32).mul_(self.support)
