@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
 
 
+@runtime_checkable
 class StageRounds(Protocol):
     """A stage in progress."""
 
