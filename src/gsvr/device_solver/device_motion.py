@@ -46,8 +46,9 @@ def pose_normal_equations(
         weighted = part * weights[rows][:, None]
         curvature.append(weighted @ part.transpose(1, 2))
         gradient.append(weighted @ residual[rows][:, :, None])
-    units = torch.tensor([1 / LEVER] * 3 + [1.0] * 3, dtype=slices.exact, device=rows.device)
     curvatures, gradients = torch.cat(curvature).to(slices.exact), torch.cat(gradient)[:, :, 0].to(slices.exact)
+    units = torch.ones(6, dtype=slices.exact, device=curvatures.device)
+    units[:3].fill_(1 / LEVER)
     return DeviceEquations(curvatures * units[:, None] * units, gradients * units)
 
 

@@ -58,7 +58,7 @@ def pose_from_parts(rotation: Float[Tensor, "n 3 3"], translation: Float[Tensor,
     pose = torch.zeros((len(rotation), 4, 4), dtype=rotation.dtype, device=rotation.device)
     pose[:, :3, :3] = rotation
     pose[:, :3, 3] = translation
-    pose[:, 3, 3] = 1
+    pose[:, 3, 3].fill_(1)
     return pose
 
 

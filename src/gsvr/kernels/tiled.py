@@ -94,13 +94,16 @@ class TiledKernel:
     def normal(
         self, amplitudes: Float32[Tensor, "nx ny nz"], weights: Float32[Tensor, " p"], along: Float32[Tensor, " p"]
     ) -> Float32[Tensor, "nx ny nz"]:
-        """A^T W A c on the support; A c is written into `along`."""
+        """A^T W A c; A c is written into `along`.
+
+        Sites without a Gaussian may get a value, too: whoever iterates has a preconditioner that is zero there.
+        """
         if self.deterministic:
             self.kernels.predict(self.lists, amplitudes, along)
             return self.adjoint(along, weights)
         out = torch.zeros(self.lattice.shape, device=self.device)
         self.kernels.normal(self.lists, amplitudes, weights, along, out)
-        return out.mul_(self.support)
+        return out
 
     def _adjoint(self, pixels: Tensor, weights: Tensor | None, power: int) -> Tensor:
         if not self.deterministic:

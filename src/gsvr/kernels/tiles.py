@@ -99,9 +99,13 @@ class TileLists:
         reach = torch.einsum("tij,tj->ti", inverse.abs(), half) + _ROUNDING
         origin = centre.round()
         # far from the lattice any place does; near it, distances from the origin are small and exact in float32
-        limit = torch.tensor(self.shape, dtype=centre.dtype, device=centre.device)
-        first = torch.minimum((centre - reach).ceil().clamp(min=0), limit)[:, :2]
-        last = torch.minimum((centre + reach).floor().clamp(min=-1), limit - 1)[:, :2]
+        ends = [
+            torch.stack([low.clamp(0, size), high.clamp(-1, size - 1)])
+            for low, high, size in zip(
+                (centre - reach).ceil().unbind(1), (centre + reach).floor().unbind(1), self.shape[:2], strict=False
+            )
+        ]
+        first, last = torch.stack(ends, 2)
         self.frames[:, :9] = matrix.reshape(-1, 9)
         self.frames[:, 9:] = torch.einsum("tij,tj->ti", matrix, origin) + shift
         self.boxes[:, :3] = origin.clamp(-1e6, 1e6)
