@@ -59,7 +59,7 @@ def choose_device(name: str) -> Device:
     if name == "mps":
         return _apple_device()
     kind, _, number = name.partition(":")
-    if kind == "cuda" and (number.isdecimal() or name == kind):
+    if name == "cuda" or (kind == "cuda" and number.isdecimal()):
         return _nvidia_device(name, int(number or 0))
     raise InputError(f"--device {name}: choose one of {', '.join(NAMES)}")
 
