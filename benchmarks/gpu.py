@@ -24,7 +24,7 @@ PARTS = ("correctness", "ceilings", "kernels", "reconstruction", "deterministic"
 NO_CARD = 2
 WRONG = 1
 # Pixels along the side of a slice that the interpreter gets through in some seconds.
-_TINY = 12
+_TINY = 10
 
 
 def main(words: list[str] | None = None) -> int:

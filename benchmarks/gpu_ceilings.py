@@ -38,27 +38,29 @@ def multiply_add_kernel(out, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), one + two + three + four)
 
 
-def measure_ceilings(device: torch.device) -> dict[str, float]:
+def measure_ceilings(
+    device: torch.device, programs: int = _PROGRAMS, size: int = 2**28, matrix: int = 4096, launches: int = 20_000
+) -> dict[str, float]:
     """Billions a second, and launches a second."""
-    out = torch.empty(_PROGRAMS * _BLOCK, device=device)
-    exponentials = milliseconds(lambda: exponential_kernel[(_PROGRAMS,)](out, STEPS=_STEPS, BLOCK=_BLOCK))
-    added = milliseconds(lambda: multiply_add_kernel[(_PROGRAMS,)](out, STEPS=_STEPS, BLOCK=_BLOCK))
-    source = torch.ones(2**28, device=device)
+    out = torch.empty(programs * _BLOCK, device=device)
+    exponentials = milliseconds(lambda: exponential_kernel[(programs,)](out, STEPS=_STEPS, BLOCK=_BLOCK))
+    added = milliseconds(lambda: multiply_add_kernel[(programs,)](out, STEPS=_STEPS, BLOCK=_BLOCK))
+    source = torch.ones(size, device=device)
     target = torch.empty_like(source)
     moved = milliseconds(lambda: target.copy_(source))
-    work = _PROGRAMS * _BLOCK * _STEPS
+    work = programs * _BLOCK * _STEPS
     return {
         "exponentials_1e9_per_second": 1e-6 * work / exponentials,
         "multiply_add_gflops": 1e-6 * 8 * work / added,
-        "matrix_product_float32_gflops": _matrix_product(device, tf32=False),
-        "matrix_product_tf32_gflops": _matrix_product(device, tf32=True),
+        "matrix_product_float32_gflops": _matrix_product(device, False, matrix),
+        "matrix_product_tf32_gflops": _matrix_product(device, True, matrix),
         "memory_gigabytes_per_second": 1e-6 * 8 * len(source) / moved,
-        "launches_per_second": _launches(device),
-        "launches_per_second_in_a_graph": _launches_in_a_graph(device),
+        "launches_per_second": _launches(device, launches),
+        "launches_per_second_in_a_graph": _launches_in_a_graph(device, launches // 20),
     }
 
 
-def _matrix_product(device: torch.device, tf32: bool, size: int = 4096) -> float:
+def _matrix_product(device: torch.device, tf32: bool, size: int) -> float:
     a = torch.rand((size, size), device=device)
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -68,7 +70,7 @@ def _matrix_product(device: torch.device, tf32: bool, size: int = 4096) -> float
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _launches(device: torch.device, count: int = 20_000) -> float:
+def _launches(device: torch.device, count: int) -> float:
     """Small operations that the host can hand over in a second."""
     small = torch.zeros(1, device=device)
     torch.cuda.synchronize(device)
@@ -79,7 +81,7 @@ def _launches(device: torch.device, count: int = 20_000) -> float:
     return count / (time.perf_counter() - started)
 
 
-def _launches_in_a_graph(device: torch.device, count: int = 1000) -> float:
+def _launches_in_a_graph(device: torch.device, count: int) -> float:
     small = torch.zeros(1, device=device)
     small.add_(1)
     torch.cuda.synchronize(device)
