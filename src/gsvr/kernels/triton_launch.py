@@ -30,7 +30,9 @@ class Launch:
     precision: str = "ieee"
 
 
-_LAUNCH = Launch()
+USUAL = Launch()
+# Seven sums in registers are too many for one warp.
+DERIVATIVES = Launch(warps=4)
 # Lattice rows looked at together when lists are filled.
 _ROWS = 128
 
@@ -64,7 +66,7 @@ def predict(
     lists: TileLists,
     amplitudes: Float32[Tensor, "nx ny nz"],
     out: Float32[Tensor, " p"],
-    launch: Launch = _LAUNCH,
+    launch: Launch = USUAL,
 ) -> None:
     """A c into `out`, for the pixels of all tiles."""
     predict_kernel[(lists.n_tiles,)](
@@ -76,7 +78,7 @@ def differentiate(
     lists: TileLists,
     amplitudes: Float32[Tensor, "nx ny nz"],
     out: Float32[Tensor, "7 p"],
-    launch: Launch = _LAUNCH,
+    launch: Launch = DERIVATIVES,
 ) -> None:
     """Pixels, derivative by d = pixel - Gaussian (mm), and d x derivative, in the slice frame."""
     differentiate_kernel[(lists.n_tiles,)](
@@ -91,7 +93,7 @@ def adjoint(
     out: Tensor,
     power: int = 1,
     scale: Tensor | None = None,
-    launch: Launch = _LAUNCH,
+    launch: Launch = USUAL,
 ) -> None:
     """Add A^T (weights pixels) to `out`; for `power` 2 with squared factors; with a `scale` as whole numbers."""
     values = pixels.contiguous()
@@ -108,7 +110,7 @@ def normal(
     weights: Float32[Tensor, " p"],
     along: Float32[Tensor, " p"],
     out: Float32[Tensor, "nx ny nz"],
-    launch: Launch = _LAUNCH,
+    launch: Launch = USUAL,
 ) -> None:
     """A c into `along`, and add A^T (weights A c) to `out`, in one pass over the tiles."""
     normal_kernel[(lists.n_tiles,)](

@@ -10,7 +10,8 @@ import triton.language as tl
 from jaxtyping import Float32, Int32
 from torch import Tensor
 
-_SITES = 1024
+# Sites of one program; with more the compiler runs out of registers.
+BLOCK = 256
 
 
 @triton.jit
@@ -66,8 +67,8 @@ def fill_bonds(
 ) -> None:
     """factor / sqrt(1 + (difference / edge)^2) for every bond that is there."""
     n = len(values)
-    bonds_kernel[(triton.cdiv(n, _SITES),)](
-        present, offsets, factors, values, edge, bonds, n, DIRECTIONS=len(offsets), SITES=_SITES
+    bonds_kernel[(triton.cdiv(n, BLOCK),)](
+        present, offsets, factors, values, edge, bonds, n, DIRECTIONS=len(offsets), SITES=BLOCK
     )
 
 
@@ -80,8 +81,8 @@ def apply(
 ) -> None:
     """Add strength L values to `out`."""
     n = len(values)
-    apply_kernel[(triton.cdiv(n, _SITES),)](
-        bonds, offsets, values, strength, out, n, DIRECTIONS=len(offsets), DIAGONAL=False, SITES=_SITES
+    apply_kernel[(triton.cdiv(n, BLOCK),)](
+        bonds, offsets, values, strength, out, n, DIRECTIONS=len(offsets), DIAGONAL=False, SITES=BLOCK
     )
 
 
@@ -93,6 +94,6 @@ def add_diagonal(
 ) -> None:
     """Add the diagonal of strength L to `out`."""
     n = len(out)
-    apply_kernel[(triton.cdiv(n, _SITES),)](
-        bonds, offsets, out, strength, out, n, DIRECTIONS=len(offsets), DIAGONAL=True, SITES=_SITES
+    apply_kernel[(triton.cdiv(n, BLOCK),)](
+        bonds, offsets, out, strength, out, n, DIRECTIONS=len(offsets), DIAGONAL=True, SITES=BLOCK
     )
