@@ -1,8 +1,9 @@
 """``make bench-gpu``: a card's kernels are checked, then timed against its ceilings, then whole reconstructions.
 
 Needs the checkout, NumPy, SciPy, Numba, PyTorch and Triton, and nothing else. Parts are written to
-benchmarks/results/gpu.json as they are finished, under the card's name. Without a card nothing can be measured: the command
-says so and exits with status 2. ``--interpret`` checks the kernels on a tiny problem in Triton's interpreter instead.
+benchmarks/results/gpu.json as they are finished, under the card's name. Without a card nothing can be measured: the
+command says so and exits with status 2. ``--interpret`` checks the kernels on a tiny problem in Triton's interpreter
+instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from benchmarks.bare_machine import stand_in
 logger = logging.getLogger("benchmarks.gpu")  # also when run as a program
 
 RESULTS = Path(__file__).resolve().parent / "results" / "gpu.json"
-PARTS = ("correctness", "ceilings", "kernels", "reconstruction", "deterministic", "rounds", "throughput", "paper", "large")
+PARTS = (
+    "correctness",
+    "ceilings",
+    "kernels",
+    "reconstruction",
+    "deterministic",
+    "rounds",
+    "throughput",
+    "paper",
+    "large",
+)
 NO_CARD = 2
 WRONG = 1
 # Pixels along the side of a slice that the interpreter gets through in some seconds.

@@ -1,7 +1,8 @@
 """Compile the kernels for cards that are not there: ``python -m benchmarks.gpu_compile 7.0 8.0 9.0``.
 
-That shows that they compile, and what they consist of: registers, bytes of shared memory, and instructions, counted in the listing
-of the machine code, of which the body of the loop over chunks is most. No time follows from these counts.
+That shows that they compile, and what they consist of: registers, bytes of shared memory, and instructions, counted
+in the listing of the machine code, of which the body of the loop over chunks is most. No time follows from these
+counts.
 """
 
 # Triton's compiler has no types.
@@ -25,7 +26,19 @@ from triton.compiler import ASTSource
 from gsvr.kernels import triton_derivatives, triton_prior, triton_products, triton_tiles
 from gsvr.kernels.triton_launch import DERIVATIVES, USUAL
 
-_FLOATS = ("frames", "constants", "amplitudes", "weights", "values", "scale", "along", "out", "factors", "bonds", "strength")
+_FLOATS = (
+    "frames",
+    "constants",
+    "amplitudes",
+    "weights",
+    "values",
+    "scale",
+    "along",
+    "out",
+    "factors",
+    "bonds",
+    "strength",
+)
 _TYPES = {
     **dict.fromkeys(_FLOATS, "*fp32"),
     **dict.fromkeys(("boxes", "pixels", "counts", "count", "sites", "row_ends", "present", "offsets"), "*i32"),
@@ -97,7 +110,9 @@ def _counts(machine_code: bytes) -> dict[str, int]:
         listing = _run(triton.knobs.nvidia.nvdisasm.path, "-c", path)
     registers = re.search(r"REG:(\d+)", usage)
     assert registers
-    operations = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", listing, re.MULTILINE))
+    operations = Counter(
+        re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", listing, re.MULTILINE)
+    )
     return {"registers": int(registers[1])} | {
         name: sum(operations[code] for code in codes) for name, codes in _OPERATIONS.items()
     }

@@ -1,8 +1,9 @@
 """Kernels of a card stage by stage: milliseconds, and what binds them by the measured ceilings.
 
-A pair of a tile and a site costs 2 x 16 exponentials and one for each component of the slice profile, and for each matrix
-product 16 x 16 multiply-adds (two operations each): one product for prediction and adjoint, two (and twice the exponentials)
-for the normal product, seven for the derivatives. It moves 4 bytes of list and 4 of the amplitude (8 where it is added to).
+A pair of a tile and a site costs 2 x 16 exponentials and one for each component of the slice profile, and for each
+matrix product 16 x 16 multiply-adds (two operations each): one product for prediction and adjoint, two (and twice the
+exponentials) for the normal product, seven for the derivatives. It moves 4 bytes of list and 4 of the amplitude (8
+where it is added to).
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ def measure_launches(slices: Slices, stage: Stage, device: torch.device) -> list
     lists = TiledKernel(lattice, windows, device, needed=binned.mask).lists
     amplitudes = torch.rand(lattice.shape, device=device)
     pixels = torch.rand(len(binned.values), device=device)
-    along, out, planes = torch.zeros_like(pixels), torch.zeros_like(amplitudes), torch.zeros((7, len(pixels)), device=device)
+    along, out, planes = (
+        torch.zeros_like(pixels),
+        torch.zeros_like(amplitudes),
+        torch.zeros((7, len(pixels)), device=device),
+    )
     rows = []
     for chunk in _CHUNKS:
         for warps in _WARPS:

@@ -50,7 +50,9 @@ def to_volume(slices: Slices, options: SolverOptions, tell: Callable[[Progress],
     return result, volume, time.perf_counter() - started
 
 
-def measure_time(slices: Slices, options: SolverOptions, repeats: int = 5) -> tuple[dict[str, Any], list[Volume], Result]:
+def measure_time(
+    slices: Slices, options: SolverOptions, repeats: int = 5
+) -> tuple[dict[str, Any], list[Volume], Result]:
     """Seconds by stage and in all, memory, and how far repetitions differ."""
     to_volume(slices, options)  # compiles
     torch.cuda.reset_peak_memory_stats()
@@ -77,7 +79,9 @@ def measure_time(slices: Slices, options: SolverOptions, repeats: int = 5) -> tu
         "peak_megabytes": peak / 1e6,
         "equal_bits": all(np.array_equal(volume.data, volumes[0].data) for volume in volumes[1:]),
         "largest_spread": None if spread is None else float(spread.max()) / bright,
-        "typical_spread": None if spread is None else float(np.sqrt(np.mean(spread[volumes[0].data != 0] ** 2))) / bright,
+        "typical_spread": None
+        if spread is None
+        else float(np.sqrt(np.mean(spread[volumes[0].data != 0] ** 2))) / bright,
         "gaussians": runs[0][0].field.lattice.n_sites,
         "pixels": runs[0][0].slices.n_pixels,
     }
@@ -145,14 +149,14 @@ def _measure_round(slices: Slices, stage: Stage, options: SolverOptions, device:
 
 
 def paper_preset() -> Callable[[Slices, torch.device, bool], object] | None:
-    """The settings of the paper in plain PyTorch, `gsvr.paper.reconstruct(slices, device, compiled)`, where they exist."""
+    """The paper's settings in plain PyTorch: `gsvr.paper.reconstruct(slices, device, compiled)`, where it exists."""
     if importlib.util.find_spec("gsvr.paper") is None:
         return None
     return importlib.import_module("gsvr.paper").reconstruct
 
 
 def measure_paper(slices: Slices, device: torch.device) -> dict[str, float] | None:
-    """Seconds of the paper's settings on the same card, as written and by torch.compile; None where there are none yet."""
+    """Seconds of the paper's settings on the same card, as written and compiled; None where there are none."""
     run = paper_preset()
     if run is None:
         return None

@@ -17,8 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def _checkable_modules() -> list[str]:
     """Modules of gsvr whose annotations the tests check when a function is called.
 
-    The hook wraps every function, and neither Numba nor Triton can compile a wrapper: a module that compiles functions is
-    left out, and so is the ``__init__`` of its package, because hooking a package hooks everything in it.
+    The hook wraps every function, and neither Numba nor Triton can compile a wrapper: a module that compiles
+    functions is left out, and so is the ``__init__`` of its package, because hooking a package hooks everything in
+    it.
     """
     specification = importlib.util.find_spec("gsvr")
     assert specification is not None

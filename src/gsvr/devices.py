@@ -1,7 +1,7 @@
 """Which device runs a reconstruction: what is asked for, or the best there is; always said, never silently another.
 
-PyTorch takes a second to import, so it is only imported where a device other than the CPU is asked for, or where a look at
-the system says that there may be an Nvidia card.
+PyTorch takes a second to import, so it is only imported where a device other than the CPU is asked for, or where a
+look at the system says that there may be an Nvidia card.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _nvidia_device(name: str, number: int) -> Device:
     torch = _torch()
     count = torch.cuda.device_count()
     if number >= count:
-        raise InputError(f"--device {name}: there {'is 1 card' if count == 1 else f'are {count} cards'}, from cuda:0 on")
+        raise InputError(
+            f"--device {name}: there {'is 1 card' if count == 1 else f'are {count} cards'}, from cuda:0 on"
+        )
     capability = torch.cuda.get_device_capability(number)
     if capability < _LEAST_CAPABILITY:
         raise InputError(
@@ -125,11 +127,7 @@ _PACKAGES = (("torch", "PyTorch"), ("triton", "Triton"))
 
 def _system_knows_a_card() -> bool:
     """Device files of the driver on Linux (under Windows: /dev/dxg), or its tool."""
-    return (
-        any(Path("/dev").glob("nvidia[0-9]*"))
-        or Path("/dev/dxg").exists()
-        or shutil.which("nvidia-smi") is not None
-    )
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _torch() -> ModuleType:

@@ -1,4 +1,4 @@
-"""The benchmark of a card: says when there is none, checks kernels without one, and every part runs (on a pretended card)."""
+"""The benchmark of a card says when there is none and checks kernels without one; its parts run on a pretended one."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from gsvr.solver.weights import WeightOptions
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, small_stack
 
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
+from torch import Tensor  # noqa: E402
+
 from gsvr.device_solver import (  # noqa: E402
     device_motion,
     device_weights,
@@ -34,11 +36,11 @@ from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
 EXACT = 1e-9
 
 
-def tensor(values: np.ndarray) -> torch.Tensor:
+def tensor(values: np.ndarray) -> Tensor:
     return torch.as_tensor(values).to(DEVICE)
 
 
-def array(values: torch.Tensor) -> np.ndarray:
+def array(values: Tensor) -> np.ndarray:
     return values.cpu().numpy()
 
 
@@ -61,9 +63,7 @@ def test_poses_and_points():
     rng = np.random.default_rng(1)
     vector, shift, centre, points = rng.normal(size=(4, 30, 3))
     pose = geometry.pose_about(vector, shift, centre)
-    np.testing.assert_allclose(
-        array(rigid.pose_about(tensor(vector), tensor(shift), tensor(centre))), pose, atol=1e-13
-    )
+    np.testing.assert_allclose(array(rigid.pose_about(tensor(vector), tensor(shift), tensor(centre))), pose, atol=1e-13)
     np.testing.assert_allclose(array(rigid.invert(tensor(pose))), geometry.invert(pose), atol=1e-13)
     np.testing.assert_allclose(
         array(rigid.transform_points(tensor(pose), tensor(points))), geometry.transform_points(pose, points), atol=1e-13
@@ -207,9 +207,7 @@ def test_conjugate_gradients_are_those_of_the_host(iterations: int):
     strength = torch.tensor(0.2, device=DEVICE)
     values, given = tensor(slices.values), operator.predict(tensor(start))
     for _ in range(2):  # the second time with whatever the first has left behind, and recorded
-        amplitudes, prediction = solver.solve(
-            values, tensor(pixel_weights), strength, tensor(start), given, iterations
-        )
+        amplitudes, prediction = solver.solve(values, tensor(pixel_weights), strength, tensor(start), given, iterations)
         # float32 sums in another order, magnified by the conditioning of what has not converged
         np.testing.assert_allclose(array(amplitudes), want.amplitudes, atol=2e-3 * np.abs(want.amplitudes).max())
         np.testing.assert_allclose(array(prediction), want.prediction, atol=1e-3 * np.abs(want.prediction).max())

@@ -28,8 +28,8 @@ from tests.kernels.tiled_kernels import DEVICE, TRITON, kernels_named  # noqa: E
 OPTIONS = SolverOptions()
 # A cut-off (standard deviations) beyond which nothing is left in float32
 WIDE = 6.0
-# Conjugate gradients magnify the rounding of float32: after eight steps on this problem the reference itself in float32 and
-# in float64 differ by 4e-5, after four by 2e-6. So there are few steps here, and three rounds of them.
+# Conjugate gradients magnify the rounding of float32: after eight steps on this problem the reference itself in
+# float32 and in float64 differ by 4e-5, after four by 2e-6. So there are few steps here, and three rounds of them.
 LIMIT = 2e-4
 
 
@@ -44,9 +44,7 @@ def wavy_slices() -> Slices:
 def first_state(slices: Slices, stage: Stage, poses: np.ndarray) -> State:
     """As `begin_stage` makes it, on reference kernels and with a cut-off that costs nothing."""
     state = begin_stage(slices, stage, OPTIONS, None, poses)
-    operator = AcquisitionOperator(
-        state.operator.lattice, slices, poses, state.gains, backend="reference", cutoff=WIDE
-    )
+    operator = AcquisitionOperator(state.operator.lattice, slices, poses, state.gains, backend="reference", cutoff=WIDE)
     return replace(state, operator=operator)
 
 

@@ -94,7 +94,7 @@ def test_waiting_would_be_seen():
 
 
 def test_an_iteration_of_conjugate_gradients_is_a_handful_of_operations():
-    """Each is a launch unless the iteration was recorded; views cost nothing. Kernels of tiles and prior come on top."""
+    """Each is a launch unless the iteration was recorded. Kernels of tiles and prior come on top; views are free."""
     running = running_stage("slices", IDLE)
     running.round()
     with Operations() as operations:

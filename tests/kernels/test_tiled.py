@@ -1,4 +1,4 @@
-"""Kernels of tiles, plain and by Triton: against the reference, elementwise and as a whole, and against the cut-off's bound."""
+"""Kernels of tiles, plain and by Triton, against the reference: elementwise, as a whole, and within the bound of culling."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
 torch = pytest.importorskip("torch", reason="kernels of tiles need PyTorch")
+from torch import Tensor  # noqa: E402
+
 from gsvr.kernels.culling import slice_windows  # noqa: E402
 from gsvr.kernels.reference import ReferenceKernel  # noqa: E402
 from gsvr.kernels.tiled import TiledKernel  # noqa: E402
@@ -28,11 +30,11 @@ def pair(name: str, profile: str = "slab", binning: int = 1, cutoff: float = 6.0
     return slices, lattice, tiled, ReferenceKernel(lattice, windows, torch.float64)
 
 
-def tensor(values: np.ndarray) -> torch.Tensor:
+def tensor(values: np.ndarray) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32).to(DEVICE)
 
 
-def array(values: torch.Tensor) -> np.ndarray:
+def array(values: Tensor) -> np.ndarray:
     return values.double().cpu().numpy()
 
 
@@ -191,7 +193,15 @@ def with_tiles_reversed(tiled: TiledKernel) -> None:
     lists = tiled.lists
     order = torch.arange(lists.n_tiles - 1, -1, -1, device=DEVICE)
     room = lists.first.diff()
-    for part in (lists.slice_of, lists.corners, lists.extents, lists.pixels, lists.constants, lists.frames, lists.boxes):
+    for part in (
+        lists.slice_of,
+        lists.corners,
+        lists.extents,
+        lists.pixels,
+        lists.constants,
+        lists.frames,
+        lists.boxes,
+    ):
         part.copy_(part[order].clone())
     lists.first[1:] = room[order].cumsum(0)
     tiled.kernels.fill(lists)

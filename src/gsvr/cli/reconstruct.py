@@ -59,7 +59,9 @@ def reconstruct_command(
     ] = None,
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu, cuda, cuda:1, mps (plain PyTorch), or reference (plain PyTorch on the CPU, slow)."),
+        typer.Option(
+            help="auto, cpu, cuda, cuda:1, mps (plain PyTorch), or reference (plain PyTorch on the CPU, slow)."
+        ),
     ] = "auto",
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits in every run on a graphics card, too.")

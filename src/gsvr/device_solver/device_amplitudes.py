@@ -1,7 +1,8 @@
 """Amplitudes by preconditioned conjugate gradients on a device, see `gsvr.solver.amplitudes`.
 
-All numbers stay on the device. Once the gradient is small enough the steps are zero: that gives what stopping would give,
-and nobody has to ask. On a CUDA device one iteration is recorded as a graph and replayed, so that it costs one launch.
+All numbers stay on the device. Once the gradient is small enough the steps are zero: that gives what stopping would
+give, and nobody has to ask. On a CUDA device one iteration is recorded as a graph and replayed, so that it costs one
+launch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pose steps of `gsvr.solver.motion` on a device: all slices, and all stacks, at once.
 
-The time prior's systems, one a stack, are assembled as dense matrices of equal size (padded with ones on the diagonal) and
-solved by one batched Cholesky factorisation.
+The time prior's systems, one a stack, are assembled as dense matrices of equal size (padded with ones on the
+diagonal) and solved by one batched Cholesky factorisation.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def _step_variance(
     used = torch.where(enough, trusted, linked)
     stacks = len(between)
     pooled = [
-        1.4826 * masked_median(
+        1.4826
+        * masked_median(
             between[:, :, part].abs().reshape(stacks, -1), used[:, :, None].expand(-1, -1, 3).reshape(stacks, -1)
         )
         for part in (slice(0, 3), slice(3, 6))

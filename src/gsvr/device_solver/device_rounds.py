@@ -1,7 +1,7 @@
 """Rounds of a stage on a device: `gsvr.solver.rounds.advance` without a trip to the host.
 
-Between stages, and for callbacks, the state is copied to the host (`DeviceStage.state`). After a round the host asks for one
-number, how far the slices have moved, since that decides whether the stage is done.
+Between stages, and for callbacks, the state is copied to the host (`DeviceStage.state`). After a round the host asks
+for one number, how far the slices have moved, since that decides whether the stage is done.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class DeviceChoices:
     Attributes
     ----------
     tiles, prior
-        Modules of kernels (`gsvr.kernels.triton_launch`, `gsvr.kernels.triton_prior`, or their plain twins); None: Triton
-        on CUDA devices, plain PyTorch elsewhere.
+        Modules of kernels (`gsvr.kernels.triton_launch`, `gsvr.kernels.triton_prior`, or their plain twins); None:
+        Triton on CUDA devices, plain PyTorch elsewhere.
     graphs
         Record conjugate gradients as CUDA graphs.
     """
@@ -71,9 +71,7 @@ class DeviceStage:
         self.stage, self.options = stage, options
         self.host_slices = slices
         self.slices = DeviceSlices.of(slices, device)
-        self.operator = DeviceOperator(
-            state.operator, self.slices, choices.tiles, options.deterministic, slices.mask
-        )
+        self.operator = DeviceOperator(state.operator, self.slices, choices.tiles, options.deterministic, slices.mask)
         lattice = state.operator.lattice
         self.prior = DevicePrior(lattice, options.prior.edge, device, choices.prior)
         self.solver = ConjugateGradients(self.operator, self.prior, choices.graphs)

@@ -24,9 +24,7 @@ class DeviceWeights:
     residuals: Float[Tensor, " n"]
 
 
-def robust_weights(
-    slices: DeviceSlices, prediction: Float32[Tensor, " p"], options: WeightOptions
-) -> DeviceWeights:
+def robust_weights(slices: DeviceSlices, prediction: Float32[Tensor, " p"], options: WeightOptions) -> DeviceWeights:
     """Cauchy weights for pixels, one-sided Welsch weights for slices."""
     residual = slices.values - prediction
     noise = robust_deviation(residual[slices.inside]).to(slices.exact).clamp(min=1e-6)

@@ -1,6 +1,7 @@
 """Bonds between neighbouring sites of a lattice in plain PyTorch: the twin of `triton_prior`.
 
-Grids are flat here: the neighbour in a direction is so many sites further on, and bonds that would leave the grid are zero.
+Grids are flat here: the neighbour in a direction is so many sites further on, and bonds that would leave the grid are
+zero.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def fill_bonds(
     edge: float,
     bonds: Float32[Tensor, "d s"],
 ) -> None:
-    """factor / sqrt(1 + (difference / edge)^2) for every bond that is there.
+    """Factor / sqrt(1 + (difference / edge)^2) for every bond that is there.
 
     Parameters
     ----------

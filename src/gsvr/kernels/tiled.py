@@ -1,9 +1,9 @@
 """The lattice operator on tensors of a device: by Triton kernels, or by their plain PyTorch twins.
 
 In the default mode sites add up what they receive by atomic additions, whose order differs from run to run; with
-`deterministic` the same sums are made of whole numbers, whose order does not matter: every part is scaled by a power of two
-that is chosen so that no sum can overflow 63 bits, and cut to a whole number. What is cut is 2^-40 of the largest part
-or less, so this mode is at least as exact as the other.
+`deterministic` the same sums are made of whole numbers, whose order does not matter: every part is scaled by a power
+of two that is chosen so that no sum can overflow 63 bits, and cut to a whole number. What is cut is 2^-40 of the
+largest part or less, so this mode is at least as exact as the other.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ spread function is E_u(u) E_v(v) f(w), so a tile is a matrix product over its si
 site instead of `TILE`^2.
 
 The list of a tile holds every site within the reach of any of its pixels along u and v, and within the depth of
-`kernels.culling` along w. It is a superset of what culling asks for, so culling's error bound holds. Every tile has room
-for as many sites as can ever touch it: n lattice points in a turned box of sides a, b, c (in units of the spacing) are
-at most (a + sqrt 3)(b + sqrt 3)(c + sqrt 3), because their unit cubes are disjoint and lie in the box widened by half a
-diagonal. So lists are made anew at new poses without asking the device how long they became.
+`kernels.culling` along w. It is a superset of what culling asks for, so culling's error bound holds. Every tile has
+room for as many sites as can ever touch it: n lattice points in a turned box of sides a, b, c (in units of the
+spacing) are at most (a + sqrt 3)(b + sqrt 3)(c + sqrt 3), because their unit cubes are disjoint and lie in the box
+widened by half a diagonal. So lists are made anew at new poses without asking the device how long they became.
 """
 
 from __future__ import annotations
@@ -190,9 +190,7 @@ def _with_needed(windows: SliceWindows, needed: np.ndarray, owner: np.ndarray, c
 
 def _constants(windows: SliceWindows, owner: np.ndarray) -> np.ndarray:
     parts = [windows.sharpness * _LOG2_E, windows.pixel_spacing]
-    for peaks, offsets, sharpness in zip(
-        windows.peaks.T, windows.offsets.T, windows.depth_sharpness.T, strict=True
-    ):
+    for peaks, offsets, sharpness in zip(windows.peaks.T, windows.offsets.T, windows.depth_sharpness.T, strict=True):
         parts.append(np.stack([peaks, offsets, sharpness * _LOG2_E], axis=1))
     return np.concatenate(parts, axis=1)[owner]
 

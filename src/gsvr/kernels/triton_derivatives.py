@@ -1,7 +1,7 @@
 """Triton kernel for the derivatives of every pixel by the pose of its slice: seven matrix products a chunk of sites."""
 
 # Triton compiles functions whose arguments have no types.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Triton kernels for bonds between neighbouring sites; `plain_prior` has the same functions in plain PyTorch."""
 
 # Triton compiles functions whose arguments have no types.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fill_bonds(
     edge: float,
     bonds: Float32[Tensor, "d s"],
 ) -> None:
-    """factor / sqrt(1 + (difference / edge)^2) for every bond that is there."""
+    """Factor / sqrt(1 + (difference / edge)^2) for every bond that is there."""
     n = len(values)
     bonds_kernel[(triton.cdiv(n, BLOCK),)](
         present, offsets, factors, values, edge, bonds, n, DIRECTIONS=len(offsets), SITES=BLOCK

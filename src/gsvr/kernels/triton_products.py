@@ -1,11 +1,11 @@
 """Triton kernels of the lattice operator: one program a tile, its sites in chunks, sums in registers.
 
-A chunk of S sites is two small matrices of exponentials and one matrix product, 16 x S x 16; `plain_tiles` does the same
-in plain PyTorch. `predict_kernel`, `adjoint_kernel`, and both in one: `normal_kernel`.
+A chunk of S sites is two small matrices of exponentials and one matrix product, 16 x S x 16; `plain_tiles` does the
+same in plain PyTorch. `predict_kernel`, `adjoint_kernel`, and both in one: `normal_kernel`.
 """
 
 # Triton compiles functions whose arguments have no types.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def predict_kernel(
     frames, boxes, constants, pixels, first, counts, sites, amplitudes, out, ny, nz, width,
     MIXTURE: tl.constexpr, SITES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """The pixels of one tile."""
     tile = tl.program_id(0)
     start, count = tl.load(first + tile), tl.load(counts + tile)
     frame, origin, constants = load_frame(frames + 12 * tile), load_origin(boxes + 7 * tile), constants + width * tile
@@ -83,6 +84,7 @@ def adjoint_kernel(
     POWER: tl.constexpr, EXACT: tl.constexpr, WEIGHTED: tl.constexpr,
     MIXTURE: tl.constexpr, SITES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """What the sites of one tile receive from its pixels."""
     tile = tl.program_id(0)
     start, count = tl.load(first + tile), tl.load(counts + tile)
     frame, origin, constants = load_frame(frames + 12 * tile), load_origin(boxes + 7 * tile), constants + width * tile
@@ -101,6 +103,7 @@ def normal_kernel(
     frames, boxes, constants, pixels, first, counts, sites, amplitudes, weights, along, out, ny, nz, width,
     MIXTURE: tl.constexpr, SITES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """The pixels of one tile, and what its sites receive from them once they are weighted."""
     tile = tl.program_id(0)
     start, count = tl.load(first + tile), tl.load(counts + tile)
     frame, origin, constants = load_frame(frames + 12 * tile), load_origin(boxes + 7 * tile), constants + width * tile

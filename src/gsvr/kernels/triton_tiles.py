@@ -4,7 +4,7 @@
 """
 
 # Triton compiles functions whose arguments have no types.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def load_frame(frames):
 
 @triton.jit
 def load_origin(boxes):
+    """Site from which a tile's distances are counted."""
     return tl.load(boxes), tl.load(boxes + 1), tl.load(boxes + 2)
 
 
@@ -49,6 +50,7 @@ def _crossing(axis, x, y, extents, low, high):
 
 @triton.jit
 def fill_kernel(frames, boxes, extents, row_ends, first, count, sites, ny, ROWS: tl.constexpr):
+    """Sites of one tile, row by row of the lattice."""
     tile = tl.program_id(0)
     origin_x, origin_y, origin_z = load_origin(boxes + 7 * tile)
     along_u, along_v, along_w = load_frame(frames + 12 * tile)
