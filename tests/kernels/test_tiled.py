@@ -1,4 +1,4 @@
-"""Kernels of tiles, plain and by Triton, against the reference: elementwise, as a whole, and within the bound of culling."""
+"""Kernels of tiles, plain and by Triton, against the reference: elementwise, as a whole, and within culling's bound."""
 
 from __future__ import annotations
 
