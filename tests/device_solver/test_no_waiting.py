@@ -23,7 +23,7 @@ OPTIONS = SolverOptions()
 WAITING = {
     *("_local_scalar_dense", "is_nonzero", "equal"),
     *("nonzero", "masked_select", "_unique2", "repeat_interleave"),
-    "lift_fresh",
+    *("lift_fresh", "scalar_tensor"),  # the latter where `torch.where` is given a number
 }
 
 
@@ -89,8 +89,15 @@ def test_waiting_would_be_seen():
     values = torch.arange(4.0)
     with Operations() as operations:
         values[values > 1].sum().item()
+        torch.where(values > 1, values, 0)
         torch.repeat_interleave(torch.arange(2), torch.tensor([1, 2]))
-    assert set(operations.waiting) == {"nonzero", "_local_scalar_dense", "repeat_interleave", "lift_fresh"}
+    assert set(operations.waiting) == {
+        "nonzero",
+        "_local_scalar_dense",
+        "repeat_interleave",
+        "lift_fresh",
+        "scalar_tensor",
+    }
 
 
 def test_an_iteration_of_conjugate_gradients_is_a_handful_of_operations():

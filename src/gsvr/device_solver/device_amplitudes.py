@@ -95,12 +95,13 @@ class ConjugateGradients:
         """One iteration, in place: what is recorded reads and writes the same memory each time."""
         curved = self.operator.kernel.normal(self._direction, self._weights, self._along)
         self.prior.add(self._direction, self._strength, curved)
-        going = self._rho > self._enough
-        step = torch.where(going, self._rho / torch.sum(self._direction * curved), 0)
+        done = self._rho <= self._enough
+        # filled and not chosen from two: a number of the host's would have to be copied to the device
+        step = (self._rho / torch.sum(self._direction * curved)).masked_fill(done, 0)
         self.amplitudes.addcmul_(step, self._direction)
         self._predicted.addcmul_(step, self._along)
         self._gradient.addcmul_(step, curved, value=-1)
         preconditioned = self._inverse * self._gradient
         rho = torch.sum(self._gradient * preconditioned)
-        self._direction.mul_(torch.where(going, rho / self._rho, 0)).add_(preconditioned)
-        self._rho.copy_(torch.where(going, rho, self._rho))
+        self._direction.mul_((rho / self._rho).masked_fill(done, 0)).add_(preconditioned)
+        self._rho.copy_(torch.where(done, self._rho, rho))

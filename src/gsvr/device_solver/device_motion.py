@@ -138,7 +138,7 @@ def _linked_steps(
     diagonal = torch.where(kept[..., None, None], curvature[order], one)
     diagonal[:, :-1] += first.transpose(2, 3) @ held
     diagonal[:, 1:] += second.transpose(2, 3) @ held_too
-    right = torch.where(kept[..., None], gradient[order], 0)
+    right = gradient[order] * kept[..., None]
     pull = (precision * between)[..., None]
     right[:, :-1] += (first.transpose(2, 3) @ pull)[..., 0]
     right[:, 1:] -= (second.transpose(2, 3) @ pull)[..., 0]
@@ -152,7 +152,7 @@ def _linked_steps(
     solved = _solve(matrix.reshape(stacks, 6 * longest, 6 * longest), right.reshape(stacks, 6 * longest))
     # padding is written to one more row, which is dropped
     steps = torch.zeros((len(poses) + 1, 6), dtype=one.dtype, device=one.device)
-    steps[torch.where(kept, slices.in_time, len(poses)).reshape(-1)] = solved.reshape(-1, 6)
+    steps[slices.in_time.masked_fill(~kept, len(poses)).reshape(-1)] = solved.reshape(-1, 6)
     return steps[:-1]
 
 

@@ -18,11 +18,11 @@ def median(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
 
 def masked_median(values: Float[Tensor, "k n"], kept: Bool[Tensor, "k n"]) -> Float[Tensor, " k"]:
     """Median of the values kept in each row; zero for a row without any."""
-    ordered = torch.where(kept, values, torch.inf).sort(dim=1).values
+    ordered = values.masked_fill(~kept, torch.inf).sort(dim=1).values
     count = kept.sum(1, keepdim=True)
     lower, upper = (ordered.gather(1, ((count - shift) // 2).clamp(min=0)) for shift in (1, 0))
     middle = ((lower + upper) / 2)[:, 0]
-    return torch.where(count[:, 0] > 0, middle, 0)
+    return middle.masked_fill(count[:, 0] == 0, 0)
 
 
 def robust_deviation(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -53,6 +53,8 @@ class TiledKernel:
         deterministic: bool = False,
         needed: Bool[np.ndarray, " p"] | None = None,
     ) -> None:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # Triton launches on the current one
         self.lattice = lattice
         self.device = device
         self.kernels = kernels or (triton_kernels() if device.type == "cuda" else plain_tiles)

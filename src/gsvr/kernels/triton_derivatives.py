@@ -15,7 +15,7 @@ _TILE = tl.constexpr(TILE)
 _TWICE_LOG_2 = tl.constexpr(2 * 0.6931471805599453)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_pixels", "ny", "nz", "width"])
 def differentiate_kernel(
     frames, boxes, constants, pixels, first, counts, sites, amplitudes, out, n_pixels, ny, nz, width,
     MIXTURE: tl.constexpr, SITES: tl.constexpr, PRECISION: tl.constexpr,

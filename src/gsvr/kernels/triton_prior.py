@@ -14,7 +14,7 @@ from torch import Tensor
 BLOCK = 256
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def bonds_kernel(present, offsets, factors, values, edge, bonds, n, DIRECTIONS: tl.constexpr, SITES: tl.constexpr):
     """One block of sites, all directions."""
     site = tl.program_id(0) * SITES + tl.arange(0, SITES)
@@ -30,7 +30,7 @@ def bonds_kernel(present, offsets, factors, values, edge, bonds, n, DIRECTIONS: 
         tl.store(bonds + direction * n + site, bond, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def apply_kernel(
     bonds, offsets, values, strength, out, n,
     DIRECTIONS: tl.constexpr, DIAGONAL: tl.constexpr, SITES: tl.constexpr,

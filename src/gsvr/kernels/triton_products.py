@@ -62,7 +62,7 @@ def _transposed(
             tl.atomic_add(out + site, received, mask=seen, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ny", "nz", "width"])
 def predict_kernel(
     frames, boxes, constants, pixels, first, counts, sites, amplitudes, out, ny, nz, width,
     MIXTURE: tl.constexpr, SITES: tl.constexpr, PRECISION: tl.constexpr,
@@ -78,7 +78,7 @@ def predict_kernel(
     tl.store(out + index, image, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ny", "nz", "width"])
 def adjoint_kernel(
     frames, boxes, constants, pixels, first, counts, sites, values, weights, scale, out, ny, nz, width,
     POWER: tl.constexpr, EXACT: tl.constexpr, WEIGHTED: tl.constexpr,
@@ -98,7 +98,7 @@ def adjoint_kernel(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ny", "nz", "width"])
 def normal_kernel(
     frames, boxes, constants, pixels, first, counts, sites, amplitudes, weights, along, out, ny, nz, width,
     MIXTURE: tl.constexpr, SITES: tl.constexpr, PRECISION: tl.constexpr,

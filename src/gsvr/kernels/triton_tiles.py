@@ -48,7 +48,8 @@ def _crossing(axis, x, y, extents, low, high):
     return tl.maximum(low, tl.minimum(one, other)), tl.minimum(high, tl.maximum(one, other))
 
 
-@triton.jit
+# sizes differ from lattice to lattice: nothing is compiled anew for those that 16 divides
+@triton.jit(do_not_specialize=["ny"])
 def fill_kernel(frames, boxes, extents, row_ends, first, count, sites, ny, ROWS: tl.constexpr):
     """Sites of one tile, row by row of the lattice."""
     tile = tl.program_id(0)
