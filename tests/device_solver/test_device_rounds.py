@@ -12,7 +12,6 @@ from gsvr.forward import AcquisitionOperator
 from gsvr.pipeline import prepare_slices
 from gsvr.quality import compare
 from gsvr.solver import reconstruct as solver
-from gsvr.solver import stage_rounds
 from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -23,6 +22,7 @@ from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
 
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage  # noqa: E402
+from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
 from tests.kernels.tiled_kernels import DEVICE, TRITON, kernels_named  # noqa: E402
 
 OPTIONS = SolverOptions()
@@ -117,10 +117,7 @@ def test_a_reconstruction_is_as_good_as_on_the_host(monkeypatch: pytest.MonkeyPa
     options = replace(OPTIONS, stages=stages)
     want = solver.reconstruct(slices, options)
 
-    def on_device(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> stage_rounds.StageRounds:
-        return DeviceStage(slices, stage, options, state, DEVICE)
-
-    monkeypatch.setattr(solver, "stage_rounds", on_device)
+    monkeypatch.setattr(solver, "stages_of", lambda options: DeviceStages(options, DEVICE))
     told = []
     got = solver.reconstruct(slices, options, told.append)
     assert [entry.stage.name for entry in told if entry.stage_done] == [stage.name for stage in stages]

@@ -141,13 +141,13 @@ class DeviceStage:
 
     def state(self) -> State:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
-        poses = self.operator.poses.double().cpu().numpy()
-        operator = self._host_operator.with_poses(poses).with_gains(self.operator.gains.double().cpu().numpy())
+        poses = self.operator.poses.cpu().double().numpy()
+        operator = self._host_operator.with_poses(poses).with_gains(self.operator.gains.cpu().double().numpy())
         weights = Weights(
             pixels=self.weights.pixels.cpu().numpy(),
-            slices=self.weights.slices.double().cpu().numpy(),
+            slices=self.weights.slices.cpu().double().numpy(),
             noise=float(self.weights.noise),
             white_noise=float(self.weights.white_noise),
-            residuals=self.weights.residuals.double().cpu().numpy(),
+            residuals=self.weights.residuals.cpu().double().numpy(),
         )
         return State(self.amplitudes.cpu().numpy(), operator, weights, self.prediction.cpu().numpy())

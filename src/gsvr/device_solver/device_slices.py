@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from gsvr.acquisition import Slices
+from gsvr.device_solver.pixel_grid import PixelGrid, exact_type
 from gsvr.geometry import invert, transform_points
 from gsvr.solver.motion import stack_centres, time_links
 
@@ -76,15 +77,17 @@ class DeviceSlices:
         mask = np.asarray(slices.mask)
         counts = slices.sum_per_slice(mask)
         stacks, stack_of = np.unique(slices.stack_index, return_inverse=True)
-        owner, along_u, along_v = _pixel_places(slices)
+        grid = PixelGrid.of(slices.shapes, device)
+        middle = move((slices.shapes - 1) / 2)[grid.owner]
+        spacing = move(slices.pixel_spacings)[grid.owner]
         return DeviceSlices(
             values=move(slices.values, torch.float32),
             mask=move(mask, torch.float32),
             coverage=move(slices.coverage, torch.float32),
-            owner=move(owner, torch.int64),
+            owner=grid.owner,
             inside=move(np.flatnonzero(mask), torch.int64),
             neighbours=move(np.flatnonzero(mask[1:] & mask[:-1]), torch.int64),
-            rows=move(_padded_rows(slices.offsets), torch.int64),
+            rows=_padded_rows(grid),
             seen=move(np.flatnonzero(counts > 0), torch.int64),
             counts=move(counts),
             stack_of=move(stack_of, torch.int64),
@@ -95,8 +98,8 @@ class DeviceSlices:
             centres=move(slices.centres),
             local_centres=move(transform_points(invert(slices.frames), slices.centres)),
             stack_centres=move(stack_centres(slices)),
-            along_u=move(along_u, torch.float32),
-            along_v=move(along_v, torch.float32),
+            along_u=((grid.row - middle[:, 0]) * spacing[:, 0]).to(torch.float32),
+            along_v=((grid.column - middle[:, 1]) * spacing[:, 1]).to(torch.float32),
         )
 
     @property
@@ -127,24 +130,10 @@ class DeviceSlices:
         return [slice(start, start + count) for start in range(0, self.n_slices, count)]
 
 
-def exact_type(device: torch.device) -> torch.dtype:
-    """Type for poses and sums: float64 where there is one (Apple's cards have none)."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _pixel_places(slices: Slices) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Slice of every pixel, and its place (mm) along u and v from the slice's centre."""
-    owner = np.repeat(np.arange(slices.n_slices), np.diff(slices.offsets))
-    number = np.arange(len(owner)) - slices.offsets[owner]
-    row, column = np.divmod(number, slices.shapes[owner, 1])
-    middle, spacing = (slices.shapes - 1) / 2, slices.pixel_spacings
-    return owner, (row - middle[owner, 0]) * spacing[owner, 0], (column - middle[owner, 1]) * spacing[owner, 1]
-
-
-def _padded_rows(offsets: np.ndarray) -> np.ndarray:
-    steps = np.arange(int(np.diff(offsets).max()))
-    rows = offsets[:-1, None] + steps
-    return np.where(rows < offsets[1:, None], rows, offsets[-1])
+def _padded_rows(grid: PixelGrid) -> Int64[Tensor, "n w"]:
+    sizes = grid.shapes.prod(1)[:, None]
+    steps = torch.arange(int(sizes.max()), device=sizes.device)
+    return (grid.first[:, None] + steps).masked_fill(steps >= sizes, len(grid.owner))
 
 
 def _padded(lists: list[np.ndarray]) -> np.ndarray:

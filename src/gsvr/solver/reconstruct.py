@@ -12,11 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from gsvr.acquisition import Slices
 from gsvr.forward import AcquisitionOperator
-from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.initialise import find_lost_stacks, first_poses
-from gsvr.solver.rounds import begin_stage, first_gains
+from gsvr.solver.rounds import first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.stage_rounds import stage_rounds
+from gsvr.solver.stages import stages_of
 from gsvr.solver.state import Result, State
 from gsvr.solver.uncertainty import posterior_deviations
 
@@ -107,13 +106,13 @@ def _run_stages(
     scaled = binned = replace(levelled, values=levelled.values / np.float32(scale))
     total = sum(stage.rounds for stage in options.stages)
     poses = first_poses(slices) if poses is None else poses
-    started, done, state = time.perf_counter(), 0, None
+    started, done, state, stages = time.perf_counter(), 0, None, stages_of(options)
     for stage in options.stages:
         if stage.agree_on_mask and state:
-            mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
-            scaled = scaled.with_mask(project_mask(mask, scaled, state.poses, options.masks.margin))
-        binned = scaled.binned(stage.binning)
-        running = stage_rounds(binned, stage, options, begin_stage(binned, stage, options, state, poses))
+            mask = stages.agreed_mask(scaled, votes, state.poses)
+            scaled = scaled.with_mask(stages.project_mask(mask, scaled, state.poses))
+        binned = stages.binned(scaled, stage.binning)
+        running = stages.begin(binned, stage, state, poses)
         for number in range(1, stage.rounds + 1):
             moved = running.advance()
             last = number == stage.rounds or (stage.motion != "none" and moved < stage.settled * stage.spacing)
@@ -129,7 +128,7 @@ def _run_stages(
             state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
     if state is None:
         raise ValueError("the schedule has no stages")
-    mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
+    mask = stages.agreed_mask(scaled, votes, state.poses)
     deviations = posterior_deviations(binned, state, options)
     if binned.binning != scaled.binning:  # the prediction is of the pixels as they were given
         operator = AcquisitionOperator(
