@@ -125,7 +125,7 @@ def _run(*words: str | Path) -> str:
 def main() -> None:
     """Print the counts for the capabilities given."""
     for word in sys.argv[1:] or ["9.0"]:
-        for precision in ("ieee", "tf32"):
+        for precision in ("ieee", "tf32x3", "tf32"):
             found = compile_all(int(word.replace(".", "")), precision)
             print(json.dumps({"capability": word, "precision": precision, "kernels": found}, indent=1))
 

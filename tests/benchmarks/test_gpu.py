@@ -124,7 +124,7 @@ def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, 
     stage = record["kernels"]["stages"][0]
     assert 0 < stage["pairs"] <= stage["room_for_pairs"]
     assert set(stage["share_of_what_binds"]) < set(stage["milliseconds"])
-    assert [row["precision"] for row in record["kernels"]["launches"]] == ["ieee", "tf32"]
+    assert [row["precision"] for row in record["kernels"]["launches"]] == ["ieee", "tf32x3", "tf32"]
     made = record["reconstruction"]
     assert [entry["stage"] for entry in made["stages"]] == ["stacks", "final"]
     assert made["equal_bits"]  # as always on a CPU
