@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 
+from gsvr import forward
+from gsvr.field import Lattice
+from gsvr.kernels import lattice_kernel
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
 torch = pytest.importorskip("torch", reason="kernels of tiles need PyTorch")
 from torch import Tensor  # noqa: E402
 
-from gsvr.kernels.culling import slice_windows  # noqa: E402
+from gsvr.kernels.culling import SliceWindows, slice_windows  # noqa: E402
 from gsvr.kernels.reference import ReferenceKernel  # noqa: E402
-from gsvr.kernels.tiled import TiledKernel  # noqa: E402
+from gsvr.kernels.tiled import HostTiledKernel, TiledKernel  # noqa: E402
 from tests.kernels.tiled_kernels import DEVICE, TRITON, kernels_named  # noqa: E402
+from tests.laws import test_forward as laws  # noqa: E402
 
 # float32 sums of a few hundred terms, and places in a tile good to 1e-6 pixels: relative to the largest value
 TOLERANCE = 3e-6
@@ -236,3 +243,34 @@ def test_whole_numbers_never_overflow_nor_vanish(name: str):
         got = array(tiled.adjoint(tensor(scale * pixels))) / scale
         assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max()
     assert not tiled.adjoint(tensor(0 * pixels)).any()
+
+
+LAWS = (
+    laws.test_lattice_operator_equals_the_definition,
+    partial(laws.test_adjoint_is_the_transpose, "cpu"),
+    laws.test_diagonal_is_that_of_the_normal_matrix,
+    partial(laws.test_pose_derivative_is_the_limit_of_differences, "cpu"),
+)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_of_the_operator(law: Callable[[], None], monkeypatch: pytest.MonkeyPatch):
+    """The same functions that try the CPU's kernels, with kernels of tiles in their place."""
+    used = []
+
+    def tiled(_: str, lattice: Lattice, windows: SliceWindows) -> HostTiledKernel:
+        used.append(windows)
+        return HostTiledKernel(lattice, windows, str(DEVICE))
+
+    monkeypatch.setattr(forward, "lattice_kernel", tiled)
+    law()
+    assert used
+
+
+@pytest.mark.parametrize("backend", ["cuda", "cuda:1", "mps"])
+def test_a_device_is_not_touched_before_it_is_used(backend: str):
+    slices, poses = small_slices()
+    lattice = small_lattice()
+    kernel = lattice_kernel(backend, lattice, slice_windows(lattice, slices, poses, spread_of(slices)))
+    assert isinstance(kernel, HostTiledKernel)
+    assert kernel.name == backend

@@ -10,8 +10,9 @@ from torch import Tensor
 from gsvr.acquisition import Slices
 from gsvr.device_solver.device_binning import binned
 from gsvr.device_solver.device_lattice import lattice_covering
-from gsvr.device_solver.pixel_grid import PixelGrid, exact_type, placed_pixels
+from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
 from gsvr.forward import AcquisitionOperator
+from gsvr.kernels import tiles
 from gsvr.masking import mask_from_votes
 from gsvr.solver.schedule import SolverOptions
 from gsvr.volume_grid import Volume
@@ -45,7 +46,7 @@ def project_mask(
     inside = torch.as_tensor(np.pad(np.asarray(mask.mask), 1)).to(device)
     distance = distance_to(inside, mask.spacing) - distance_to(~inside, mask.spacing)
     placed = placed_pixels(slices, poses, PixelGrid.of(slices.shapes, device))
-    to_index = torch.as_tensor(np.linalg.inv(mask.affine)).to(exact_type(device)).to(device)
+    to_index = torch.as_tensor(np.linalg.inv(mask.affine)).to(tiles.exact_type(device)).to(device)
     index = placed @ to_index[:3, :3].T + to_index[:3, 3] + 1
     return (_interpolated(distance, index) <= margin).cpu().numpy()
 

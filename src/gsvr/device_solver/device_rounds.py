@@ -6,7 +6,7 @@ for one number, how far the slices have moved, since that decides whether the st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -133,11 +133,6 @@ class DeviceStage:
             poses = moved_poses(slices, operator.poses, steps)
         operator.set_poses(poses)
         self.prediction = operator.predict(self.amplitudes)
-
-    def finish(self) -> State:
-        """The state with the prediction of all pixels."""
-        state = self.state()
-        return replace(state, prediction=state.operator.predict(state.amplitudes))
 
     def state(self) -> State:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""

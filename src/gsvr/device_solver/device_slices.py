@@ -10,8 +10,9 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from gsvr.acquisition import Slices
-from gsvr.device_solver.pixel_grid import PixelGrid, exact_type
+from gsvr.device_solver.pixel_grid import PixelGrid
 from gsvr.geometry import invert, transform_points
+from gsvr.kernels import tiles
 from gsvr.solver.motion import stack_centres, time_links
 
 # Padded pixels that are summed at once: bounds the memory of products over all slices.
@@ -69,7 +70,7 @@ class DeviceSlices:
     @staticmethod
     def of(slices: Slices, device: torch.device) -> DeviceSlices:
         """Copy slices to a device."""
-        exact = exact_type(device)
+        exact = tiles.exact_type(device)
 
         def move(values: np.ndarray, dtype: torch.dtype = exact) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)

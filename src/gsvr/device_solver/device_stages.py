@@ -24,6 +24,8 @@ from gsvr.volume_grid import Volume
 class DeviceStages:
     """Stages on a device."""
 
+    predicts_every_pixel = False
+
     def __init__(self, options: SolverOptions, device: torch.device, choices: DeviceChoices | None = None) -> None:
         self._options, self._device, self._choices = options, device, choices
 

@@ -10,11 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from gsvr.acquisition import Slices
-
-
-def exact_type(device: torch.device) -> torch.dtype:
-    """Type for poses and sums: float64 where there is one (Apple's cards have none)."""
-    return torch.float32 if device.type == "mps" else torch.float64
+from gsvr.kernels import tiles
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def placed_pixels(
     columns = np.stack(
         [to_world[:, :3, axis] * slices.pixel_spacings[:, axis, None] for axis in (0, 1)] + [to_world[:, :3, 3]], axis=1
     )
-    parts = torch.as_tensor(columns).to(exact_type(device)).to(device)
+    parts = torch.as_tensor(columns).to(tiles.exact_type(device)).to(device)
     owner, row, column = grid.owner, grid.row, grid.column
     if chosen is not None:
         owner, row, column = owner[chosen], row[chosen], column[chosen]

@@ -113,6 +113,11 @@ class TileLists:
         self.boxes[:, 5:] = (last - first + 1).clamp(min=0)
 
 
+def exact_type(device: torch.device) -> torch.dtype:
+    """Type for poses, places and sums: float64 where there is one (Apple's cards have none)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def tile_lists(
     lattice: Lattice, windows: SliceWindows, device: torch.device, needed: Bool[np.ndarray, " p"] | None = None
 ) -> TileLists:
@@ -143,7 +148,7 @@ def tile_lists(
     mm = np.concatenate([windows.pixel_spacing[owner], np.ones((len(owner), 1))], axis=1)
     sides = (extents[:, :, 1] - extents[:, :, 0]) * mm / lattice.spacing
     room = np.minimum(np.ceil((sides + 2 * _ROUNDING + np.sqrt(3)).prod(axis=1)), lattice.support.size)
-    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's cards have no float64
+    exact = exact_type(device)
 
     def move(values: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=dtype).to(device)

@@ -122,7 +122,7 @@ def _run_stages(
                 callback(Progress(stage, number, done, total, running.state(), scale, seconds, last))
             if last:
                 break
-        state = running.finish()
+        state = running.state()
         if stage.motion == "stacks":
             operator = state.operator.with_poses(find_lost_stacks(binned, stage, options, state))
             state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
@@ -130,7 +130,9 @@ def _run_stages(
         raise ValueError("the schedule has no stages")
     mask = stages.agreed_mask(scaled, votes, state.poses)
     deviations = posterior_deviations(binned, state, options)
-    if binned.binning != scaled.binning:  # the prediction is of the pixels as they were given
+    if (
+        binned.binning != scaled.binning or not stages.predicts_every_pixel
+    ):  # the prediction is of the pixels as they were given
         operator = AcquisitionOperator(
             state.operator.lattice, scaled, state.poses, state.gains, options.profile, options.backend
         )

@@ -28,14 +28,18 @@ class StageRounds(Protocol):
         """The reconstruction as it stands."""
         ...
 
-    def finish(self) -> State:
-        """The same, for the stage to come."""
-        ...
-
 
 @runtime_checkable
 class Stages(Protocol):
-    """Everything about stages that a host or a device does in its own way."""
+    """Everything about stages that a host or a device does in its own way.
+
+    Attributes
+    ----------
+    predicts_every_pixel
+        Whether states predict pixels outside the mask, too.
+    """
+
+    predicts_every_pixel: bool
 
     def agreed_mask(self, slices: Slices, votes: np.ndarray, poses: np.ndarray) -> Volume:
         """Brain mask in volume world that the slices agree on."""
@@ -70,11 +74,11 @@ class HostRounds:
         """The reconstruction as it stands."""
         return self._state
 
-    finish = state
-
 
 class HostStages:
     """What happens on the host between rounds; `gsvr.device_solver.device_stages` does the same on a device."""
+
+    predicts_every_pixel = True
 
     def __init__(self, options: SolverOptions) -> None:
         self._options = options
