@@ -92,6 +92,7 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     )
     monkeypatch.setattr(gpu_kernels, "_CHUNKS", (32,))
     monkeypatch.setattr(gpu_kernels, "_WARPS", (1,))
+    monkeypatch.setattr(gpu_kernels, "_PRECISIONS", ("ieee",))
     monkeypatch.setattr(gpu_reconstruction, "default_stages", lambda _: (
         Stage("stacks", 9.0, 1, 2, 2, "stacks", 0.8), Stage("final", 8.0, 1, 1, 2, "none", 0.6)
     ))  # fmt: skip
@@ -124,7 +125,7 @@ def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, 
     stage = record["kernels"]["stages"][0]
     assert 0 < stage["pairs"] <= stage["room_for_pairs"]
     assert set(stage["share_of_what_binds"]) < set(stage["milliseconds"])
-    assert [row["precision"] for row in record["kernels"]["launches"]] == ["ieee", "tf32x3", "tf32"]
+    assert [row["precision"] for row in record["kernels"]["launches"]] == ["ieee"]
     made = record["reconstruction"]
     assert [entry["stage"] for entry in made["stages"]] == ["stacks", "final"]
     assert made["equal_bits"]  # as always on a CPU

@@ -74,7 +74,7 @@ def test_rounds_are_those_of_the_host(name: str, motion: str):
     want = first_state(slices, stage, poses)
     choices = DeviceChoices(tiles=kernels_named(name))
     running = DeviceStage(slices, stage, OPTIONS, want, DEVICE, choices)
-    for _ in range(2 if name == "triton" else 3):
+    for _ in range(1 if name == "triton" else 3):
         before, want = want.poses, advance(slices, stage, OPTIONS, want)
         moved = running.advance()
         assert moved == pytest.approx(np.median(displacements(slices, before, want.poses)), abs=1e-3)
@@ -115,7 +115,7 @@ def test_in_float32_throughout_as_on_apples_cards(monkeypatch: pytest.MonkeyPatc
 def test_a_reconstruction_is_as_good_as_on_the_host(monkeypatch: pytest.MonkeyPatch):
     simulation = moving_brain()
     slices, _ = prepare_slices(simulation.stacks, OPTIONS)
-    stages = tuple(replace(stage, rounds=min(stage.rounds, 3)) for stage in QUICK_STAGES)
+    stages = tuple(replace(stage, rounds=min(stage.rounds, 2)) for stage in QUICK_STAGES)
     options = replace(OPTIONS, stages=stages)
     want = solver.reconstruct(slices, options)
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_every_kernel_compiles_for_the_oldest_card_and_a_new_one(compiled: dict[
 
 def test_nothing_of_the_loops_is_kept_in_memory_for_want_of_registers(compiled: dict[str, dict]):
     assert {name: counts["spills"] for name, counts in compiled["90"].items() if counts["spills"]} == {}
+
+
+def test_the_counts_in_the_documentation_are_these(compiled: dict[str, dict]):
+    if f"triton=={version('triton')}\n" not in (REPOSITORY / "constraints.txt").read_text():
+        pytest.skip("another version of Triton compiles to other counts")
+    page = (REPOSITORY / "docs" / "gpu.md").read_text(encoding="utf-8")
+    columns = ("registers", "multiply_adds", "exponentials", "shared_memory", "barriers", "spills", "shared_bytes")
+    for name, counts in compiled["90"].items():
+        assert f"| {name} | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
 
 
 def test_a_chunk_costs_what_was_designed(compiled: dict[str, dict]):

@@ -130,9 +130,8 @@ def _run_stages(
         raise ValueError("the schedule has no stages")
     mask = stages.agreed_mask(scaled, votes, state.poses)
     deviations = posterior_deviations(binned, state, options)
-    if (
-        binned.binning != scaled.binning or not stages.predicts_every_pixel
-    ):  # the prediction is of the pixels as they were given
+    # the prediction is of all pixels as they were given
+    if binned.binning != scaled.binning or not stages.predicts_every_pixel:
         operator = AcquisitionOperator(
             state.operator.lattice, scaled, state.poses, state.gains, options.profile, options.backend
         )
