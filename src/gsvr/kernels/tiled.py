@@ -62,8 +62,9 @@ class TiledKernel:
         self.lists: TileLists = tile_lists(lattice, windows, device, needed)
         self.n_pixels = int(windows.first_pixel[-1])
         self.support = torch.as_tensor(lattice.support).to(device)
-        # the largest part that a site can receive, for pixels of at most one, and how many it can receive
-        self._bound = float(windows.peaks.sum(axis=1).max()) * TILE**2 * max(self.lists.n_tiles, 1)
+        # no pixel sees more than this share of a Gaussian, and no site receives from more pixels than there are in tiles
+        self._peak = float(windows.peaks.sum(axis=1).max())
+        self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
         self.move(torch.as_tensor(windows.from_lattice).to(self.lists.corners.dtype).to(device))
 
     def move(self, from_lattice: Float[Tensor, "n 3 4"]) -> None:
@@ -112,7 +113,9 @@ class TiledKernel:
             out = torch.zeros(self.lattice.shape, device=self.device)
             self.kernels.adjoint(self.lists, pixels, weights, out, power)
             return out.mul_(self.support)
-        largest = (pixels if weights is None else weights * pixels).abs().max() * self._bound**power
+        largest = (pixels if weights is None else weights * pixels).abs().max() * (
+            self._peak**power * self._most_pixels
+        )
         # the largest power of two with room for all parts, and a finite one where there is nothing
         scale = torch.exp2(torch.floor(62 - torch.log2(largest)).clamp(max=120)).to(torch.float32)
         total = torch.zeros(self.lattice.shape, dtype=torch.int64, device=self.device)
