@@ -234,7 +234,7 @@ def test_other_sums_do_depend_on_it_a_little():
 
 
 def test_whole_numbers_never_overflow_nor_vanish():
-    """Pixels of any scale, and as if there were a million tiles: room is left for every sum, and bits for every part."""
+    """Pixels of any scale, as if there were a million tiles: room is left for every sum, and bits for every part."""
     slices, _, tiled, reference = pair("plain", deterministic=True)
     pixels = np.random.default_rng(7).normal(size=len(slices.values))
     tiled._most_pixels = 256 * 2**20

@@ -62,7 +62,7 @@ class TiledKernel:
         self.lists: TileLists = tile_lists(lattice, windows, device, needed)
         self.n_pixels = int(windows.first_pixel[-1])
         self.support = torch.as_tensor(lattice.support).to(device)
-        # no pixel sees more than this share of a Gaussian, and no site receives from more pixels than there are in tiles
+        # no pixel sees a larger share of a Gaussian, and no site receives from more pixels than there are in tiles
         self._peak = float(windows.peaks.sum(axis=1).max())
         self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
         self.move(torch.as_tensor(windows.from_lattice).to(self.lists.corners.dtype).to(device))
