@@ -3,6 +3,8 @@
 # make lint   ruff and pyright
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
+# make bench-gpu   kernels and reconstructions on an Nvidia card (minutes): benchmarks/results/gpu.json. Needs no .venv:
+#                  PYTHON with NumPy, SciPy, Numba, PyTorch and Triton will do; BENCH_OPTIONS=--interpret without a card
 # make bench-speed   measure speed and scaling anew (minutes): benchmarks/results/speed.json and the plots of docs/speed.md
 #
 # PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
@@ -25,7 +27,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test bench bench-core bench-full bench-speed bench-uncertainty lint format clean
+.PHONY: help demo test bench bench-core bench-full bench-gpu bench-speed bench-uncertainty lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -39,6 +41,9 @@ test: $(VENV)/installed-for-development
 
 bench-speed: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.speed $(BENCH_OPTIONS)
+
+bench-gpu:
+	@PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(BENCH_OPTIONS)
 
 lint: $(VENV)/installed-for-development
 	@echo "make: ruff check"

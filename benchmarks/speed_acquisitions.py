@@ -20,7 +20,6 @@ from gsvr.acquisition import Stack, interleaved_times, slices_from_stacks
 from gsvr.field import LatticeField, lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import rotation_from_vector
-from gsvr.io.nifti import write_volume
 from gsvr.phantom import brain_phantom
 from gsvr.simulated_motion import draw_poses
 from gsvr.volume_grid import Volume
@@ -109,6 +108,8 @@ def _grid(
 
 def write_stacks(stacks: Sequence[Stack], folder: Path) -> tuple[list[Path], list[Path]]:
     """Write stacks, masks, and sidecars with the thickness; return the paths of stacks and masks."""
+    from gsvr.io.nifti import write_volume  # needs nibabel; what only makes stacks does without
+
     folder.mkdir(parents=True, exist_ok=True)
     paths, masks = [], []
     for stack in stacks:

@@ -17,8 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def _checkable_modules() -> list[str]:
     """Modules of gsvr whose annotations the tests check when a function is called.
 
-    The hook wraps every function, and Numba cannot compile a wrapper: a module that compiles functions is
-    left out, and so is the ``__init__`` of its package, because hooking a package hooks everything in it.
+    The hook wraps every function, and neither Numba nor Triton can compile a wrapper: a module that compiles
+    functions is left out, and so is the ``__init__`` of its package, because hooking a package hooks everything in
+    it.
     """
     specification = importlib.util.find_spec("gsvr")
     assert specification is not None
@@ -30,11 +31,15 @@ def _checkable_modules() -> list[str]:
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
         if re.search(
-            r"^\s*(from|import) (numba|gsvr\.kernels\.compiled)\b", path.read_text(encoding="utf-8"), re.MULTILINE
+            r"^\s*(from|import) (numba|triton|gsvr\.kernels\.compiled)\b", path.read_text(encoding="utf-8"), re.MULTILINE
         ):
             compiled.add(name)
     return [name for name in names if not any((c + ".").startswith(name + ".") for c in compiled)]
 
+
+# Triton decides when it is imported whether its kernels run in its interpreter: without a card they do
+if not any(Path("/dev").glob("nvidia[0-9]*")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 install_import_hook(_checkable_modules(), "beartype.beartype")
 

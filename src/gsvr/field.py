@@ -176,16 +176,14 @@ def sample_lattice(
     An isotropic Gaussian is a product of three 1-D Gaussians, so the sum over all sites is three
     matrix products. Nothing is cut off: terms below float32 vanish by themselves.
     """
-    along_x, along_y, along_z = (
-        _axis_kernel(field.lattice, axis, coordinates) for axis, coordinates in enumerate(axes)
-    )
+    along_x, along_y, along_z = (axis_kernel(field.lattice, axis, coordinates) for axis, coordinates in enumerate(axes))
     values = np.asarray(field.amplitudes, dtype=np.float32)
     # in this order, and as products with whole matrices, no axis has to be moved in memory
     values = (along_x @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
     return np.matmul(along_y, values) @ along_z.T
 
 
-def _axis_kernel(lattice: Lattice, axis: int, coordinates: np.ndarray) -> Float32[np.ndarray, "points sites"]:
+def axis_kernel(lattice: Lattice, axis: int, coordinates: np.ndarray) -> Float32[np.ndarray, "points sites"]:
     """1-D Gaussians of the sites along one axis at coordinates (mm) on it."""
     sites = lattice.origin[axis] + lattice.spacing * np.arange(lattice.shape[axis])
     kernel = np.exp(-0.5 * ((np.asarray(coordinates)[:, None] - sites) / lattice.sigma) ** 2)

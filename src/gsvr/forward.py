@@ -22,9 +22,9 @@ from gsvr.acquisition import Slices
 from gsvr.field import GaussianField, Lattice
 from gsvr.geometry import invert, pose_about, transform_points
 from gsvr.kernels import GaussianKernel, GeometryGradient, Kernel, gaussian_kernel, lattice_kernel
-from gsvr.kernels.culling import CUTOFF, slice_windows
+from gsvr.kernels.culling import CUTOFF, SliceWindows, slice_windows
 from gsvr.kernels.gaussian_views import slice_views
-from gsvr.psf import PointSpread, ProfileName, point_spread
+from gsvr.psf import ProfileName, point_spread
 
 
 class AcquisitionOperator:
@@ -44,7 +44,7 @@ class AcquisitionOperator:
     profile
         Slice profile, see `gsvr.psf.PROFILES`.
     backend
-        ``"cpu"`` or ``"reference"``.
+        Which kernels run, and where, see `gsvr.kernels.BACKENDS`.
     cutoff
         Where Gaussians are cut off, in standard deviations, see `gsvr.kernels.culling`.
     squared_radii
@@ -67,7 +67,17 @@ class AcquisitionOperator:
         self.poses = poses
         self._settings = (profile, backend, cutoff, squared_radii)
         spread = point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)
-        self._kernel = _kernel(primitives, slices, poses, spread, backend, cutoff, squared_radii)
+        self._kernel: Kernel
+        self.windows: SliceWindows | None = None
+        if isinstance(primitives, Lattice):
+            if squared_radii is not None:
+                raise ValueError("nearest neighbours are for free Gaussians: a lattice has its cut-off")
+            self.windows = slice_windows(primitives, slices, poses, spread, cutoff)
+            self._kernel = lattice_kernel(backend, primitives, self.windows)
+        else:
+            exact = primitives.normalisation is None
+            views = slice_views(slices, poses, spread, cutoff, exact, squared_radii)
+            self._kernel = gaussian_kernel(backend, primitives, views)
         self.gains = np.ones(slices.n_slices) if gains is None else gains
         self._pixel_gains = slices.per_pixel(self.gains.astype(np.float32))
         self._density = _density(primitives, self._kernel)
@@ -110,9 +120,12 @@ class AcquisitionOperator:
         """Diagonal of A^T diag(weights) A, as the kernel's squared adjoint defines it: a preconditioner."""
         return self._kernel.squared_adjoint(self._factors**2 * weights)
 
-    def derivative_planes(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
-        """Sums that all derivatives by pose are made of, without gains (see `LatticeKernel.derivatives`)."""
-        return self._kernel.derivatives(amplitudes)
+    def derivative_planes(self, amplitudes: Float32[np.ndarray, "*sites"]) -> Float32[np.ndarray, "7 p"]:
+        """Sums that all derivatives by pose are made of, without gains (see `gsvr.kernels.Kernel.derivatives`)."""
+        planes = self._kernel.derivatives(amplitudes)
+        if self._density is None:
+            return planes
+        return _quotient_derivatives(planes, self._kernel.derivatives(np.ones_like(amplitudes)), self._density)
 
     def pose_derivatives(
         self, amplitudes: Float32[np.ndarray, "*sites"]
@@ -124,10 +137,8 @@ class AcquisitionOperator:
         With d = pixel - Gaussian and g the derivative by d, a rotation w changes d by w x (mu - centre), so the
         derivative by w is (pixel - centre) x g - d x g, summed over Gaussians; the kernels return both sums.
         """
-        planes = self._kernel.derivatives(amplitudes)
+        planes = self.derivative_planes(amplitudes)
         slices = self.slices
-        if self._density is not None:
-            planes = _quotient_derivatives(planes, self._kernel.derivatives(np.ones_like(amplitudes)), self._density)
         gradient, torque = planes[1:4], planes[4:7]
         u, v = _centred_pixels(slices)
         jacobian = np.empty((6, planes.shape[1]), np.float32)
@@ -155,24 +166,6 @@ class AcquisitionOperator:
         # d (N / D) = (dN - (N / D) dD) / D
         value = self._kernel.predict(amplitudes) / self._density
         return self._kernel.gradient(amplitudes, residual, -value * residual)
-
-
-def _kernel(
-    primitives: Lattice | GaussianField,
-    slices: Slices,
-    poses: np.ndarray,
-    spread: PointSpread,
-    backend: str,
-    cutoff: float,
-    squared_radii: np.ndarray | None,
-) -> Kernel:
-    if isinstance(primitives, Lattice):
-        if squared_radii is not None:
-            raise ValueError("nearest neighbours are for free Gaussians: a lattice has its cut-off")
-        return lattice_kernel(backend, primitives, slice_windows(primitives, slices, poses, spread, cutoff))
-    exact = primitives.normalisation is None
-    views = slice_views(slices, poses, spread, cutoff, exact, squared_radii)
-    return gaussian_kernel(backend, primitives, views)
 
 
 def _density(primitives: Lattice | GaussianField, kernel: Kernel) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from gsvr.acquisition import Slices, Stack
 from gsvr.errors import InputError
-from gsvr.field import lattice_covering
+from gsvr.field import Lattice, lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import transform_points
 from gsvr.morphology import distance_to, largest_part, within
@@ -187,6 +187,13 @@ def agreed_mask(
     operator = AcquisitionOperator(lattice, slices, poses, profile=profile, backend=backend)
     in_favour = operator.adjoint(yes.astype(np.float32))
     heard_in_all = operator.adjoint(heard.astype(np.float32))
+    return mask_from_votes(in_favour, heard_in_all, lattice)
+
+
+def mask_from_votes(
+    in_favour: Float[np.ndarray, "nx ny nz"], heard_in_all: Float[np.ndarray, "nx ny nz"], lattice: Lattice
+) -> Volume:
+    """Share of the votes at the sites of a lattice, and the mask that follows; see `agreed_mask`."""
     share = in_favour / np.maximum(heard_in_all, 0.02 * float(heard_in_all.max()))
     largest = float(share.max())
     mask = largest_part(share > (0.5 if largest > 0.5 else 0.5 * largest))

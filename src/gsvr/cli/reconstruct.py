@@ -57,7 +57,15 @@ def reconstruct_command(
     output_uncertainty: Annotated[
         Path | None, typer.Option(help="Standard deviation of every voxel (.nii.gz); takes about as long again.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, or reference (plain PyTorch on the CPU, slow).")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:1, mps (plain PyTorch), or reference (plain PyTorch on the CPU, slow)."
+        ),
+    ] = "auto",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits in every run on a graphics card, too.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
@@ -86,7 +94,7 @@ def reconstruct_command(
         uncertainty=output_uncertainty,
     )
     inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
-    options = _solver_options(profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
+    options = _solver_options(profile, device, deterministic, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
@@ -96,34 +104,23 @@ def reconstruct_command(
     _summarise(reconstruction, paths, time.perf_counter() - started)
 
 
-def _solver_options(profile: str, device: str, seed: int, samples: int) -> SolverOptions:
+def _solver_options(profile: str, device: str, deterministic: bool, seed: int, samples: int) -> SolverOptions:
+    from gsvr.devices import choose_device
     from gsvr.errors import InputError
     from gsvr.psf import PROFILES
     from gsvr.solver.schedule import SolverOptions
 
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: choose one of {', '.join(PROFILES)}")
-    backends = {"auto": "cpu", "cpu": "cpu", "reference": "reference"}
-    if device not in backends:
-        raise InputError(f"--device {device}: choose one of {', '.join(backends)}")
-    logger.info("device %s: %s", device, _reason(device))
+    chosen = choose_device(device)
+    logger.info("device %s: %s", device, chosen.reason)
     return SolverOptions(
         profile=profile,  # pyright: ignore[reportArgumentType]
-        backend=backends[device],
+        backend=chosen.backend,
+        deterministic=deterministic,
         uncertainty_samples=samples,
         seed=seed,
     )
-
-
-def _reason(device: str) -> str:
-    """Which kernels run, and why these."""
-    from gsvr.kernels.threads import thread_count
-
-    if device == "reference":
-        return "kernels in plain PyTorch on the CPU, as asked; they are slow and meant for comparison"
-    threads = thread_count()
-    why = "the only device of this version" if device == "auto" else "as asked"
-    return f"compiled kernels on the CPU, {threads} thread{'s' if threads > 1 else ''}, {why}"
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:

@@ -80,7 +80,13 @@ class GaussianKernel(Kernel, Protocol):
         ...
 
 
-BACKENDS = ("cpu", "reference")
+# Numba on the CPU; plain PyTorch on the CPU without tiles; Triton (cuda, cuda:1, ...); plain PyTorch on an Apple GPU
+BACKENDS = ("cpu", "reference", "cuda", "mps")
+
+
+def on_device(backend: str) -> bool:
+    """Whether a backend keeps its arrays on a graphics card."""
+    return backend.partition(":")[0] in ("cuda", "mps")
 
 
 def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Kernel:
@@ -104,6 +110,10 @@ def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Ker
                 "the reference backend needs PyTorch: install it with `pip install gsvr[torch]`"
             ) from error
         return ReferenceKernel(lattice, windows)
+    if on_device(backend):
+        from gsvr.kernels.tiled import HostTiledKernel
+
+        return HostTiledKernel(lattice, windows, backend)
     raise InputError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
 
 

@@ -63,7 +63,7 @@ def _sum_slice(s, planes, shapes, first_pixel, spacings, gains, values, weights,
 
 def pose_equations(
     operator: AcquisitionOperator,
-    amplitudes: Float32[np.ndarray, "nx ny nz"],
+    amplitudes: Float32[np.ndarray, "*sites"],
     values: Float32[np.ndarray, " p"],
     weights: Float32[np.ndarray, " p"],
 ) -> NormalEquations:

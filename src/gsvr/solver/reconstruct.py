@@ -12,11 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from gsvr.acquisition import Slices
 from gsvr.forward import AcquisitionOperator
-from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.initialise import find_lost_stacks, first_poses
-from gsvr.solver.motion import displacements
-from gsvr.solver.rounds import advance, begin_stage, first_gains
+from gsvr.solver.rounds import first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.stages import stages_of
 from gsvr.solver.state import Result, State
 from gsvr.solver.uncertainty import posterior_deviations
 
@@ -107,31 +106,32 @@ def _run_stages(
     scaled = binned = replace(levelled, values=levelled.values / np.float32(scale))
     total = sum(stage.rounds for stage in options.stages)
     poses = first_poses(slices) if poses is None else poses
-    started, done, state = time.perf_counter(), 0, None
+    started, done, state, stages = time.perf_counter(), 0, None, stages_of(options)
     for stage in options.stages:
         if stage.agree_on_mask and state:
-            mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
-            scaled = scaled.with_mask(project_mask(mask, scaled, state.poses, options.masks.margin))
-        binned = scaled.binned(stage.binning)
-        state = begin_stage(binned, stage, options, state, poses)
+            mask = stages.agreed_mask(scaled, votes, state.poses)
+            scaled = scaled.with_mask(stages.project_mask(mask, scaled, state.poses))
+        binned = stages.binned(scaled, stage.binning)
+        running = stages.begin(binned, stage, state, poses)
         for number in range(1, stage.rounds + 1):
-            before, state = state.poses, advance(binned, stage, options, state)
-            moved = float(np.median(displacements(binned, before, state.poses)))
+            moved = running.advance()
             last = number == stage.rounds or (stage.motion != "none" and moved < stage.settled * stage.spacing)
             done += stage.rounds - number + 1 if last else 1
             if callback:
                 seconds = time.perf_counter() - started
-                callback(Progress(stage, number, done, total, state, scale, seconds, last))
+                callback(Progress(stage, number, done, total, running.state(), scale, seconds, last))
             if last:
                 break
+        state = running.state()
         if stage.motion == "stacks":
             operator = state.operator.with_poses(find_lost_stacks(binned, stage, options, state))
             state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
     if state is None:
         raise ValueError("the schedule has no stages")
-    mask = agreed_mask(scaled, votes, state.poses, options.masks, options.profile, options.backend)
+    mask = stages.agreed_mask(scaled, votes, state.poses)
     deviations = posterior_deviations(binned, state, options)
-    if binned.binning != scaled.binning:  # the prediction is of the pixels as they were given
+    # the prediction is of all pixels as they were given
+    if binned.binning != scaled.binning or not stages.predicts_every_pixel:
         operator = AcquisitionOperator(
             state.operator.lattice, scaled, state.poses, state.gains, options.profile, options.backend
         )

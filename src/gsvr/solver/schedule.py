@@ -76,7 +76,9 @@ class SolverOptions:
     prior, motion, weights, masks
         Options of the parts.
     backend
-        Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`.
+        Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`; `gsvr.devices` finds one.
+    deterministic
+        Whether a graphics card, too, gives the same bits in every run; the CPU always does.
     margin
         How far (mm) Gaussians stand beyond the outermost pixel used.
     uncertainty_samples
@@ -92,6 +94,7 @@ class SolverOptions:
     weights: WeightOptions = WeightOptions()
     masks: MaskOptions = MaskOptions()
     backend: str = "cpu"
+    deterministic: bool = False
     margin: float = 2.5
     uncertainty_samples: int = 0
     seed: int = 0

@@ -1,0 +1,51 @@
+"""Lattices of the stages, and amplitudes handed from one to the next, on a device; see `gsvr.solver.rounds`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from gsvr.field import Lattice, LatticeField, axis_kernel
+
+
+def within(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"]:
+    """Sites at most `distance` (in sites) from a site of the mask: squared distances, one axis after the other."""
+    limit = int(distance**2 + 1e-6)
+    squared = torch.where(mask, torch.zeros_like(mask, dtype=torch.int32), limit + 1)
+    for axis in range(3):
+        nearest = squared.clone()
+        for step in range(1, min(int(limit**0.5), mask.shape[axis] - 1) + 1):
+            cost, rest = step**2, mask.shape[axis] - step
+            here, there = nearest.narrow(axis, step, rest), squared.narrow(axis, 0, rest)
+            here.copy_(torch.minimum(here, there + cost))
+            here, there = nearest.narrow(axis, 0, rest), squared.narrow(axis, step, rest)
+            here.copy_(torch.minimum(here, there + cost))
+        squared = nearest.clamp(max=limit + 1)
+    return squared <= limit
+
+
+def lattice_covering(points: Float[Tensor, "n 3"], spacing: float, sigma: float, margin: float) -> Lattice:
+    """`gsvr.field.lattice_covering`, for points on a device."""
+    ends = torch.stack([points.amin(0) - margin, points.amax(0) + margin]).cpu().double().numpy() / spacing
+    low, high = np.floor(ends[0]).astype(int), np.ceil(ends[1]).astype(int)
+    occupied = torch.zeros(tuple(int(n) for n in high - low + 1), dtype=torch.bool, device=points.device)
+    nearest = (points / spacing).round().long() - torch.as_tensor(low).to(points.device)
+    occupied[tuple(nearest.unbind(1))] = True
+    support = within(occupied, margin / spacing).cpu().numpy()
+    return Lattice(low * float(spacing), float(spacing), float(sigma), support)
+
+
+def refined_amplitudes(field: LatticeField, lattice: Lattice, device: torch.device) -> Float32[np.ndarray, "nx ny nz"]:
+    """`gsvr.solver.rounds.refined_amplitudes`: three matrix products."""
+    along = [
+        torch.as_tensor(axis_kernel(field.lattice, axis, lattice.origin[axis] + lattice.spacing * np.arange(count)))
+        .to(device)
+        for axis, count in enumerate(lattice.shape)
+    ]  # fmt: skip
+    values = torch.as_tensor(field.amplitudes).to(device)
+    values = (along[0] @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    values = torch.matmul(along[1], values) @ along[2].T
+    level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
+    return values.cpu().numpy() * level * lattice.support

@@ -1,0 +1,58 @@
+"""Between the rounds of a device: masks, binning, lattices; what `gsvr.solver.stages.HostStages` is on the host.
+
+Slices and fields go back and forth as arrays of the host here, a few milliseconds a stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from gsvr.acquisition import Slices
+from gsvr.device_solver import device_binning, device_lattice, device_masks
+from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
+from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
+from gsvr.forward import AcquisitionOperator
+from gsvr.solver.rounds import begin_stage
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import State
+from gsvr.volume_grid import Volume
+
+
+class DeviceStages:
+    """Stages on a device."""
+
+    predicts_every_pixel = False
+
+    def __init__(self, options: SolverOptions, device: torch.device, choices: DeviceChoices | None = None) -> None:
+        self._options, self._device, self._choices = options, device, choices
+
+    def agreed_mask(self, slices: Slices, votes: np.ndarray, poses: np.ndarray) -> Volume:
+        """Brain mask in volume world that the slices agree on."""
+        return device_masks.agreed_mask(slices, votes, poses, self._options, self._device)
+
+    def project_mask(self, mask: Volume, slices: Slices, poses: np.ndarray) -> np.ndarray:
+        """Pixels of every slice that lie within the margin of a mask."""
+        return device_masks.project_mask(mask, slices, poses, self._options.masks.margin, self._device)
+
+    def binned(self, slices: Slices, factor: int) -> Slices:
+        """Average pixels inside the mask."""
+        return device_binning.binned(slices, factor, self._device)
+
+    def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> DeviceStage:
+        """Start the rounds of a stage: the previous field on the new lattice."""
+        options = self._options
+        if state is None:
+            first = begin_stage(slices, stage, options, None, poses)
+            return DeviceStage(slices, stage, options, first, self._device, self._choices)
+        chosen = torch.as_tensor(np.flatnonzero(slices.mask)).to(self._device)
+        placed = placed_pixels(slices, state.poses, PixelGrid.of(slices.shapes, self._device), chosen)
+        margin = max(options.margin, stage.spacing)
+        lattice = device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)
+        operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
+        amplitudes = device_lattice.refined_amplitudes(state.field, lattice, self._device)
+        # the stage predicts for itself
+        begun = replace(state, amplitudes=amplitudes, operator=operator)
+        return DeviceStage(slices, stage, options, begun, self._device, self._choices)
