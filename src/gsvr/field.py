@@ -7,7 +7,7 @@ regular lattice, one number each: what the amplitude solver works on, and severa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -143,6 +143,15 @@ class LatticeField:
             quaternions=np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
             amplitudes=self.amplitudes[lattice.support],
         )
+
+
+def field_of(
+    primitives: Lattice | GaussianField, amplitudes: Float[np.ndarray, "*sites"]
+) -> LatticeField | GaussianField:
+    """A field of these amplitudes, on a lattice or of free Gaussians (whose own amplitudes are replaced)."""
+    if isinstance(primitives, Lattice):
+        return LatticeField(primitives, amplitudes)
+    return replace(primitives, amplitudes=amplitudes)
 
 
 def lattice_covering(points: Float[np.ndarray, "n 3"], spacing: float, sigma: float, margin: float) -> Lattice:

@@ -5,6 +5,7 @@ Slices and fields go back and forth as arrays of the host here, a few millisecon
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,12 @@ from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
 from gsvr.forward import AcquisitionOperator
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.stages import HostRounds, StageRounds, begin_on_host
 from gsvr.solver.state import State
 from gsvr.volume_grid import Volume
+
+
+logger = logging.getLogger(__name__)
 
 
 class DeviceStages:
@@ -41,9 +46,13 @@ class DeviceStages:
         """Average pixels inside the mask."""
         return device_binning.binned(slices, factor, self._device)
 
-    def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> DeviceStage:
+    def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> StageRounds:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
+        if stage.free:
+            logger.info("%s: kernels for free Gaussians run on the CPU", stage.name)
+            options = replace(options, backend="cpu")
+            return HostRounds(slices, stage, options, begin_on_host(slices, stage, options, state, poses))
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)
             return DeviceStage(slices, stage, options, first, self._device, self._choices)

@@ -133,7 +133,7 @@ def _run_stages(
     # the prediction is of all pixels as they were given
     if binned.binning != scaled.binning or not stages.predicts_every_pixel:
         operator = AcquisitionOperator(
-            state.operator.lattice, scaled, state.poses, state.gains, options.profile, options.backend
+            state.operator.primitives, scaled, state.poses, state.gains, options.profile, options.backend
         )
         state = replace(state, prediction=operator.predict(state.amplitudes))
     return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale, levels, deviations)

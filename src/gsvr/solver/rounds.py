@@ -72,7 +72,7 @@ def begin_stage(
     lattice = stage_lattice(slices, poses, stage, options.margin)
     operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
     if state:
-        amplitudes = refined_amplitudes(state.field, lattice)
+        amplitudes = refined_amplitudes(state.lattice_field, lattice)
         return State(amplitudes, operator, state.weights, operator.predict(amplitudes))
     # Before there is a field, trust all pixels alike, and take noise as a small share of the contrast.
     inside = slices.values[slices.mask]
@@ -84,13 +84,8 @@ def begin_stage(
 
 def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> State:
     """One round: weights and gains from the last prediction, then amplitudes, then motion."""
-    operator, prediction, weights = state.operator, state.prediction, state.weights
     first = not state.amplitudes.any()
-    if not first:
-        weights = robust_weights(slices, prediction, options.weights)
-        plain = operator.without_gains(prediction)
-        operator = operator.with_gains(fit_gains(slices, plain, weights.pixels, options.weights))
-        prediction = plain * slices.per_pixel(operator.gains.astype(np.float32))
+    operator, weights, prediction = weighed(slices, options, state)
     solution = solve_amplitudes(
         operator,
         slices.values,
@@ -104,6 +99,18 @@ def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) 
     )
     state = State(solution.amplitudes, operator, weights, solution.prediction, solution.diagonal)
     return state if stage.motion == "none" else _moved(slices, stage, options, state)
+
+
+def weighed(
+    slices: Slices, options: SolverOptions, state: State
+) -> tuple[AcquisitionOperator, Weights, Float32[np.ndarray, " p"]]:
+    """Operator with new gains, new weights, and the prediction with those gains; before there is a field, the old ones."""
+    if not state.amplitudes.any():
+        return state.operator, state.weights, state.prediction
+    weights = robust_weights(slices, state.prediction, options.weights)
+    plain = state.operator.without_gains(state.prediction)
+    operator = state.operator.with_gains(fit_gains(slices, plain, weights.pixels, options.weights))
+    return operator, weights, plain * slices.per_pixel(operator.gains.astype(np.float32))
 
 
 def _moved(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> State:

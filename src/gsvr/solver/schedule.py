@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from gsvr.masking import MaskOptions
 from gsvr.psf import ProfileName
 from gsvr.solver.motion import MotionOptions
+from gsvr.solver.neighbour_prior import NeighbourOptions
 from gsvr.solver.prior import PriorOptions
+from gsvr.solver.seeding import SeedOptions
 from gsvr.solver.weights import WeightOptions
 
 
@@ -34,6 +36,9 @@ class Stage:
         Standard deviation of the Gaussians as a share of the spacing.
     agree_on_mask
         Whether to settle first, from the poses so far, which pixels show the anatomy.
+    free
+        Whether the Gaussians leave the lattice: as many as options.seeds says, seeded from the previous stage's field. Only
+        without motion.
     settled
         Median motion in a round, as a share of the spacing, at which the stage has done its work.
     """
@@ -46,6 +51,7 @@ class Stage:
     motion: str = "slices"
     sigma_ratio: float = 0.65
     agree_on_mask: bool = False
+    free: bool = False
     settled: float = 0.02
 
 
@@ -59,7 +65,7 @@ def default_stages(finest: float = 1.0) -> tuple[Stage, ...]:
         Stage("motion, 2.5 mm", 2.5, 2, 10, 5, agree_on_mask=True),
         Stage(f"motion, {fine:.2g} mm", fine, 2, 8, 5),
         Stage(f"motion, {finer:.2g} mm", finer, 1, 4, 5),
-        Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True),
+        Stage("final volume", finest, 1, 3, 5, "none", sigma_ratio=0.6, agree_on_mask=True, free=True),
     )
 
 
@@ -75,6 +81,8 @@ class SolverOptions:
         Slice profile, see `gsvr.psf.PROFILES`.
     prior, motion, weights, masks
         Options of the parts.
+    seeds, neighbours
+        Where free Gaussians come from, and their prior.
     backend
         Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`; `gsvr.devices` finds one.
     deterministic
@@ -93,6 +101,8 @@ class SolverOptions:
     motion: MotionOptions = MotionOptions()
     weights: WeightOptions = WeightOptions()
     masks: MaskOptions = MaskOptions()
+    seeds: SeedOptions = SeedOptions()
+    neighbours: NeighbourOptions = NeighbourOptions()
     backend: str = "cpu"
     deterministic: bool = False
     margin: float = 2.5

@@ -10,6 +10,7 @@ from gsvr.acquisition import Slices
 from gsvr.kernels import on_device
 from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.motion import displacements
+from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
@@ -59,7 +60,7 @@ class Stages(Protocol):
 
 
 class HostRounds:
-    """Rounds by `gsvr.solver.rounds.advance`."""
+    """Rounds by `gsvr.solver.rounds.advance`, on a lattice, or with free Gaussians by `advance_free`."""
 
     def __init__(self, slices: Slices, stage: Stage, options: SolverOptions, state: State) -> None:
         self._slices, self._stage, self._options, self._state = slices, stage, options, state
@@ -67,12 +68,32 @@ class HostRounds:
     def advance(self) -> float:
         """One round; how far (mm) the typical slice has moved in it."""
         before = self._state.poses
+        if isinstance(self._state, FreeState):
+            self._state = advance_free(self._slices, self._stage, self._options, self._state)
+            return 0.0
         self._state = advance(self._slices, self._stage, self._options, self._state)
         return float(np.median(displacements(self._slices, before, self._state.poses)))
 
     def state(self) -> State:
         """The reconstruction as it stands."""
         return self._state
+
+
+def begin_on_host(
+    slices: Slices, stage: Stage, options: SolverOptions, state: State | None, poses: np.ndarray
+) -> State:
+    """State at the start of a stage, on its lattice or with free Gaussians.
+
+    Raises
+    ------
+    ValueError
+        If the first stage, or one with motion, is to have free Gaussians.
+    """
+    if not stage.free:
+        return begin_stage(slices, stage, options, state, poses)
+    if state is None or stage.motion != "none":
+        raise ValueError(f"stage {stage.name!r}: free Gaussians need a field on a lattice to start from, and no motion")
+    return begin_free_stage(slices, stage, options, state)
 
 
 class HostStages:
@@ -98,7 +119,7 @@ class HostStages:
 
     def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> StageRounds:
         """Start the rounds of a stage."""
-        return HostRounds(slices, stage, self._options, begin_stage(slices, stage, self._options, state, poses))
+        return HostRounds(slices, stage, self._options, begin_on_host(slices, stage, self._options, state, poses))
 
 
 def stages_of(options: SolverOptions) -> Stages:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
+from gsvr.field import GaussianField, LatticeField, field_of
 from gsvr.forward import AcquisitionOperator
 from gsvr.solver.weights import Weights
 from gsvr.volume_grid import Volume
@@ -21,7 +21,7 @@ class State:
     Attributes
     ----------
     amplitudes
-        Amplitudes of the Gaussians on the operator's lattice, in units of intensity.
+        Amplitudes of the operator's Gaussians, in units of intensity.
     operator
         The acquisition at the present poses and gains. It holds what the kernels prepared for them, some hundred
         megabytes: a callback that keeps states should keep `field` and `poses` instead.
@@ -34,15 +34,20 @@ class State:
         preconditioner need not be exact. None: not known.
     """
 
-    amplitudes: Float32[np.ndarray, "nx ny nz"]
+    amplitudes: Float32[np.ndarray, "*sites"]
     operator: AcquisitionOperator
     weights: Weights
     prediction: Float32[np.ndarray, " p"]
-    diagonal: Float32[np.ndarray, "nx ny nz"] | None = None
+    diagonal: Float32[np.ndarray, "*sites"] | None = None
 
     @property
-    def field(self) -> LatticeField:
+    def field(self) -> LatticeField | GaussianField:
         """The volume as Gaussians."""
+        return field_of(self.operator.primitives, self.amplitudes)
+
+    @property
+    def lattice_field(self) -> LatticeField:
+        """The same, in stages whose Gaussians stand on a lattice."""
         return LatticeField(self.operator.lattice, self.amplitudes)
 
     @property
@@ -84,7 +89,7 @@ class Result:
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
 
-    field: LatticeField
+    field: LatticeField | GaussianField
     slices: Slices
     mask: Volume
     poses: Float[np.ndarray, "n 4 4"]
@@ -93,7 +98,7 @@ class Result:
     noise: float
     residuals: Float[np.ndarray, " n"]
     prediction: Float32[np.ndarray, " p"]
-    deviations: tuple[LatticeField, ...] = ()
+    deviations: tuple[LatticeField | GaussianField, ...] = ()
 
     @staticmethod
     def from_state(
@@ -102,12 +107,12 @@ class Result:
         mask: Volume,
         scale: float,
         levels: Float[np.ndarray, " n"],
-        deviations: tuple[LatticeField, ...],
+        deviations: tuple[LatticeField | GaussianField, ...],
     ) -> Result:
         """Undo the intensity scales of the solver: `scale` of all slices, and `levels` (mean one) of each."""
         factor = np.float32(scale)
         return Result(
-            field=LatticeField(state.field.lattice, state.field.amplitudes * factor),
+            field=field_of(state.operator.primitives, state.amplitudes * factor),
             slices=slices,
             mask=mask,
             poses=state.poses,
@@ -116,5 +121,5 @@ class Result:
             noise=state.weights.noise * scale,
             residuals=state.weights.residuals * scale * levels,
             prediction=state.prediction * factor * slices.per_pixel(levels.astype(np.float32)),
-            deviations=tuple(LatticeField(part.lattice, part.amplitudes * factor) for part in deviations),
+            deviations=tuple(field_of(part.primitives, part.amplitudes * factor) for part in deviations),
         )

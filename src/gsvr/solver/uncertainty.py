@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
+from gsvr.field import GaussianField, LatticeField, field_of
 from gsvr.solver.amplitudes import solve_amplitudes
+from gsvr.solver.free_rounds import FreeState, posterior_sample
 from gsvr.solver.prior import DIRECTIONS, QuadraticPrior, quadratic_prior
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
@@ -22,7 +23,7 @@ from gsvr.solver.state import State
 _ITERATIONS = 20
 
 
-def posterior_deviations(slices: Slices, state: State, options: SolverOptions) -> tuple[LatticeField, ...]:
+def posterior_deviations(slices: Slices, state: State, options: SolverOptions) -> tuple[LatticeField | GaussianField, ...]:
     """Samples of the field minus its estimate.
 
     Parameters
@@ -33,6 +34,11 @@ def posterior_deviations(slices: Slices, state: State, options: SolverOptions) -
         `SolverOptions.uncertainty_samples` says how many; the seed decides them.
     """
     rng = np.random.default_rng(options.seed)
+    if isinstance(state, FreeState):
+        samples = (
+            posterior_sample(slices, state, options, rng, _ITERATIONS) for _ in range(options.uncertainty_samples)
+        )
+        return tuple(field_of(state.operator.primitives, sample) for sample in samples)
     operator, weights = state.operator, state.weights
     strength = options.prior.strength * weights.white_noise**2
     prior = quadratic_prior(operator.lattice, state.amplitudes, options.prior.edge)
