@@ -117,7 +117,7 @@ class AcquisitionOperator:
         return self._kernel.adjoint(self._factors * pixels)
 
     def diagonal(self, weights: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "*sites"]:
-        """Diagonal of A^T diag(weights) A, as the kernel's squared adjoint defines it: a preconditioner."""
+        """Diagonal of A^T diag(weights) A."""
         return self._kernel.squared_adjoint(self._factors**2 * weights)
 
     def derivative_planes(self, amplitudes: Float32[np.ndarray, "*sites"]) -> Float32[np.ndarray, "7 p"]:

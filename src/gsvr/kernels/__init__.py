@@ -42,7 +42,7 @@ class Kernel(Protocol):
         ...
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "*sites"]:
-        """(A * A)^T r; for free Gaussians the components of the slice profile are squared one by one."""
+        """(A * A)^T r."""
         ...
 
 

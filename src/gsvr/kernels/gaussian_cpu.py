@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.field import GaussianField
-from gsvr.kernels import GeometryGradient
-from gsvr.kernels import gaussian_plan, gaussian_splat
+from gsvr.kernels import GeometryGradient, gaussian_plan, gaussian_splat
 from gsvr.kernels.gaussian_simd import FORM_SIZE, N_PLANES
 from gsvr.kernels.gaussian_views import SliceViews
 from gsvr.kernels.lanes import LANES
@@ -26,7 +25,6 @@ class _Splats:
 
     first: np.ndarray
     gaussians: np.ndarray
-    components: np.ndarray
     starts: np.ndarray
     n_rows: np.ndarray
     blocks: np.ndarray
@@ -40,6 +38,8 @@ class CpuGaussianKernel:
     name = "cpu"
 
     def __init__(self, field: GaussianField, views: SliceViews) -> None:
+        if not _supported(views):
+            raise ValueError("kernels for free Gaussians need a slice profile of one component, or two of equal variance")
         self.views = views
         self._buckets = gaussian_plan.sort_into_buckets(field, views.cutoff)
         order = self._buckets.order
@@ -89,7 +89,7 @@ class CpuGaussianKernel:
 
     @property
     def n_splats(self) -> int:
-        """Pairs of a Gaussian and a slice that touch, by component of the slice profile."""
+        """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
         return int(self._splats.first[-1, -1])
 
     def _sorted(self, per_gaussian: np.ndarray) -> np.ndarray:
@@ -133,10 +133,7 @@ class CpuGaussianKernel:
         return self._adjoint(pixels, 1)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
-        """(A * A)^T r, where a Gaussian's components of the slice profile count as if they did not overlap.
-
-        A preconditioner, exact for a profile of one component; `AcquisitionOperator.diagonal` says the same.
-        """
+        """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
         return self._adjoint(pixels, 2)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
@@ -148,7 +145,7 @@ class CpuGaussianKernel:
 
         def body(s: int) -> None:
             gaussian_splat.differentiate_slice(
-                s, factors, splats.first, splats.gaussians, splats.components, splats.starts, splats.n_rows,
+                s, factors, splats.first, splats.gaussians, splats.starts, splats.n_rows,
                 splats.blocks, splats.forms, self._means, self._covariances, v.to_slice, v.spread.in_plane_variances,
                 v.spread.offsets, v.spread.variances, v.exact, v.pixel_spacing, v.shapes, v.first_pixel, out,
             )  # fmt: skip
@@ -173,7 +170,7 @@ class CpuGaussianKernel:
         def body(bucket: int) -> None:
             gaussian_splat.gradient_bucket(
                 bucket, planes, second, factors, self._padded_first, splats.first, splats.gaussians,
-                splats.components, splats.starts, splats.n_rows, splats.blocks, splats.forms, splats.depths,
+                splats.starts, splats.n_rows, splats.blocks, splats.forms, splats.depths,
                 self._means, self._covariances, v.to_slice, v.spread.in_plane_variances, v.spread.offsets,
                 v.spread.variances, v.centres, v.exact, v.pixel_spacing, v.shapes, self._limits, peaks, means,
                 covariances, poses,
@@ -186,9 +183,14 @@ class CpuGaussianKernel:
         return GeometryGradient(self._unsorted(means), self._unsorted(full), poses.sum(axis=1))
 
 
+def _supported(views: SliceViews) -> bool:
+    variances = views.spread.variances
+    return variances.shape[1] == 1 or (variances.shape[1] == 2 and bool((variances[:, 0] == variances[:, 1]).all()))
+
+
 def _new_splats(n: int, nearest: bool) -> tuple[np.ndarray, ...]:
     """Empty arrays for `n` splats, in the order of `_Splats`."""
     return (
-        np.empty(n, np.int32), np.empty(n, np.int8), np.empty(n, np.int32), np.empty(n, np.int16),
+        np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int16),
         np.empty(n, np.int16), np.empty(n * FORM_SIZE, np.float32), np.empty(n if nearest else 1, np.float32),
     )  # fmt: skip

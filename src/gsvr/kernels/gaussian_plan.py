@@ -1,8 +1,10 @@
 """Which free Gaussians each slice sees, and the quadratic form of each in it.
 
-Gaussians are sorted into buckets, cubes of space that hold some dozens each. A slice looks at the Gaussians of buckets that it
-can reach; a pair of a Gaussian and a component of the slice profile that is not cut off becomes a splat. The
-splats of one slice and one bucket are stored together, so that prediction runs over slices and the adjoint over buckets.
+Gaussians are sorted into buckets, cubes of space that hold some dozens each. A slice looks at the Gaussians of buckets
+that it can reach; a pair of a Gaussian and a slice that is not cut off becomes a splat. The splats of one slice and one
+bucket are stored together, so that prediction runs over slices and the adjoint over buckets. The slice profile has one
+component, or two of equal variance: then the second Gaussian is the first times an exponential that is linear in
+the plane.
 """
 
 # Numba's star arguments have no types.
@@ -17,7 +19,7 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.gaussian_simd import FORM_SIZE
+from gsvr.kernels.gaussian_simd import ABSENT, FORM_SIZE
 from gsvr.kernels.lanes import LANES
 
 _PER_BUCKET = 64
@@ -98,11 +100,11 @@ def inverse(matrix):
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
 def _window(u, v, distance, blurred, cutoff, spacing, shape):
-    """First row and column, rows and blocks of eight columns inside the cut-off; no rows: out of sight."""
-    uu, uv, uw, vv, vw, ww = blurred
+    """First and last row, first and last column inside the cut-off; the last before the first: out of sight."""
+    uu, _, uw, vv, vw, ww = blurred
     left = cutoff * cutoff - distance * distance / ww
     if left <= 0.0:
-        return 0, 0, 0, 0
+        return 0, -1, 0, -1
     # given the distance through the plane, the Gaussian is centred elsewhere in it, and narrower
     middle_u, middle_v = u + uw / ww * distance, v + vw / ww * distance
     half_u = np.sqrt(left * (uu - uw * uw / ww))
@@ -112,8 +114,8 @@ def _window(u, v, distance, blurred, cutoff, spacing, shape):
     column = max(int(np.ceil((middle_v - half_v) / spacing[1])), 0)
     last_column = min(int(np.floor((middle_v + half_v) / spacing[1])), shape[1] - 1)
     if last_row < row or last_column < column:
-        return 0, 0, 0, 0
-    return row, column, last_row - row + 1, (last_column - column) // LANES + 1
+        return 0, -1, 0, -1
+    return row, last_row, column, last_column
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
@@ -143,8 +145,8 @@ def position(to_slice, mean):
 @njit(nogil=True, fastmath=True, cache=True)
 def plan_slice(
     s, write, bucket_first, bucket_centres, bucket_radii, means, covariances, determinants, to_slice, in_plane, weights,
-    offsets, variances, cutoff, exact, spacing, shapes, splat_first, gaussians, components, starts, n_rows, blocks, forms,
-    depths,
+    offsets, variances, cutoff, exact, spacing, shapes, splat_first, gaussians, starts, n_rows, blocks,
+    forms, depths,
 ):  # fmt: skip
     """Count the splats of slice `s` by bucket into ``splat_first[s, 1:]``, or with `write` write them.
 
@@ -163,24 +165,26 @@ def plan_slice(
                 u, v, w = position(turn, means[j])
                 uu, uv, uw, vv, vw, ww = in_slice_frame(turn, covariances[j])
                 uu, vv = uu + in_plane[s, 0], vv + in_plane[s, 1]
-                for m in range(weights.shape[0]):
-                    blurred = (uu, uv, uw, vv, vw, ww + variances[s, m])
-                    distance = offsets[s, m] - w
-                    row, column, rows, width = _window(u, v, distance, blurred, cutoff, pixel, shape)
-                    if rows == 0:
-                        continue
-                    if write:
-                        gaussians[n], components[n] = j, m
-                        starts[n] = row * stride + column
-                        n_rows[n], blocks[n] = rows, width
-                        precision, determinant = inverse(blurred)
-                        peak = weights[m]
-                        if exact:
-                            peak *= np.sqrt(determinants[j] / determinant)
-                        _write_form(forms, n, precision, distance, peak, pixel, u, v, row, column)
-                        if depths.size > 1:
-                            depths[n] = w * w
-                    n += 1
+                blurred = (uu, uv, uw, vv, vw, ww + variances[s, 0])
+                row, last_row, column, last_column = _window(u, v, offsets[s, 0] - w, blurred, cutoff, pixel, shape)
+                if weights.shape[0] == 2:
+                    other = _window(u, v, offsets[s, 1] - w, blurred, cutoff, pixel, shape)
+                    row, last_row, column, last_column = _both((row, last_row, column, last_column), other)
+                if last_row < row:
+                    continue
+                if write:
+                    gaussians[n], starts[n] = j, row * stride + column
+                    n_rows[n], blocks[n] = last_row - row + 1, (last_column - column) // LANES + 1
+                    precision, determinant = inverse(blurred)
+                    peak = weights[0] * (np.sqrt(determinants[j] / determinant) if exact else 1.0)
+                    _write_form(forms, n, precision, offsets[s, 0] - w, peak, pixel, u, v, row, column)
+                    if weights.shape[0] == 2:
+                        step = offsets[s, 1] - offsets[s, 0]
+                        middle = 0.5 * (offsets[s, 1] + offsets[s, 0]) - w
+                        _write_ratio(forms, n, precision, middle, step, weights[1] / weights[0], pixel)
+                    if depths.size > 1:
+                        depths[n] = w * w
+                n += 1
         if not write:
             splat_first[s, bucket + 1] = n
 
@@ -197,3 +201,25 @@ def _write_form(forms, n, precision, distance, peak, pixel, u, v, row, column):
     forms[first + 5] = -0.5 * vv * pixel[1] * pixel[1]
     forms[first + 6] = u / pixel[0] - row
     forms[first + 7] = v / pixel[1] - column
+    forms[first + 8], forms[first + 9], forms[first + 10], forms[first + 11] = ABSENT, 0.0, 0.0, 1.0
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _write_ratio(forms, n, precision, middle, step, share, pixel):
+    """Logarithm of the second component over the first; `middle` is d_w half-way between them, `step` is how they differ."""
+    _, _, uw, _, vw, ww = precision
+    first = FORM_SIZE * n + 8
+    forms[first] = np.log(share) - ww * middle * step
+    forms[first + 1] = -uw * step * pixel[0]
+    forms[first + 2] = -vw * step * pixel[1]
+    forms[first + 3] = np.exp(-uw * step * pixel[0])
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _both(one, other):
+    """The smallest window around two."""
+    if one[1] < one[0]:
+        return other
+    if other[1] < other[0]:
+        return one
+    return min(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), max(one[3], other[3])

@@ -1,12 +1,14 @@
 """Vector loops over the window of one free Gaussian: add it to a slice, or take its moments with one.
 
 In a slice a blurred Gaussian is the exponential of a quadratic form of the distance (y, x) from its mean, in pixels
-along u and v. A *form* is eight numbers: log peak, y, x, y^2, y x, x^2 coefficients, and where the mean stands in the
-window. The exponential is evaluated for eight pixels at a time; unlike for a lattice, whose windows are products of two 1-D
-Gaussians, there is one for each pixel.
+along u and v. A *form* holds its coefficients, and where the mean stands in the window. The exponential is evaluated for
+eight pixels at a time; unlike for a lattice, whose windows are products of two 1-D Gaussians, there is one for each
+pixel. Where the slice profile has a second component, that is the first times an exponential which is linear in (y, x): one
+vector a block, and one multiplication from row to row.
 
-Each loop comes in two kinds: over all pixels of the window, and over those that have the Gaussian among their nearest. The
-second compares the squared distance of pixel and mean, ``reach[0] + reach[1] y^2 + reach[2] x^2`` (mm^2), with a plane of limits.
+Each loop comes in two kinds: over all pixels of the window, and over those that have the Gaussian among their nearest.
+The second compares the squared distance of pixel and mean, ``reach[0] + reach[1] y^2 + reach[2] x^2`` (mm^2), with a
+plane of limits.
 """
 
 # Numba's intrinsics have no types.
@@ -21,10 +23,13 @@ from numba.extending import intrinsic
 
 from gsvr.kernels import lanes
 
-# log peak, coefficients of y, x, y y, y x, x x, then the mean's place along u and v in the window
-FORM_SIZE = 8
-# sums of r G times 1, y, x, y y, y x, x x
-N_MOMENTS = 6
+# log peak, coefficients of y, x, y y, y x, x x, the mean's place along u and v in the window; then the logarithm of the
+# second component over the first: constant, y, x, and by what factor that ratio changes from row to row
+FORM_SIZE = 12
+# a second component that is not there: exp of it is nothing
+ABSENT = -200.0
+# sums of r G times 1, y, x, y y, y x, x x; and of the second component alone times 1, y, x
+N_MOMENTS = 9
 # the pixel, three derivatives, three torques
 N_PLANES = 7
 
@@ -42,6 +47,18 @@ class _Form:
             builder.fmul(read(number), power, flags=lanes.FAST) for number in range(6)
         )
         self.mean_y, self.mean_x = read(6), read(7)
+        self.ratio, self.ratio_y, self.ratio_x = read(8), read(9), read(10)
+        self.ratio_step = lanes.broadcast(builder, read(11))
+
+    def first_ratios(self, builder, x):
+        """Second component over the first in the window's first row."""
+        y = builder.fneg(self.mean_y)
+        row = lanes.multiply_add(builder, self.ratio_y, y, self.ratio)
+        slope = lanes.multiply(builder, lanes.broadcast(builder, self.ratio_x), x)
+        exponent = lanes.add(builder, slope, lanes.broadcast(builder, row))
+        # a component that is not there is zero, not a number so small that the machine is slow with it
+        there = builder.fcmp_ordered(">", exponent, lanes.constant(ABSENT / 2))
+        return builder.select(there, lanes.exponential(builder, exponent), lanes.constant(0.0))
 
     def columns(self, builder, block):
         """Distances x of a block of eight pixels, and the part of the exponent that depends on x alone."""
@@ -61,21 +78,29 @@ class _Form:
 
 
 class _Window:
-    """Loops over the window of a Gaussian; `visit` gets the place of eight pixels, their x and y, and the Gaussian there."""
+    """Loops over the window of a Gaussian.
+
+    `visit` gets where eight pixels are, their y and x, the Gaussian there (of the profile's first component), and the second
+    component as a multiple of the first.
+    """
 
     def __init__(self, form, base, stride, n_rows, blocks, limits=None, reach=None) -> None:
         self.form, self.base, self.stride, self.n_rows, self.blocks = form, base, stride, n_rows, blocks
         self.limits, self.reach = limits, reach
 
     def run(self, builder, visit, before_block=None, after_block=None):
+        ratios = cgutils.alloca_once_value(builder, lanes.constant(0.0))
         with cgutils.for_range(builder, self.blocks) as block:
             x, along = self.form.columns(builder, block.index)
+            builder.store(self.form.first_ratios(builder, x), ratios)
             start = builder.add(self.base, builder.mul(block.index, ir.Constant(lanes.INTEGER, lanes.LANES)))
             context = before_block(x) if before_block else None
             with cgutils.for_range(builder, self.n_rows) as row:
                 y, value = self.form.row(builder, row.index, x, along)
                 offset = builder.add(start, builder.mul(row.index, self.stride))
-                visit(offset, y, x, self._seen(builder, offset, y, x, value), context)
+                ratio = builder.load(ratios)
+                builder.store(lanes.multiply(builder, ratio, self.form.ratio_step), ratios)
+                visit(offset, y, x, self._seen(builder, offset, y, x, value), ratio, context)
             if after_block:
                 after_block(x)
 
@@ -107,8 +132,9 @@ def _adding(nearest):
             factor = lanes.broadcast(builder, factor)
             limited = (limits, reach) if nearest else ()
 
-            def visit(offset, y, x, value, _):
-                lanes.add_to(builder, plane, offset, lanes.multiply(builder, factor, value))
+            def visit(offset, y, x, value, ratio, _):
+                first = lanes.multiply(builder, factor, value)
+                lanes.add_to(builder, plane, offset, lanes.multiply_add(builder, first, ratio, first))
 
             _Window(form, base, stride, n_rows, blocks, *limited).run(builder, visit)
             return context.get_dummy_value()
@@ -121,7 +147,7 @@ def _adding(nearest):
 def _dotting(nearest):
     @intrinsic
     def dot_gaussian(typing_context, plane, base, stride, forms, index, power, n_rows, blocks, limits, reach):
-        """Sum of plane[base + a stride + l] G(a, l)^power over a < n_rows, l < 8 blocks."""
+        """Sum of plane[base + a stride + l] G(a, l)^power over a < n_rows, l < 8 blocks; `power` is 1 or 2."""
         integer, real = types.int64, types.float32
         signature = real(plane, integer, integer, forms, integer, real, integer, integer, limits, reach)
 
@@ -134,8 +160,13 @@ def _dotting(nearest):
             limited = (limits, reach) if nearest else ()
             sums = cgutils.alloca_once_value(builder, lanes.constant(0.0))
 
-            def visit(offset, y, x, value, _):
+            squared = builder.fcmp_ordered(">", power, ir.Constant(lanes.FLOAT, 1.5))
+
+            def visit(offset, y, x, value, ratio, _):
                 pixels = lanes.load_vector(builder, plane, offset)
+                both = lanes.add(builder, ratio, lanes.constant(1.0))
+                both = builder.select(squared, lanes.multiply(builder, both, both), both)
+                value = lanes.multiply(builder, value, both)
                 builder.store(lanes.multiply_add(builder, pixels, value, builder.load(sums)), sums)
 
             _Window(form, base, stride, n_rows, blocks, *limited).run(builder, visit)
@@ -151,7 +182,7 @@ def _taking_moments(nearest):
     def moments_of_gaussian(
         typing_context, planes, base, stride, second, factor, forms, index, n_rows, blocks, limits, reach, out
     ):
-        """Write the moments of r G over the window to `out`: sums of r G times 1, y, x, y y, y x, x x.
+        """Write the moments of r G over the window to `out`, in the order of `N_MOMENTS`.
 
         r is ``factor * planes[base + ...] + planes[second + base + ...]``: for a normalised field the residual of the
         numerator counts as often as the amplitude says, and that of the denominator once.
@@ -171,10 +202,12 @@ def _taking_moments(nearest):
             limited = (limits, reach) if nearest else ()
             sums = _Moments(builder)
 
-            def visit(offset, y, x, value, _):
+            def visit(offset, y, x, value, ratio, _):
                 first = lanes.load_vector(builder, planes, offset)
                 other = lanes.load_vector(builder, planes, builder.add(offset, second))
-                sums.add(lanes.multiply(builder, value, lanes.multiply_add(builder, factor, first, other)), y)
+                part = lanes.multiply(builder, value, lanes.multiply_add(builder, factor, first, other))
+                second_part = lanes.multiply(builder, part, ratio)
+                sums.add(lanes.add(builder, part, second_part), second_part, y)
 
             _Window(form, base, stride, n_rows, blocks, *limited).run(builder, visit, sums.begin_block, sums.end_block)
             sums.write(out)
@@ -186,30 +219,33 @@ def _taking_moments(nearest):
 
 
 class _Moments:
-    """Six sums: powers of y are gathered row by row, those of x when a block of columns is done."""
+    """Nine sums: powers of y are gathered row by row, those of x when a block of columns is done."""
 
     def __init__(self, builder) -> None:
         self.builder = builder
         zero = lanes.constant(0.0)
-        self._columns = [cgutils.alloca_once_value(builder, zero) for _ in range(3)]
+        # both components times 1, y, y y; the second alone times 1, y
+        self._columns = [cgutils.alloca_once_value(builder, zero) for _ in range(5)]
         self._totals = [cgutils.alloca_once_value(builder, zero) for _ in range(N_MOMENTS)]
 
     def begin_block(self, x):
         for column in self._columns:
             self.builder.store(lanes.constant(0.0), column)
 
-    def add(self, part, y):
+    def add(self, both, second, y):
         y = lanes.broadcast(self.builder, y)
-        for column in self._columns:
+        with_y = lanes.multiply(self.builder, both, y)
+        parts = (both, with_y, lanes.multiply(self.builder, with_y, y), second, lanes.multiply(self.builder, second, y))
+        for column, part in zip(self._columns, parts, strict=True):
             self.builder.store(lanes.add(self.builder, self.builder.load(column), part), column)
-            part = lanes.multiply(self.builder, part, y)
 
     def end_block(self, x):
         builder = self.builder
-        whole, with_y, with_yy = (builder.load(column) for column in self._columns)
+        whole, with_y, with_yy, second, second_with_y = (builder.load(column) for column in self._columns)
         with_x = lanes.multiply(builder, whole, x)
         parts = (
             whole, with_y, with_x, with_yy, lanes.multiply(builder, with_y, x), lanes.multiply(builder, with_x, x),
+            second, second_with_y, lanes.multiply(builder, second, x),
         )  # fmt: skip
         for kept, part in zip(self._totals, parts, strict=True):
             builder.store(lanes.add(builder, builder.load(kept), part), kept)
@@ -229,10 +265,10 @@ moments_of_gaussian, moments_of_nearest_gaussian = _taking_moments(False), _taki
 def add_gaussian_planes(typing_context, planes, base, stride, plane_size, forms, index, factor, slopes, n_rows, blocks):
     """`add_gaussian` on seven planes: the pixel, its derivative by d = pixel - Gaussian (3), and the torques (3).
 
-    With L = (Sigma + P)^-1 and h = L d the derivative is g = -h G. The torque about u is (P_w - P_v) (h_v h_w - L_vw) G, where
-    L_vw comes from the peak, plus what the component's offset b along w adds to the lever, b g_v; about v and w alike.
-    `slopes` holds h as a linear function of the distance, (constant, per y, per x) for each axis, then P_v - P_w, P_w - P_u,
-    P_u - P_v, then L_vw, L_uw, L_uv (or zeros), then b.
+    With L = (Sigma + P)^-1 and h = L d the derivative is g = -h G. The torque about u is (P_w - P_v)
+    (h_v h_w - L_vw) G, where L_vw comes from the peak, plus what the component's offset b along w adds to the lever,
+    b g_v; about v and w alike. `slopes` holds h as a linear function of the distance, (constant, per y, per x) for each
+    axis, then P_v - P_w, P_w - P_u, P_u - P_v, then L_vw, L_uw, L_uv (or zeros), then b.
     """
     integer = types.int64
     signature = types.void(
@@ -251,7 +287,7 @@ def add_gaussian_planes(typing_context, planes, base, stride, plane_size, forms,
         def at_columns(x):
             return [lanes.multiply_add(builder, slope[3 * axis + 2], x, slope[3 * axis]) for axis in range(3)]
 
-        def visit(offset, y, x, value, column):
+        def visit(offset, y, x, value, _, column):
             value = lanes.multiply(builder, negative, value)
             y = lanes.broadcast(builder, y)
             h = [lanes.multiply_add(builder, slope[3 * axis + 1], y, column[axis]) for axis in range(3)]

@@ -10,6 +10,8 @@ from numba import njit
 
 from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
 from gsvr.kernels.gaussian_simd import (
+    ABSENT,
+    FORM_SIZE,
     N_MOMENTS,
     N_PLANES,
     add_gaussian,
@@ -66,8 +68,8 @@ def pad_slices(values, shapes, first_pixel, padded, padded_first):
 
 @njit(nogil=True, fastmath=True, cache=True)
 def adjoint_bucket(
-    bucket, padded, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes, limits,
-    power, out,
+    bucket, padded, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes,
+    limits, power, out,
 ):  # fmt: skip
     """Transpose of `predict_slice` for the Gaussians of one bucket, over all slices; `power` 2 squares the weights."""
     nearest = limits.size > 1
@@ -87,40 +89,54 @@ def adjoint_bucket(
 
 @njit(nogil=True, fastmath=True, cache=True)
 def differentiate_slice(
-    s, factors, splat_first, gaussians, components, starts, n_rows, blocks, forms, means, covariances, to_slice,
+    s, factors, splat_first, gaussians, starts, n_rows, blocks, forms, means, covariances, to_slice,
     in_plane, offsets, variances, exact, spacing, shapes, first_pixel, out,
 ):  # fmt: skip
-    """Pixels of slice `s` and their derivatives: the seven planes of `add_gaussian_planes`."""
+    """Pixels of slice `s` and their derivatives: the seven planes of `add_gaussian_planes`, one component after the other."""
     stride = shapes[s, 1] + LANES
     size = shapes[s, 0] * stride + LANES
     planes = np.zeros(N_PLANES * size, np.float32)
     slopes = np.zeros(16, np.float32)
+    form = np.empty(FORM_SIZE, np.float32)
     pixel = spacing[s]
     for n in range(splat_first[s, 0], splat_first[s, -1]):
-        j, m = gaussians[n], components[n]
+        j = gaussians[n]
         uu, uv, uw, vv, vw, ww = in_slice_frame(to_slice[s], covariances[j])
-        depth = variances[s, m]
+        depth = variances[s, 0]
         precision, _ = inverse((uu + in_plane[s, 0], uv, uw, vv + in_plane[s, 1], vw, ww + depth))
         uu, uv, uw, vv, vw, ww = precision
         _, _, w = position(to_slice[s], means[j])
-        distance = offsets[s, m] - w
-        slopes[0], slopes[1], slopes[2] = uw * distance, uu * pixel[0], uv * pixel[1]
-        slopes[3], slopes[4], slopes[5] = vw * distance, uv * pixel[0], vv * pixel[1]
-        slopes[6], slopes[7], slopes[8] = ww * distance, uw * pixel[0], vw * pixel[1]
+        slopes[1], slopes[2] = uu * pixel[0], uv * pixel[1]
+        slopes[4], slopes[5] = uv * pixel[0], vv * pixel[1]
+        slopes[7], slopes[8] = uw * pixel[0], vw * pixel[1]
         slopes[9], slopes[10] = in_plane[s, 1] - depth, depth - in_plane[s, 0]
         slopes[11] = in_plane[s, 0] - in_plane[s, 1]
         if exact:
             slopes[12], slopes[13], slopes[14] = vw, uw, uv
-        slopes[15] = offsets[s, m]
-        add_gaussian_planes(
-            planes, np.int64(starts[n]), stride, size, forms, n, factors[j], slopes, np.int64(n_rows[n]),
-            np.int64(blocks[n]),
-        )  # fmt: skip
+        for m in range(offsets.shape[1]):
+            distance = offsets[s, m] - w
+            slopes[0], slopes[3], slopes[6], slopes[15] = uw * distance, vw * distance, ww * distance, offsets[s, m]
+            _component(forms, n, m, form)
+            add_gaussian_planes(
+                planes, np.int64(starts[n]), stride, size, form, 0, factors[j], slopes, np.int64(n_rows[n]),
+                np.int64(blocks[n]),
+            )  # fmt: skip
     for plane in range(N_PLANES):
         for a in range(shapes[s, 0]):
             source, target = plane * size + a * stride, first_pixel[s] + a * shapes[s, 1]
             for b in range(shapes[s, 1]):
                 out[plane, target + b] = planes[source + b]
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _component(forms, n, m, form):
+    """Form of one component of the slice profile alone."""
+    first = FORM_SIZE * n
+    for entry in range(8):
+        form[entry] = forms[first + entry]
+    for entry in range(3 if m == 1 else 0):
+        form[entry] += forms[first + 8 + entry]
+    form[8], form[9], form[10], form[11] = ABSENT, 0.0, 0.0, 1.0
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
@@ -144,15 +160,16 @@ def _symmetric_product(a, m):
 
 @njit(nogil=True, fastmath=True, cache=True)
 def gradient_bucket(
-    bucket, planes, second, factors, padded_first, splat_first, gaussians, components, starts, n_rows, blocks, forms,
+    bucket, planes, second, factors, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms,
     depths, means, covariances, to_slice, in_plane, offsets, variances, centres, exact, spacing, shapes, limits,
     peaks, mean_gradient, covariance_gradient, pose_gradient,
 ):  # fmt: skip
     """Gradient of the sum of r times the pixels by geometry and poses, for the Gaussians of one bucket.
 
-    Per Gaussian: the sum of r G into `peaks`, by its mean and by its covariance (3 x 3, world), without what the peak's own
-    determinant adds; per slice, by rotation and translation in its frame about its centre. With M the moments
-    of r G d d^T and L the inverse of the blurred covariance, the gradient by it is L M L / 2 - L sum(r G) / 2.
+    Per Gaussian: the sum of r G into `peaks`, by its mean and by its covariance (upper triangle, world), without what
+    the determinant of Sigma in the peak adds; per slice, by rotation and translation in its frame about its centre.
+    With M the moments of r G d d^T and L the inverse of the blurred covariance, the gradient by it is
+    L M L / 2 - L sum(r G) / 2.
     """
     nearest = limits.size > 1
     reach, sums = np.zeros(3, np.float32), np.zeros(N_MOMENTS, np.float32)
@@ -160,7 +177,7 @@ def gradient_bucket(
         stride, base, pixel = shapes[s, 1] + LANES, padded_first[s], spacing[s]
         turn = to_slice[s]
         for n in range(splat_first[s, bucket], splat_first[s, bucket + 1]):
-            j, m = gaussians[n], components[n]
+            j = gaussians[n]
             start, rows, width = base + np.int64(starts[n]), np.int64(n_rows[n]), np.int64(blocks[n])
             if nearest:
                 _set_reach(reach, depths[n], pixel)
@@ -172,16 +189,11 @@ def gradient_bucket(
                     planes, start, stride, second, factors[j], forms, n, rows, width, limits, reach, sums
                 )
             u, v, w = position(turn, means[j])
-            w = offsets[s, m] - w
             whole = np.float64(sums[0])
-            mu, mv, mw = pixel[0] * sums[1], pixel[1] * sums[2], w * whole
-            moment = (
-                pixel[0] * pixel[0] * sums[3], pixel[0] * pixel[1] * sums[4], w * mu, pixel[1] * pixel[1] * sums[5],
-                w * mv, w * w * whole,
-            )  # fmt: skip
+            mu, mv, mw, moment = _moments(sums, offsets[s, 0] - w, offsets[s, -1] - w, pixel)
             inside = in_slice_frame(turn, covariances[j])
             uu, uv, uw, vv, vw, ww = inside
-            precision, _ = inverse((uu + in_plane[s, 0], uv, uw, vv + in_plane[s, 1], vw, ww + variances[s, m]))
+            precision, _ = inverse((uu + in_plane[s, 0], uv, uw, vv + in_plane[s, 1], vw, ww + variances[s, 0]))
             outer = _symmetric_product(precision, moment)
             if exact:  # the peak has the determinant of the blurred covariance in it
                 outer = _less(outer, whole, precision)
@@ -192,22 +204,47 @@ def gradient_bucket(
             peaks[j] += whole
             for axis in range(3):
                 mean_gradient[j, axis] += turn[0, axis] * pull_u + turn[1, axis] * pull_v + turn[2, axis] * pull_w
-            lever_u, lever_v, lever_w = u - centres[s, 0], v - centres[s, 1], offsets[s, m] - w
-            uu, uv, uw, vv, vw, ww = inside
-            huu, huv, huw, hvv, hvw, hww = outer
+            lever_u, lever_v, lever_w = u - centres[s, 0], v - centres[s, 1], w
             row = pose_gradient[s, bucket]
-            row[0] += (
-                pull_v * lever_w - pull_w * lever_v + huv * uw + hvv * vw + hvw * ww - huw * uv - hvw * vv - hww * vw
-            )
-            row[1] += (
-                pull_w * lever_u - pull_u * lever_w + huw * uu + hvw * uv + hww * uw - huu * uw - huv * vw - huw * ww
-            )
-            row[2] += (
-                pull_u * lever_v - pull_v * lever_u + huu * uv + huv * vv + huw * vw - huv * uu - hvv * uv - hvw * uw
-            )
+            turn_u, turn_v, turn_w = _turning(outer, inside)
+            row[0] += pull_v * lever_w - pull_w * lever_v + turn_u
+            row[1] += pull_w * lever_u - pull_u * lever_w + turn_v
+            row[2] += pull_u * lever_v - pull_v * lever_u + turn_w
             row[3] -= pull_u
             row[4] -= pull_v
             row[5] -= pull_w
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _moments(sums, first, second, pixel):
+    """Sums of r G d (3) and of r G d d^T (upper triangle, mm) when d_w is `first` or, for the second component, `second`."""
+    step = second - first
+    mu, mv, mw = pixel[0] * sums[1], pixel[1] * sums[2], first * sums[0] + step * sums[6]
+    return (
+        mu,
+        mv,
+        mw,
+        (
+            pixel[0] * pixel[0] * sums[3],
+            pixel[0] * pixel[1] * sums[4],
+            first * mu + step * pixel[0] * sums[7],
+            pixel[1] * pixel[1] * sums[5],
+            first * mv + step * pixel[1] * sums[8],
+            first * first * sums[0] + (second * second - first * first) * sums[6],
+        ),
+    )
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _turning(outer, inside):
+    """What turning a covariance changes, given twice the gradient by it: the antisymmetric part of their product."""
+    huu, huv, huw, hvv, hvw, hww = outer
+    uu, uv, uw, vv, vw, ww = inside
+    return (
+        huv * uw + hvv * vw + hvw * ww - huw * uv - hvw * vv - hww * vw,
+        huw * uu + hvw * uv + hww * uw - huu * uw - huv * vw - huw * ww,
+        huu * uv + huv * vv + huw * vw - huv * uu - hvv * uv - hvw * uw,
+    )
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")

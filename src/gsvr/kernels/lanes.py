@@ -55,17 +55,17 @@ def lane_numbers():
 
 
 def multiply(builder, a, b):
-    """A b."""
+    """Product a b."""
     return builder.fmul(a, b, flags=FAST)
 
 
 def add(builder, a, b):
-    """A + b."""
+    """Sum a + b."""
     return builder.fadd(a, b, flags=FAST)
 
 
 def multiply_add(builder, a, b, c):
-    """A b + c, one rounding where the machine can."""
+    """Sum a b + c, with one rounding where the machine can."""
     return builder.fadd(builder.fmul(a, b, flags=FAST), c, flags=FAST)
 
 
@@ -83,7 +83,7 @@ def total(builder, vector):
 
 
 def exponential(builder, x):
-    """Natural exponential of x <= 80; below -87 it is about 1e-38. Relative error below 3e-6 (tests/kernels/test_lanes.py).
+    """Natural exponential of x <= 80; below -87 it is about 1e-38. Its relative error is below 3e-6.
 
     x = (k + f) ln 2: a polynomial for 2^f on [-1/2, 1/2], and 2^k by the bits of a float.
     """
