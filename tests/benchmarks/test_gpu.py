@@ -116,6 +116,7 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @needs_interpreter
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, caplog, capsys):
     parts = [part for part in gpu.PARTS if part != "correctness"]
     assert gpu._measure(str(DEVICE), parts) == 0
