@@ -95,17 +95,21 @@ def _measure(backend: str, parts: list[str]) -> int:
     card = torch.cuda.get_device_name(device)
     keep(card, "card", describe_card(device))
     measured = GpuParts(device, known=_known(card))
-    for part in PARTS:
-        if part in parts:
-            logger.info("%s", part)
+    status = 0
+    for part in (part for part in PARTS if part in parts):
+        logger.info("%s", part)
+        try:
             value = getattr(measured, part)()
-            keep(card, part, value)
-            if part == "correctness":
-                _show_errors(value)
-                if not value["passed"]:
-                    return WRONG
+        except Exception as error:  # time on a card is dear: the other parts are measured all the same
+            logger.exception("%s failed", part)
+            value, status = {"failed": f"{type(error).__name__}: {error}"}, WRONG
+        keep(card, part, value)
+        if part == "correctness" and "errors" in value:
+            _show_errors(value)
+        if part == "correctness" and not value.get("passed"):
+            return WRONG
     print(json.dumps(_known(card), indent=1))
-    return 0
+    return status
 
 
 def _known(card: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.speed_acquisitions import SpeedAcquisition, make_stacks, phantom_field
 from gsvr.acquisition import Slices, slices_from_stacks
-from gsvr.device_solver.device_rounds import DeviceStage
+from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.masking import first_masks
 from gsvr.quality import compare
 from gsvr.solver.motion import displacements
@@ -110,15 +110,20 @@ def measure_quality(volumes: list[Volume], result: Result, slices: Slices, on_cp
 
 
 def measure_rounds(slices: Slices, options: SolverOptions, device: torch.device) -> list[dict[str, Any]]:
-    """What a round of each stage launches and waits for, after the rounds that compile and record."""
-    return [_measure_round(slices, stage, options, device) for stage in options.stages]
+    """What a round of each stage launches and waits for, with and without graphs, after the rounds that compile."""
+    return [
+        _measure_round(slices, stage, options, device, graphs) for stage in options.stages for graphs in (True, False)
+    ]
 
 
-def _measure_round(slices: Slices, stage: Stage, options: SolverOptions, device: torch.device) -> dict[str, Any]:
+def _measure_round(
+    slices: Slices, stage: Stage, options: SolverOptions, device: torch.device, graphs: bool
+) -> dict[str, Any]:
     binned = slices.binned(stage.binning)
     scale = np.float32(np.percentile(binned.values[binned.mask], 99))
     binned = replace(binned, values=binned.values / scale)
-    running = DeviceStage(binned, stage, options, begin_stage(binned, stage, options, None), device)
+    choices = DeviceChoices(graphs=graphs)
+    running = DeviceStage(binned, stage, options, begin_stage(binned, stage, options, None), device, choices)
     for _ in range(2):
         running.round()
     torch.cuda.synchronize(device)
@@ -139,6 +144,7 @@ def _measure_round(slices: Slices, stage: Stage, options: SolverOptions, device:
     torch.cuda.synchronize(device)
     return {
         "stage": stage.name,
+        "graphs": graphs,
         "milliseconds": 200 * (time.perf_counter() - started),
         "launches": sum(launched.values()),
         "launched": launched,

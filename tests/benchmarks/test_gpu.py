@@ -116,6 +116,7 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @needs_interpreter
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, caplog, capsys):
     parts = [part for part in gpu.PARTS if part != "correctness"]
     assert gpu._measure(str(DEVICE), parts) == 0
@@ -130,7 +131,8 @@ def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, 
     assert [entry["stage"] for entry in made["stages"]] == ["stacks", "final"]
     assert made["equal_bits"]  # as always on a CPU
     assert abs(made["quality"]["difference"]) < 1e-6
-    assert [entry["stage"] for entry in record["rounds"]] == ["stacks", "final"]
+    rounds = [(entry["stage"], entry["graphs"]) for entry in record["rounds"]]
+    assert rounds == [("stacks", True), ("stacks", False), ("final", True), ("final", False)]
     assert record["paper"] is None
     assert record["large"]["pixels"] > 0
 
@@ -140,3 +142,15 @@ def test_parts_measured_before_are_kept(pretended_card: Path, capsys):
     gpu._measure(str(DEVICE), ["throughput"])
     gpu._measure(str(DEVICE), ["paper"])
     assert {"throughput", "paper"} < set(json.loads(pretended_card.read_text(encoding="utf-8"))["Pretended"])
+
+
+@needs_interpreter
+def test_a_part_that_fails_does_not_stop_the_others(pretended_card: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(gpu_parts, "measure_throughput", broken)
+    assert gpu._measure(str(DEVICE), ["throughput", "paper"]) == 1
+    record = json.loads(pretended_card.read_text(encoding="utf-8"))["Pretended"]
+    assert record["throughput"] == {"failed": "RuntimeError: out of memory"}
+    assert "paper" in record

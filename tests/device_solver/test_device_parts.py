@@ -211,3 +211,27 @@ def test_conjugate_gradients_are_those_of_the_host(iterations: int):
         # float32 sums in another order, magnified by the conditioning of what has not converged
         np.testing.assert_allclose(array(amplitudes), want.amplitudes, atol=2e-3 * np.abs(want.amplitudes).max())
         np.testing.assert_allclose(array(prediction), want.prediction, atol=1e-3 * np.abs(want.prediction).max())
+
+
+def test_what_cannot_be_recorded_is_done_without(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """On a pretended card that records nothing: a warning, and the same result."""
+    slices, poses = small_slices()
+    lattice = small_lattice(3.0, 2.2)
+    host = AcquisitionOperator(lattice, slices, poses)
+    pixel_weights, start = tensor((slices.coverage * slices.mask).astype(np.float32)), torch.zeros(lattice.shape)
+    operator, prior = DeviceOperator(host, DeviceSlices.of(slices, DEVICE)), DevicePrior(lattice, 0.1, DEVICE)
+    values, strength = tensor(slices.values), torch.tensor(0.2, device=DEVICE)
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    ends = []
+    for records in (False, True):
+        solver = ConjugateGradients(operator, prior)
+        solver._records = records
+        nothing = torch.zeros_like(values)
+        ends.append(solver.solve(values, pixel_weights, strength, start.to(DEVICE), nothing, 6)[0])
+    torch.testing.assert_close(ends[0], ends[1])
+    assert caplog.text.count("going on without") == 1

@@ -7,12 +7,16 @@ launch.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
 from gsvr.device_solver.device_operator import DeviceOperator
 from gsvr.device_solver.device_prior import DevicePrior
+
+logger = logging.getLogger(__name__)
 
 # Of the mean of the diagonal: below that a site is seen by nothing.
 _LEAST_DIAGONAL = 1e-4
@@ -82,14 +86,24 @@ class ConjugateGradients:
             self._graph.replay()
             return
         if self._records and self._count == _WARM_UP:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._iterate()
-            self._graph = graph
-            graph.replay()
-            return
+            self._record()
+            if self._graph is not None:
+                self._graph.replay()
+                return
         self._count += 1
         self._iterate()
+
+    def _record(self) -> None:
+        """Record an iteration without running it."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._iterate()
+        except RuntimeError as error:
+            logger.warning("an iteration could not be recorded as a CUDA graph (%s): going on without, slower", error)
+            self._records = False
+            return
+        self._graph = graph
 
     def _iterate(self) -> None:
         """One iteration, in place: what is recorded reads and writes the same memory each time."""
