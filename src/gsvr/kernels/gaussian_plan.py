@@ -1,8 +1,9 @@
 """Which free Gaussians each slice sees, and the quadratic form of each in it.
 
-Gaussians are sorted into buckets, cubes of space that hold some dozens each. A slice looks at the Gaussians of buckets that it
-can reach; a pair of a Gaussian and a component of the slice profile that is not cut off becomes a splat. The
-splats of one slice and one bucket are stored together, so that prediction runs over slices and the adjoint over buckets.
+Gaussians are sorted into buckets, cubes of space that hold some dozens each. A slice looks at the Gaussians of buckets
+that it can reach; a pair of a Gaussian and a component of the slice profile that is not cut off becomes a splat. The
+splats of one slice and one bucket are stored together, so that prediction runs over slices and the adjoint over
+buckets.
 """
 
 # Numba's star arguments have no types.
@@ -99,7 +100,7 @@ def inverse(matrix):
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
 def _window(u, v, distance, blurred, cutoff, spacing, shape):
     """First row and column, rows and blocks of eight columns inside the cut-off; no rows: out of sight."""
-    uu, uv, uw, vv, vw, ww = blurred
+    uu, _, uw, vv, vw, ww = blurred
     left = cutoff * cutoff - distance * distance / ww
     if left <= 0.0:
         return 0, 0, 0, 0
@@ -143,8 +144,8 @@ def position(to_slice, mean):
 @njit(nogil=True, fastmath=True, cache=True)
 def plan_slice(
     s, write, bucket_first, bucket_centres, bucket_radii, means, covariances, determinants, to_slice, in_plane, weights,
-    offsets, variances, cutoff, exact, spacing, shapes, splat_first, gaussians, components, starts, n_rows, blocks, forms,
-    depths,
+    offsets, variances, cutoff, exact, spacing, shapes, splat_first, gaussians, components, starts, n_rows, blocks,
+    forms, depths,
 ):  # fmt: skip
     """Count the splats of slice `s` by bucket into ``splat_first[s, 1:]``, or with `write` write them.
 

@@ -1,7 +1,7 @@
 """Plain PyTorch definition of the acquisition of free Gaussians, differentiable by everything.
 
-What the fast kernels are tested against: every Gaussian at every pixel, nothing cut off unless K nearest neighbours are asked
-for. Use float64 to check derivatives.
+What the fast kernels are tested against: every Gaussian at every pixel, nothing cut off unless K nearest neighbours are
+asked for. Use float64 to check derivatives.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def responses(
     in_plane_variances, weights, offsets, variances
         Point spread function of the slice, see `gsvr.psf.PointSpread`.
     exact
-        With the factor a_ij that makes it the convolution with the point spread function; without, every blurred Gaussian
-        has height one, as in Dannecker et al. (MIDL 2026, eq. 5).
+        With the factor a_ij that makes it the convolution with the point spread function; without, every blurred
+        Gaussian has height one, as in Dannecker et al. (MIDL 2026, eq. 5).
     nearest
         Only the so many Gaussians whose means are nearest to a pixel.
     """

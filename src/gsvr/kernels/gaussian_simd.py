@@ -2,11 +2,12 @@
 
 In a slice a blurred Gaussian is the exponential of a quadratic form of the distance (y, x) from its mean, in pixels
 along u and v. A *form* is eight numbers: log peak, y, x, y^2, y x, x^2 coefficients, and where the mean stands in the
-window. The exponential is evaluated for eight pixels at a time; unlike for a lattice, whose windows are products of two 1-D
-Gaussians, there is one for each pixel.
+window. The exponential is evaluated for eight pixels at a time; unlike for a lattice, whose windows are products of two
+1-D Gaussians, there is one for each pixel.
 
-Each loop comes in two kinds: over all pixels of the window, and over those that have the Gaussian among their nearest. The
-second compares the squared distance of pixel and mean, ``reach[0] + reach[1] y^2 + reach[2] x^2`` (mm^2), with a plane of limits.
+Each loop comes in two kinds: over all pixels of the window, and over those that have the Gaussian among their nearest.
+The second compares the squared distance of pixel and mean, ``reach[0] + reach[1] y^2 + reach[2] x^2`` (mm^2), with a
+plane of limits.
 """
 
 # Numba's intrinsics have no types.
@@ -61,7 +62,7 @@ class _Form:
 
 
 class _Window:
-    """Loops over the window of a Gaussian; `visit` gets the place of eight pixels, their x and y, and the Gaussian there."""
+    """Loops over the window of a Gaussian; `visit` gets where eight pixels are, their y and x, the Gaussian there."""
 
     def __init__(self, form, base, stride, n_rows, blocks, limits=None, reach=None) -> None:
         self.form, self.base, self.stride, self.n_rows, self.blocks = form, base, stride, n_rows, blocks
@@ -229,10 +230,10 @@ moments_of_gaussian, moments_of_nearest_gaussian = _taking_moments(False), _taki
 def add_gaussian_planes(typing_context, planes, base, stride, plane_size, forms, index, factor, slopes, n_rows, blocks):
     """`add_gaussian` on seven planes: the pixel, its derivative by d = pixel - Gaussian (3), and the torques (3).
 
-    With L = (Sigma + P)^-1 and h = L d the derivative is g = -h G. The torque about u is (P_w - P_v) (h_v h_w - L_vw) G, where
-    L_vw comes from the peak, plus what the component's offset b along w adds to the lever, b g_v; about v and w alike.
-    `slopes` holds h as a linear function of the distance, (constant, per y, per x) for each axis, then P_v - P_w, P_w - P_u,
-    P_u - P_v, then L_vw, L_uw, L_uv (or zeros), then b.
+    With L = (Sigma + P)^-1 and h = L d the derivative is g = -h G. The torque about u is (P_w - P_v)
+    (h_v h_w - L_vw) G, where L_vw comes from the peak, plus what the component's offset b along w adds to the lever,
+    b g_v; about v and w alike. `slopes` holds h as a linear function of the distance, (constant, per y, per x) for each
+    axis, then P_v - P_w, P_w - P_u, P_u - P_v, then L_vw, L_uw, L_uv (or zeros), then b.
     """
     integer = types.int64
     signature = types.void(

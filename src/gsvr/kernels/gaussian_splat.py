@@ -66,8 +66,8 @@ def pad_slices(values, shapes, first_pixel, padded, padded_first):
 
 @njit(nogil=True, fastmath=True, cache=True)
 def adjoint_bucket(
-    bucket, padded, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes, limits,
-    power, out,
+    bucket, padded, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes,
+    limits, power, out,
 ):  # fmt: skip
     """Transpose of `predict_slice` for the Gaussians of one bucket, over all slices; `power` 2 squares the weights."""
     nearest = limits.size > 1
@@ -150,9 +150,10 @@ def gradient_bucket(
 ):  # fmt: skip
     """Gradient of the sum of r times the pixels by geometry and poses, for the Gaussians of one bucket.
 
-    Per Gaussian: the sum of r G into `peaks`, by its mean and by its covariance (3 x 3, world), without what the peak's own
-    determinant adds; per slice, by rotation and translation in its frame about its centre. With M the moments
-    of r G d d^T and L the inverse of the blurred covariance, the gradient by it is L M L / 2 - L sum(r G) / 2.
+    Per Gaussian: the sum of r G into `peaks`, by its mean and by its covariance (upper triangle, world), without what
+    the determinant of Sigma in the peak adds; per slice, by rotation and translation in its frame about its centre.
+    With M the moments of r G d d^T and L the inverse of the blurred covariance, the gradient by it is
+    L M L / 2 - L sum(r G) / 2.
     """
     nearest = limits.size > 1
     reach, sums = np.zeros(3, np.float32), np.zeros(N_MOMENTS, np.float32)
@@ -193,21 +194,26 @@ def gradient_bucket(
             for axis in range(3):
                 mean_gradient[j, axis] += turn[0, axis] * pull_u + turn[1, axis] * pull_v + turn[2, axis] * pull_w
             lever_u, lever_v, lever_w = u - centres[s, 0], v - centres[s, 1], offsets[s, m] - w
-            uu, uv, uw, vv, vw, ww = inside
-            huu, huv, huw, hvv, hvw, hww = outer
             row = pose_gradient[s, bucket]
-            row[0] += (
-                pull_v * lever_w - pull_w * lever_v + huv * uw + hvv * vw + hvw * ww - huw * uv - hvw * vv - hww * vw
-            )
-            row[1] += (
-                pull_w * lever_u - pull_u * lever_w + huw * uu + hvw * uv + hww * uw - huu * uw - huv * vw - huw * ww
-            )
-            row[2] += (
-                pull_u * lever_v - pull_v * lever_u + huu * uv + huv * vv + huw * vw - huv * uu - hvv * uv - hvw * uw
-            )
+            turn_u, turn_v, turn_w = _turning(outer, inside)
+            row[0] += pull_v * lever_w - pull_w * lever_v + turn_u
+            row[1] += pull_w * lever_u - pull_u * lever_w + turn_v
+            row[2] += pull_u * lever_v - pull_v * lever_u + turn_w
             row[3] -= pull_u
             row[4] -= pull_v
             row[5] -= pull_w
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _turning(outer, inside):
+    """What turning a covariance changes, given twice the gradient by it: the antisymmetric part of their product."""
+    huu, huv, huw, hvv, hvw, hww = outer
+    uu, uv, uw, vv, vw, ww = inside
+    return (
+        huv * uw + hvv * vw + hvw * ww - huw * uv - hvw * vv - hww * vw,
+        huw * uu + hvw * uv + hww * uw - huu * uw - huv * vw - huw * ww,
+        huu * uv + huv * vv + huw * vw - huv * uu - hvv * uv - hvw * uw,
+    )
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")

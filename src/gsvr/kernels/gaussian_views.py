@@ -1,9 +1,10 @@
 """How each slice looks at free Gaussians: geometry, point spread function and cut-off, the same for every backend.
 
-A Gaussian is cut off where its Mahalanobis distance, of the blurred Gaussian, from the pixel exceeds `cutoff`. Bound: a term that is left
-out is smaller than exp(-cutoff^2 / 2) times its own peak c_j a_ij, so a predicted pixel is off by less than
-exp(-cutoff^2 / 2) sum_j |c_j| a_ij over the Gaussians left out. Optionally only the K Gaussians whose means are nearest
-to a pixel are kept (Dannecker et al., MIDL 2026, use K = 50): a radius for every pixel, from `nearest_radii`.
+A Gaussian is cut off where its Mahalanobis distance, of the blurred Gaussian, from the pixel exceeds `cutoff`. Bound: a
+term that is left out is smaller than exp(-cutoff^2 / 2) times its own peak c_j a_ij, so a predicted pixel is off by
+less than exp(-cutoff^2 / 2) sum_j |c_j| a_ij over the Gaussians left out. Optionally only the K Gaussians whose means
+are nearest to a pixel are kept (Dannecker et al., MIDL 2026, use K = 50): a radius for every pixel, from
+`nearest_radii`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from gsvr.acquisition import Slices
 from gsvr.geometry import invert, transform_points
@@ -80,9 +81,9 @@ def slice_views(
 
 
 def nearest_radii(
-    means: Float[np.ndarray, "n 3"], slices: Slices, poses: Float[np.ndarray, "n 4 4"], count: int
+    means: Float[np.ndarray, "gaussians 3"], slices: Slices, poses: Float[np.ndarray, "n 4 4"], count: int
 ) -> Float32[np.ndarray, " p"]:
-    """Square of the distance (mm^2) from every pixel to its `count`-th nearest Gaussian: what K nearest neighbours means.
+    """Square of the distance (mm^2) from every pixel to its `count`-th nearest Gaussian, for K nearest neighbours.
 
     Pixels outside the mask see nothing (a negative number).
     """
@@ -90,7 +91,8 @@ def nearest_radii(
     owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
     placed = transform_points(poses[owner], slices.pixel_positions()[slices.mask])
     count = min(count, len(means))
-    distances, _ = cKDTree(means).query(placed, k=[count], workers=-1)
-    # a little more than the distance, so that rounding does not lose the last neighbour
-    radii[slices.mask] = (distances[:, 0] * (1 + 1e-6)) ** 2
+    distances, _ = KDTree(means).query(placed, k=[count], workers=-1)
+    # A little more than the distance, so that rounding does not lose the last neighbour: kernels know where a mean stands
+    # in its window, which may be hundreds of pixels wide, to half a unit in the last place of float32.
+    radii[slices.mask] = (distances[:, 0] * (1 + 1e-6) + 2e-5) ** 2
     return radii

@@ -55,17 +55,17 @@ def lane_numbers():
 
 
 def multiply(builder, a, b):
-    """A b."""
+    """Product a b."""
     return builder.fmul(a, b, flags=FAST)
 
 
 def add(builder, a, b):
-    """A + b."""
+    """Sum a + b."""
     return builder.fadd(a, b, flags=FAST)
 
 
 def multiply_add(builder, a, b, c):
-    """A b + c, one rounding where the machine can."""
+    """Sum a b + c, with one rounding where the machine can."""
     return builder.fadd(builder.fmul(a, b, flags=FAST), c, flags=FAST)
 
 
@@ -83,9 +83,10 @@ def total(builder, vector):
 
 
 def exponential(builder, x):
-    """Natural exponential of x <= 80; below -87 it is about 1e-38. Relative error below 3e-6 (tests/kernels/test_lanes.py).
+    """Natural exponential of x <= 80; below -87 it is about 1e-38.
 
-    x = (k + f) ln 2: a polynomial for 2^f on [-1/2, 1/2], and 2^k by the bits of a float.
+    x = (k + f) ln 2: a polynomial for 2^f on [-1/2, 1/2], and 2^k by the bits of a float. The relative error is that of
+    x / ln 2 in float32 for the most part: below 5e-6 from -87 to 80, and below 1e-6 from -16 to 0.
     """
     y = multiply(builder, x, constant(1 / math.log(2)))
     least = constant(-126.0)
