@@ -6,9 +6,9 @@ For a Gaussian field, a Gaussian (mixture) point spread function and rigid poses
     a_ijm  = sqrt(det Sigma_j / det(Sigma_j + P_im)),
 
 which is the convolution of the field with the point spread function, without approximation (the factor
-a_ijm is missing in Dannecker et al., MIDL 2026, eq. 5, which renormalises instead). The normalised field of that paper is
-supported too: without a_ijm, and divided by delta + sum_j sum_m p_m exp(...). Backends differ in how they
-evaluate the sum; they share this definition, the cut-offs of `kernels.culling` and `kernels.gaussian_views`, and the tests.
+a_ijm is missing in Dannecker et al., MIDL 2026, eq. 5, which renormalises instead). The normalised field of that paper
+is supported too: without a_ijm, and divided by delta + sum_j sum_m p_m exp(...). Backends differ in how they evaluate
+the sum; they share this definition, the cut-offs of `kernels.culling` and `kernels.gaussian_views`, and the tests.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class AcquisitionOperator:
 
 
 def _density(primitives: Lattice | GaussianField, kernel: Kernel) -> np.ndarray | None:
-    """delta + the sum of all Gaussians at every pixel, for a normalised field."""
+    """Sum of delta and all Gaussians at every pixel, for a normalised field."""
     if isinstance(primitives, Lattice) or primitives.normalisation is None:
         return None
     return kernel.predict(np.ones(len(primitives.means), np.float32)) + np.float32(primitives.normalisation)

@@ -130,7 +130,7 @@ class CpuGaussianKernel:
 
     def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """A^T r."""
-        return self._adjoint(pixels, 1)
+        return self._adjoint(pixels, 1.0)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
