@@ -130,14 +130,14 @@ class CpuGaussianKernel:
 
     def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """A^T r."""
-        return self._adjoint(pixels, 1)
+        return self._adjoint(pixels, 1.0)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """(A * A)^T r, where a Gaussian's components of the slice profile count as if they did not overlap.
 
         A preconditioner, exact for a profile of one component; `AcquisitionOperator.diagonal` says the same.
         """
-        return self._adjoint(pixels, 2)
+        return self._adjoint(pixels, 2.0)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
         """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame (see `gaussian_simd`)."""

@@ -80,7 +80,7 @@ def slice_views(
 
 
 def nearest_radii(
-    means: Float[np.ndarray, "n 3"], slices: Slices, poses: Float[np.ndarray, "n 4 4"], count: int
+    means: Float[np.ndarray, "n 3"], slices: Slices, poses: Float[np.ndarray, "s 4 4"], count: int
 ) -> Float32[np.ndarray, " p"]:
     """Square of the distance (mm^2) from every pixel to its `count`-th nearest Gaussian: what K nearest neighbours means.
 

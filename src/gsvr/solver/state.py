@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
+from gsvr.field import GaussianField, LatticeField
 from gsvr.forward import AcquisitionOperator
 from gsvr.solver.weights import Weights
 from gsvr.volume_grid import Volume
@@ -80,7 +80,7 @@ class Result:
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
 
-    field: LatticeField
+    field: LatticeField | GaussianField
     slices: Slices
     mask: Volume
     poses: Float[np.ndarray, "n 4 4"]
