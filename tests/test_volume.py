@@ -120,6 +120,3 @@ def test_a_voxel_size_that_cannot_be_meant_is_refused(spacing: float):
 def test_usual_voxel_sizes_are_accepted():
     for spacing in (0.2, 0.5, 0.8, 1.0, 10.0):
         check_voxel_size(spacing)
-
-
-def test_free_gaussians_are_not_rendered_in_silence():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 
     from gsvr.outputs import OutputPaths
     from gsvr.pipeline import Job, Reconstruction
-    from gsvr.solver.schedule import SolverOptions
-
-logger = logging.getLogger(__name__)
 
 
 def reconstruct_command(
@@ -43,7 +39,12 @@ def reconstruct_command(
             help="auto (sidecar, else interleaved), interleaved, interleaved-even-first, ascending, descending."
         ),
     ] = "auto",
-    profile: Annotated[str, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian.")] = "slab",
+    preset: Annotated[
+        str, typer.Option(help="default; or paper: the published settings, slow, to compare.")
+    ] = "default",
+    profile: Annotated[
+        str | None, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian. Default: the preset's.")
+    ] = None,
     output_mask: Annotated[Path | None, typer.Option(help="Brain mask (.nii.gz).")] = None,
     output_poses: Annotated[Path | None, typer.Option(help="Pose of every slice (JSON).")] = None,
     output_transforms: Annotated[Path | None, typer.Option(help="Folder of ITK transforms.")] = None,
@@ -57,7 +58,10 @@ def reconstruct_command(
     output_uncertainty: Annotated[
         Path | None, typer.Option(help="Standard deviation of every voxel (.nii.gz); takes about as long again.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, or reference (plain PyTorch on the CPU, slow).")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, reference (plain PyTorch, slow); cuda (plain PyTorch) with --preset paper."),
+    ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
@@ -65,6 +69,7 @@ def reconstruct_command(
     settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
+    from gsvr.cli.presets import chosen_options
     from gsvr.cli.progress import load_kernels, log_to
     from gsvr.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.pipeline import StackInputs, prepare
@@ -86,7 +91,7 @@ def reconstruct_command(
         uncertainty=output_uncertainty,
     )
     inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
-    options = _solver_options(profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
+    options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
@@ -94,36 +99,6 @@ def reconstruct_command(
     reconstruction = _run_with_progress(console, job, output_resolution)
     write_outputs(reconstruction, paths, settings)
     _summarise(reconstruction, paths, time.perf_counter() - started)
-
-
-def _solver_options(profile: str, device: str, seed: int, samples: int) -> SolverOptions:
-    from gsvr.errors import InputError
-    from gsvr.psf import PROFILES
-    from gsvr.solver.schedule import SolverOptions
-
-    if profile not in PROFILES:
-        raise InputError(f"--profile {profile}: choose one of {', '.join(PROFILES)}")
-    backends = {"auto": "cpu", "cpu": "cpu", "reference": "reference"}
-    if device not in backends:
-        raise InputError(f"--device {device}: choose one of {', '.join(backends)}")
-    logger.info("device %s: %s", device, _reason(device))
-    return SolverOptions(
-        profile=profile,  # pyright: ignore[reportArgumentType]
-        backend=backends[device],
-        uncertainty_samples=samples,
-        seed=seed,
-    )
-
-
-def _reason(device: str) -> str:
-    """Which kernels run, and why these."""
-    from gsvr.kernels.threads import thread_count
-
-    if device == "reference":
-        return "kernels in plain PyTorch on the CPU, as asked; they are slow and meant for comparison"
-    threads = thread_count()
-    why = "the only device of this version" if device == "auto" else "as asked"
-    return f"compiled kernels on the CPU, {threads} thread{'s' if threads > 1 else ''}, {why}"
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from gsvr.acquisition import Slices
@@ -65,9 +65,8 @@ class NearestGaussians:
     def find_neighbours(self, means: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "s 4 4"], count: int) -> None:
         """For every pixel the `count` Gaussians whose means are nearest."""
         placed = transform_points(poses[self._owner], self._acquired)
-        ranks = np.arange(1, min(count, len(means)) + 1)
-        _, nearest = cKDTree(means).query(placed, k=ranks, workers=-1)
-        neighbours: Int[np.ndarray, "p k"] = nearest.astype(np.int64)
+        _, nearest = KDTree(means).query(placed, k=min(count, len(means)), workers=-1)
+        neighbours: Int[np.ndarray, "p k"] = np.reshape(nearest, (len(placed), -1))
         self._neighbours = torch.as_tensor(neighbours, device=self._device)
 
     def l1_gradient(

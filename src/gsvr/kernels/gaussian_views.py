@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from gsvr.acquisition import Slices
 from gsvr.geometry import invert, transform_points
@@ -90,7 +90,7 @@ def nearest_radii(
     owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
     placed = transform_points(poses[owner], slices.pixel_positions()[slices.mask])
     count = min(count, len(means))
-    distances, _ = cKDTree(means).query(placed, k=[count], workers=-1)
+    distances, _ = KDTree(means).query(placed, k=[count], workers=-1)  # pyright: ignore[reportArgumentType]
     # a little more than the distance, so that rounding does not lose the last neighbour
     radii[slices.mask] = (distances[:, 0] * (1 + 1e-6)) ** 2
     return radii

@@ -62,7 +62,8 @@ class SplatLoss:
     """By the compiled kernels. A pixel's nearest Gaussians are those within a radius, kept between refreshes."""
 
     def __init__(self, slices: Slices, profile: ProfileName, cutoff: float) -> None:
-        self._slices, self._profile, self._cutoff = slices, profile, cutoff
+        self._slices, self._cutoff = slices, cutoff
+        self._profile: ProfileName = profile
         self._radii: Float32[np.ndarray, " p"] | None = None
 
     def refresh(self, field: GaussianField, poses: Float[np.ndarray, "n 4 4"]) -> None:
