@@ -1,6 +1,7 @@
-"""Seconds an epoch of the published settings takes: ``python -m benchmarks.speed_paper ACQUISITION-FOLDER BACKEND DEVICE``.
+"""Seconds an epoch of the published settings takes.
 
-BACKEND is cpu (compiled kernels) or torch, DEVICE what PyTorch calls it. The comparison that kernels for free Gaussians have to win.
+``python -m benchmarks.speed_paper ACQUISITION-FOLDER BACKEND DEVICE``: BACKEND is cpu (compiled kernels) or torch,
+DEVICE what PyTorch calls it. This is the comparison that kernels for free Gaussians have to win.
 """
 
 from __future__ import annotations
