@@ -19,6 +19,7 @@ from benchmarks.recorder import Recorder
 from gsvr.field import LatticeField
 from gsvr.masking import agreed_mask
 from gsvr.psf import PROFILES
+from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions
 from gsvr.volume import render_volume
@@ -79,6 +80,23 @@ def run_without_point_spread(problem: Problem, recorder: Recorder, profile: bool
         return run_gsvr(problem, recorder)
 
 
+def run_paper(problem: Problem, recorder: Recorder, options: PaperOptions) -> tuple[Volume, np.ndarray]:
+    """The published settings, scored each time that neighbours are found anew."""
+    slices = problem.slices
+
+    def report(progress: PaperProgress) -> None:
+        if progress.done % options.refreshed_every:
+            return
+
+        def render() -> Volume:
+            return render_volume(progress.field, RESOLUTION, agreed_mask(slices, slices.mask, progress.poses))
+
+        recorder.record(f"epoch {progress.done}", render, progress.poses)
+
+    result = reconstruct_as_published(slices, options, report)
+    return render_volume(result.field, RESOLUTION, result.mask), result.poses
+
+
 def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tuple[Volume, np.ndarray]:
     """The implicit baseline of `benchmarks.inr`."""
     from benchmarks.inr import InrOptions, InrProgress, train
@@ -110,6 +128,10 @@ METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
     "inr": Method(run_implicit, "implicit network (hash grid)"),
     "inr-siren": Method(partial(run_implicit, network="siren", hidden=128, head_rate=5e-4), "implicit network (SIREN)"),
+    "paper": Method(partial(run_paper, options=PaperOptions()), "published settings, compiled kernels"),
+    "paper-torch": Method(
+        partial(run_paper, options=PaperOptions(backend="torch")), "published settings, plain PyTorch on the CPU"
+    ),
     "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),
     "known-poses": _gsvr(without_motion, "true poses given", "limit", known_poses=True),
     "profile-gaussian": _gsvr(lambda o: replace(o, profile="gaussian"), "Gaussian profile, FWHM = thickness"),
@@ -127,5 +149,4 @@ METHODS: dict[str, Method] = {
     "gains-off": _gsvr(lambda o: replace(o, weights=replace(o.weights, gain_limit=1.0)), "gains not estimated"),
     "lattice-coarser": _gsvr(partial(_with_final_spacing, 1.3), "final Gaussians 1.3 times as far apart"),
     "lattice-finer": _gsvr(partial(_with_final_spacing, 0.8), "final Gaussians 0.8 times as far apart"),
-    # to come: "free" (Gaussians whose geometry is optimised) and "paper" (the published system's settings)
 }

@@ -36,6 +36,8 @@ class GaussianField:
     normalisation
         None: V is the sum. A number delta: V is the sum divided by delta plus the sum of the Gaussians themselves, an
         average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
+    nearest
+        None: every Gaussian counts everywhere. A number K: at each point only the K whose means are nearest, as there.
     """
 
     means: Float[np.ndarray, "n 3"]
@@ -43,6 +45,7 @@ class GaussianField:
     quaternions: Float[np.ndarray, "n 4"]
     amplitudes: Float[np.ndarray, " n"]
     normalisation: float | None = None
+    nearest: int | None = None
 
     @property
     def primitives(self) -> GaussianField:

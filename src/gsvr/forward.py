@@ -23,7 +23,7 @@ from gsvr.field import GaussianField, Lattice
 from gsvr.geometry import invert, pose_about, transform_points
 from gsvr.kernels import GaussianKernel, GeometryGradient, Kernel, gaussian_kernel, lattice_kernel
 from gsvr.kernels.culling import CUTOFF, SliceWindows, slice_windows
-from gsvr.kernels.gaussian_views import slice_views
+from gsvr.kernels.gaussian_views import nearest_radii, slice_views
 from gsvr.psf import ProfileName, point_spread
 
 
@@ -48,7 +48,8 @@ class AcquisitionOperator:
     cutoff
         Where Gaussians are cut off, in standard deviations, see `gsvr.kernels.culling`.
     squared_radii
-        Free Gaussians only: how far (mm^2) each pixel sees, see `gsvr.kernels.gaussian_views.nearest_radii`.
+        Free Gaussians only: how far (mm^2) each pixel sees. Default: as the field's `nearest` asks, see
+        `gsvr.kernels.gaussian_views.nearest_radii`.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class AcquisitionOperator:
             self._kernel = lattice_kernel(backend, primitives, self.windows)
         else:
             exact = primitives.normalisation is None
+            if squared_radii is None and primitives.nearest is not None:
+                squared_radii = nearest_radii(primitives.means, slices, poses, primitives.nearest)
             views = slice_views(slices, poses, spread, cutoff, exact, squared_radii)
             self._kernel = gaussian_kernel(backend, primitives, views)
         self.gains = np.ones(slices.n_slices) if gains is None else gains

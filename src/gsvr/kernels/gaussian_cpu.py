@@ -39,7 +39,9 @@ class CpuGaussianKernel:
 
     def __init__(self, field: GaussianField, views: SliceViews) -> None:
         if not _supported(views):
-            raise ValueError("kernels for free Gaussians need a slice profile of one component, or two of equal variance")
+            raise ValueError(
+                "kernels for free Gaussians need a slice profile of one component, or two of equal variance"
+            )
         self.views = views
         self._buckets = gaussian_plan.sort_into_buckets(field, views.cutoff)
         order = self._buckets.order

@@ -102,7 +102,9 @@ class NeighbourPrior:
         See `NeighbourOptions`.
     """
 
-    def __init__(self, neighbours: Neighbours, amplitudes: Float32[np.ndarray, " n"], level: float, edge: float) -> None:
+    def __init__(
+        self, neighbours: Neighbours, amplitudes: Float32[np.ndarray, " n"], level: float, edge: float
+    ) -> None:
         self._neighbours = neighbours
         difference = level / edge * (amplitudes[neighbours.first] - amplitudes[neighbours.second])
         self._bonds = neighbours.weights * np.float32((level / edge) ** 2) / np.sqrt(1 + difference**2)

@@ -114,9 +114,7 @@ def _draw(
 
 def _thresholds(shape: tuple[int, int, int]) -> Float32[np.ndarray, "x y z"]:
     """Thresholds in [0, 1) that are spread evenly over the cells of any neighbourhood."""
-    x, y, z = (
-        np.arange(count, dtype=np.float64) * _EVEN ** -(axis + 1.0) for axis, count in enumerate(shape)
-    )
+    x, y, z = (np.arange(count, dtype=np.float64) * _EVEN ** -(axis + 1.0) for axis, count in enumerate(shape))
     return np.mod(x[:, None, None] + y[:, None] + z, 1.0).astype(np.float32)
 
 
