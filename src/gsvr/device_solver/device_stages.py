@@ -22,7 +22,6 @@ from gsvr.solver.stages import HostRounds, StageRounds, begin_on_host
 from gsvr.solver.state import State
 from gsvr.volume_grid import Volume
 
-
 logger = logging.getLogger(__name__)
 
 

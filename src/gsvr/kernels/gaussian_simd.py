@@ -1,10 +1,10 @@
 """Vector loops over the window of one free Gaussian: add it to a slice, or take its moments with one.
 
 In a slice a blurred Gaussian is the exponential of a quadratic form of the distance (y, x) from its mean, in pixels
-along u and v. A *form* holds its coefficients, and where the mean stands in the window. The exponential is evaluated for
-eight pixels at a time; unlike for a lattice, whose windows are products of two 1-D Gaussians, there is one for each
-pixel. Where the slice profile has a second component, that is the first times an exponential which is linear in (y, x): one
-vector a block, and one multiplication from row to row.
+along u and v. A *form* holds its coefficients, and where the mean stands in the window. The exponential is evaluated
+for eight pixels at a time; unlike for a lattice, whose windows are products of two 1-D Gaussians, there is one for each
+pixel. Where the slice profile has a second component, that is the first times an exponential which is linear in (y, x):
+one vector a block, and one multiplication from row to row.
 
 Each loop comes in two kinds: over all pixels of the window, and over those that have the Gaussian among their nearest.
 The second compares the squared distance of pixel and mean, ``reach[0] + reach[1] y^2 + reach[2] x^2`` (mm^2), with a
@@ -80,8 +80,8 @@ class _Form:
 class _Window:
     """Loops over the window of a Gaussian.
 
-    `visit` gets where eight pixels are, their y and x, the Gaussian there (of the profile's first component), and the second
-    component as a multiple of the first.
+    `visit` gets where eight pixels are, their y and x, the Gaussian there (of the profile's first component), and the
+    second component as a multiple of the first.
     """
 
     def __init__(self, form, base, stride, n_rows, blocks, limits=None, reach=None) -> None:

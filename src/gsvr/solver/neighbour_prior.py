@@ -5,7 +5,7 @@ The energy is strength / 2 sum over pairs of neighbours of w (c_j - c_k)^2, w re
 
 Wide Gaussians overlap, so their normal matrix is nearly a blur: it hardly sees how neighbours differ, and conjugate
 gradients find that last. The preconditioner sharpens: D^-1/2 (1 + a L)^m D^-1/2, with D the diagonal of the normal
-matrix and L the normalised Laplacian of the neighbours, which is symmetric and positive, so that the solution stays the same.
+matrix and L the normalised Laplacian of the neighbours. It is symmetric and positive: the solution stays the same.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class NeighbourPrior:
         return self._diagonal
 
     def noise(self, strength: float, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
-        """A random vector with covariance strength L: one independent number a pair, with opposite signs at its ends."""
+        """A random vector with covariance strength L: one number a pair, with opposite signs at its ends."""
         part = np.sqrt(np.float32(strength) * self._bonds) * rng.standard_normal(len(self._bonds), np.float32)
         n, pairs = len(self._diagonal), self._neighbours
         return (np.bincount(pairs.first, part, n) - np.bincount(pairs.second, part, n)).astype(np.float32)

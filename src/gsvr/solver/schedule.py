@@ -37,8 +37,8 @@ class Stage:
     agree_on_mask
         Whether to settle first, from the poses so far, which pixels show the anatomy.
     free
-        Whether the Gaussians leave the lattice: as many as options.seeds says, seeded from the previous stage's field. Only
-        without motion.
+        Whether the Gaussians leave the lattice: as many as options.seeds says, seeded from the previous stage's field.
+        Only without motion.
     settled
         Median motion in a round, as a share of the spacing, at which the stage has done its work.
     """
@@ -101,8 +101,8 @@ class SolverOptions:
     motion: MotionOptions = MotionOptions()
     weights: WeightOptions = WeightOptions()
     masks: MaskOptions = MaskOptions()
-    seeds: SeedOptions = SeedOptions()
-    neighbours: NeighbourOptions = NeighbourOptions()
+    seeds: SeedOptions = field(default_factory=SeedOptions)
+    neighbours: NeighbourOptions = field(default_factory=NeighbourOptions)
     backend: str = "cpu"
     deterministic: bool = False
     margin: float = 2.5

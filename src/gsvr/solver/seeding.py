@@ -1,9 +1,10 @@
 """Free Gaussians from a field on a lattice: many where the volume changes, long along edges and thin across them.
 
-The density of Gaussians grows with the size of the gradient. Cells of a fine grid are chosen where the density exceeds a
-threshold, a different one in each cell: an additive sequence of irrational steps (Roberts, 2018, "The unreasonable
-effectiveness of quasirandom sequences") spreads the chosen cells as evenly as a lattice would, whatever the density. Each takes its shape from the structure tensor (the smoothed outer product of the gradient):
-a plane edge makes it flat, a ridge or a vessel makes it long, a smooth region leaves it round. Its volume follows from the density alone.
+The density of Gaussians grows with the size of the gradient. Cells of a fine grid are chosen where the density exceeds
+a threshold, another in each cell: an additive sequence of irrational steps (Roberts, 2018, "The unreasonable
+effectiveness of quasirandom sequences") spreads the chosen cells as evenly as a lattice would, whatever the density.
+Each Gaussian takes its shape from the structure tensor (the smoothed outer product of the gradient): a plane edge makes
+it flat, a ridge or a vessel makes it long, a smooth region leaves it round. Its volume follows from the density alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from scipy import ndimage
 
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import quaternion_from_rotation
-
 
 # The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
 _EVEN = 1.2207440846057596
