@@ -34,8 +34,8 @@ class GaussianField:
     amplitudes
         Height of each Gaussian, in units of intensity.
     normalisation
-        None: V is the sum. A number delta: V is the sum divided by delta plus the sum of the Gaussians themselves, an
-        average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
+        None: V is the sum. A number delta > 0: V is the sum divided by delta plus the sum of the Gaussians themselves,
+        an average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
     """
 
     means: Float[np.ndarray, "n 3"]

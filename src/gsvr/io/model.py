@@ -151,9 +151,12 @@ def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
 
 def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path) -> GaussianField:
     delta = header.get("normalisation")
-    if delta is not None and not (isinstance(delta, float | int) and delta >= 0):
-        raise InputError(f"{path}: its normalisation is {delta!r}, not a number from 0 on: write it again")
-    return GaussianField(**{name: tensors[name] for name in _GAUSSIANS}, normalisation=delta)
+    # true is an int; infinite would make the field zero, and zero undefined far from all Gaussians
+    is_number = isinstance(delta, float | int) and not isinstance(delta, bool)
+    if delta is not None and not (is_number and 0 < delta < np.inf):
+        raise InputError(f"{path}: its normalisation is {delta!r}, not a positive number: write it again")
+    normalisation = None if delta is None else float(delta)
+    return GaussianField(**{name: tensors[name] for name in _GAUSSIANS}, normalisation=normalisation)
 
 
 def _check(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], path: Path) -> None:
