@@ -49,5 +49,5 @@ def matrix(
         moved = (points - centre) @ turn.T + centre + steps[s, 3:]
         parts = (spread.in_plane_variances[s], spread.weights, spread.offsets[s], spread.variances[s])
         view = (moved @ frame[:3, :3].T + frame[:3, 3], frame[:3, :3] @ turn, *(torch.tensor(part) for part in parts))
-        rows.append(gaussian_reference.responses(means, sigma, *view, exact, nearest))
+        rows.append(gaussian_reference.responses(means, sigma, *view, exact=exact, nearest=nearest))
     return torch.cat(rows)

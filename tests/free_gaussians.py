@@ -25,8 +25,9 @@ def random_field(slices: Slices, poses: np.ndarray, n: int = 200, normalisation:
 
 def field_values(field: GaussianField, points: np.ndarray) -> np.ndarray:
     """The field at points (mm), by its definition."""
-    d = points[..., None, :] - field.means
-    weights = np.exp(-0.5 * np.einsum("...ni,nij,...nj->...n", d, np.linalg.inv(field.covariances), d))
+    roots = np.linalg.cholesky(np.linalg.inv(field.covariances))
+    whitened = np.einsum("...i,nij->...nj", points, roots) - np.einsum("ni,nij->nj", field.means, roots)
+    weights = np.exp(-0.5 * (whitened**2).sum(axis=-1))
     if field.normalisation is None:
         return weights @ field.amplitudes
     return weights @ field.amplitudes / (weights.sum(axis=-1) + field.normalisation)

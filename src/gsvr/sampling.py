@@ -16,7 +16,7 @@ from gsvr.psf import PointSpread
 # Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
 _CUTOFF = 5.0
 # Planes of a grid that are sampled at once: the pairs of a Gaussian and a plane are kept in memory.
-_PLANES_AT_ONCE = 32
+_PLANES_AT_ONCE = 128
 
 
 def points_only(n: int) -> PointSpread:

@@ -35,7 +35,7 @@ def test_every_derivative_is_true(exact: bool, delta: float | None, nearest: int
     def predict(means, log_scales, quaternions, amplitudes, points, turn):
         axes = gaussian_reference.rotation_from_quaternion(turn)[0]
         sigma = gaussian_reference.covariances(log_scales, quaternions)
-        matrix = gaussian_reference.responses(means, sigma, points, axes, *PARTS, exact, nearest)
+        matrix = gaussian_reference.responses(means, sigma, points, axes, *PARTS, exact=exact, nearest=nearest)
         pixels = matrix @ amplitudes
         return pixels if delta is None else gaussian_reference.normalised(pixels, matrix.sum(1), delta)
 

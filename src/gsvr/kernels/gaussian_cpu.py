@@ -46,10 +46,9 @@ class CpuGaussianKernel:
         self._buckets = gaussian_plan.sort_into_buckets(field, views.cutoff)
         order = self._buckets.order
         self._means = field.means[order].astype(np.float64)
-        full = field.covariances[order]
-        self._covariances = np.ascontiguousarray(full[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
+        self._full_covariances = field.covariances[order]
+        self._covariances = np.ascontiguousarray(self._full_covariances[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
         self._determinants = np.exp(2.0 * field.log_scales[order].astype(np.float64).sum(axis=1))
-        self._inverses = np.linalg.inv(full)
         sizes = views.shapes[:, 0] * (views.shapes[:, 1] + LANES) + LANES
         self._padded_first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
@@ -181,7 +180,7 @@ class CpuGaussianKernel:
         parallel_for(body, n_buckets)
         full = covariances[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
         if v.exact:  # the peak grows with sqrt(det Sigma)
-            full += 0.5 * peaks[:, None, None] * self._inverses
+            full += 0.5 * peaks[:, None, None] * np.linalg.inv(self._full_covariances)
         return GeometryGradient(self._unsorted(means), self._unsorted(full), poses.sum(axis=1))
 
 

@@ -206,7 +206,7 @@ def _write_form(forms, n, precision, distance, peak, pixel, u, v, row, column):
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
 def _write_ratio(forms, n, precision, middle, step, share, pixel):
-    """Logarithm of the second component over the first; `middle` is d_w half-way between them, `step` their distance."""
+    """Logarithm of the second component over the first; `middle`: d_w half-way between, `step`: their distance."""
     _, _, uw, _, vw, ww = precision
     first = FORM_SIZE * n + 8
     forms[first] = np.log(share) - ww * middle * step

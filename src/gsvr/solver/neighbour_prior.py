@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from gsvr.field import GaussianField
+from gsvr.solver.neighbour_search import nearest_neighbours
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,13 @@ class Neighbours:
 
 
 def find_neighbours(field: GaussianField, count: int) -> Neighbours:
-    """The `count` nearest of every Gaussian."""
+    """The nearest of every Gaussian, `count` at most: far from most others there may be fewer."""
     n = len(field.means)
-    count = min(count, n - 1)
-    distances, index = cKDTree(field.means).query(field.means, k=count + 1, workers=-1)
-    here, there = np.repeat(np.arange(n), count), index[:, 1:].ravel()
-    key = np.minimum(here, there) * n + np.maximum(here, there)
-    key, places = np.unique(key, return_index=True)
+    here, there = nearest_neighbours(field, count)
+    key = np.sort(np.minimum(here, there) * n + np.maximum(here, there))
+    key = key[np.append(True, key[1:] > key[:-1])]  # several times as fast as np.unique
     first, second = key // n, key % n
-    lengths = distances[:, 1:].ravel()[places]
+    lengths = np.linalg.norm(field.means[first] - field.means[second], axis=1)
     weights = 1 / np.maximum(lengths, 0.2 * np.median(lengths)) ** 2
     weights *= 3 * n / weights.sum()
     adjacency = _symmetric(np.ones(len(first), np.float32), first, second, n)
