@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PRESETS = ("default", "paper")
+PRESETS = ("default", "fast", "paper")
 
 
 def chosen_options(
@@ -35,7 +35,7 @@ def chosen_options(
     from gsvr.errors import InputError
     from gsvr.psf import PROFILES
     from gsvr.solver.paper import PaperOptions
-    from gsvr.solver.schedule import SolverOptions
+    from gsvr.solver.schedule import SolverOptions, default_stages
 
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
@@ -44,8 +44,11 @@ def chosen_options(
     given: dict[str, Any] = {"seed": seed} if profile is None else {"seed": seed, "profile": profile}
     chosen = choose_device(device)
     logger.info("device %s: %s", device, chosen.reason)
-    if preset == "default":
-        return SolverOptions(backend=chosen.backend, deterministic=deterministic, uncertainty_samples=samples, **given)
+    if preset != "paper":
+        stages = default_stages(free=preset == "default")
+        return SolverOptions(
+            stages=stages, backend=chosen.backend, deterministic=deterministic, uncertainty_samples=samples, **given
+        )
     if samples:
         raise InputError("--output-uncertainty is not for --preset paper: leave one of the two out")
     if chosen.backend == "cpu":

@@ -28,8 +28,9 @@ class SeedOptions:
 
     Attributes
     ----------
-    share
-        Free Gaussians for each lattice site.
+    contrast
+        How many Gaussians: each lattice site counts as one where neighbouring sites differ by this many standard deviations
+        of the noise, and as less in proportion where they differ less.
     gradient_power, floor
         Density: (gradient / mean gradient)^gradient_power + floor.
     width
@@ -42,12 +43,12 @@ class SeedOptions:
         Grid that the places are drawn on.
     """
 
-    share: float = 0.4
+    contrast: float = 4.0
     gradient_power: float = 0.7
     floor: float = 0.1
     width: float = 0.95
     stretch: float = 3.0
-    smoothing: float = 0.7
+    smoothing: float = 0.5
     cell: float = 0.7
 
     @property
@@ -56,13 +57,15 @@ class SeedOptions:
         return (2 * np.pi) ** 1.5 * self.width**3
 
 
-def seed_from_lattice(field: LatticeField, options: SeedOptions) -> GaussianField:
+def seed_from_lattice(field: LatticeField, noise: float, options: SeedOptions) -> GaussianField:
     """Free Gaussians that give about the same volume, and are to be fitted.
 
     Parameters
     ----------
     field
         A reconstruction on a lattice.
+    noise
+        Standard deviation of a pixel's noise, in the field's intensities.
     """
     lattice = field.lattice
     axes = tuple(
@@ -73,7 +76,7 @@ def seed_from_lattice(field: LatticeField, options: SeedOptions) -> GaussianFiel
         ndimage.gaussian_filter(values, options.smoothing, order=tuple(int(axis == other) for other in range(3)))
         for axis in range(3)
     ]
-    density = _density(gradient, lattice.support, options)
+    density = _density(gradient, noise, lattice.support, options)
     sites, density = _draw(density, lattice.support, options)
     nearest = tuple(np.clip(np.rint(sites).astype(int), 0, np.array(lattice.shape) - 1).T)
     log_scales, rotations = _shapes(_structure(gradient, nearest, options.smoothing), options.stretch)
@@ -88,13 +91,16 @@ def seed_from_lattice(field: LatticeField, options: SeedOptions) -> GaussianFiel
 
 
 def _density(
-    gradient: list[np.ndarray], support: Bool[np.ndarray, "nx ny nz"], options: SeedOptions
+    gradient: list[np.ndarray], noise: float, support: Bool[np.ndarray, "nx ny nz"], options: SeedOptions
 ) -> Float32[np.ndarray, "nx ny nz"]:
-    """Relative density at every site of the support."""
+    """Gaussians a site, for every site of the support."""
     size = np.sqrt(gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2)
+    count = np.minimum(size[support] / max(options.contrast * noise, 1e-12), 1).sum(dtype=np.float64)
     size = ndimage.gaussian_filter(size, 1.0)
     mean = max(float(size[support].mean()), 1e-12)
-    return ((size / mean) ** options.gradient_power + options.floor).astype(np.float32)
+    density = ((size / mean) ** options.gradient_power + options.floor) * support
+    # a handful at least, so that even an empty field has some
+    return (density * max(count, 0.1 * support.sum()) / density.sum(dtype=np.float64)).astype(np.float32)
 
 
 def _draw(
@@ -105,7 +111,7 @@ def _draw(
     step = np.full(3, options.cell)
     inside = ndimage.affine_transform(support.astype(np.uint8), step, output_shape=shape, order=0) > 0
     fine = ndimage.affine_transform(density, step, output_shape=shape, order=1) * inside
-    wanted = options.share * support.sum()
+    wanted = float(density.sum(dtype=np.float64))
     for _ in range(10):  # what does not fit into full cells goes to the others
         fine = np.minimum(fine * np.float32(wanted / fine.sum()), np.float32(1))
     chosen = _thresholds(shape) < fine
