@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.field import GaussianField, LatticeField, sample_lattice
+from gsvr.field import LatticeField, sample_lattice
 from gsvr.geometry import pose_about, transform_points
 from gsvr.plane import plane_frame, render_plane
 from gsvr.psf import PROFILES, ProfileName
