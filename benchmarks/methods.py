@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.limits import RESOLUTION, without_motion
 from benchmarks.problem import Problem
 from benchmarks.recorder import Recorder
-from gsvr.field import LatticeField
+from gsvr.field import field_of
 from gsvr.masking import agreed_mask
 from gsvr.psf import PROFILES
 from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
-from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.volume import render_volume
 from gsvr.volume_grid import Volume
 
@@ -64,7 +64,7 @@ def run_gsvr(
         state = progress.state
 
         def render() -> Volume:
-            field = LatticeField(state.field.lattice, state.field.amplitudes * np.float32(progress.scale))
+            field = field_of(state.operator.primitives, state.amplitudes * np.float32(progress.scale))
             return render_volume(field, RESOLUTION, agreed_mask(slices, slices.mask, state.poses, options.masks))
 
         recorder.record(progress.stage.name, render, state.poses)
@@ -124,10 +124,15 @@ def _prior(options: SolverOptions, factor: float) -> SolverOptions:
     return replace(options, prior=replace(options.prior, strength=factor * options.prior.strength))
 
 
+def _on_lattice(options: SolverOptions) -> SolverOptions:
+    return replace(options, stages=default_stages(options.stages[-1].spacing, free=False))
+
+
 METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
     "inr": Method(run_implicit, "implicit network (hash grid)"),
     "inr-siren": Method(partial(run_implicit, network="siren", hidden=128, head_rate=5e-4), "implicit network (SIREN)"),
+    "fast": _gsvr(_on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
     "paper": Method(partial(run_paper, options=PaperOptions()), "published settings, compiled kernels"),
     "paper-torch": Method(
         partial(run_paper, options=PaperOptions(backend="torch")), "published settings, plain PyTorch on the CPU"

@@ -13,8 +13,9 @@ from jaxtyping import Float32
 
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient, gaussian_plan, gaussian_splat
-from gsvr.kernels.gaussian_simd import FORM_SIZE, N_PLANES
+from gsvr.kernels.gaussian_simd import N_PLANES
 from gsvr.kernels.gaussian_views import SliceViews
+from gsvr.kernels.gaussian_window import FORM_SIZE
 from gsvr.kernels.lanes import LANES
 from gsvr.kernels.threads import parallel_for
 

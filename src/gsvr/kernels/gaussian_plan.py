@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.gaussian_simd import ABSENT, FORM_SIZE
+from gsvr.kernels.gaussian_window import ABSENT, FORM_SIZE
 from gsvr.kernels.lanes import LANES
 
 _PER_BUCKET = 64

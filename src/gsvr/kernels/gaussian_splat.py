@@ -10,8 +10,6 @@ from numba import njit
 
 from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
 from gsvr.kernels.gaussian_simd import (
-    ABSENT,
-    FORM_SIZE,
     N_MOMENTS,
     N_PLANES,
     add_gaussian,
@@ -22,6 +20,7 @@ from gsvr.kernels.gaussian_simd import (
     moments_of_gaussian,
     moments_of_nearest_gaussian,
 )
+from gsvr.kernels.gaussian_window import ABSENT, FORM_SIZE
 from gsvr.kernels.lanes import LANES
 
 

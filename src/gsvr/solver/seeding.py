@@ -29,8 +29,8 @@ class SeedOptions:
     Attributes
     ----------
     contrast
-        How many Gaussians: each lattice site counts as one where neighbouring sites differ by this many standard deviations
-        of the noise, and as less in proportion where they differ less.
+        How many Gaussians: each lattice site counts as one where neighbouring sites differ by this many standard
+        deviations of the noise, and as less in proportion where they differ less.
     gradient_power, floor
         Density: (gradient / mean gradient)^gradient_power + floor.
     width
