@@ -72,6 +72,7 @@ class Window:
         self.limits, self.reach = limits, reach
 
     def run(self, builder, visit, before_block=None, after_block=None):
+        """Emit the loops; what `before_block` makes of a block's x is handed to `visit`."""
         ratios = cgutils.alloca_once_value(builder, lanes.constant(0.0))
         with cgutils.for_range(builder, self.blocks) as block:
             x, along = self.form.columns(builder, block.index)
