@@ -82,7 +82,7 @@ def measure_time(
         "typical_spread": None
         if spread is None
         else float(np.sqrt(np.mean(spread[volumes[0].data != 0] ** 2))) / bright,
-        "gaussians": runs[0][0].field.lattice.n_sites,
+        "gaussians": runs[0][0].field.n_gaussians,
         "pixels": runs[0][0].slices.n_pixels,
     }
     return found, volumes, runs[0][0]

@@ -115,7 +115,7 @@ def profile(stacks: list[Path], masks: list[Path]) -> dict[str, Any]:
         stage = stages.setdefault(progress.stage.name, {"cpu_seconds": 0.0, "rounds": 0})
         stage["cpu_seconds"] += now - last
         stage["rounds"] += 1
-        stage["gaussians"] = progress.state.operator.lattice.n_sites
+        stage["gaussians"] = progress.state.field.n_gaussians
         stage["pixels"] = progress.state.operator.slices.n_pixels
         last = now
 

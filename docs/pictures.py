@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 import gsvr
 from examples.demo import Score, motion_error, on_black
-from gsvr.field import LatticeField
+from gsvr.field import GaussianField, LatticeField
 from gsvr.io.atomic import atomic_path
 from gsvr.picture import PictureOptions, mid_slices_picture, panel_box
 from gsvr.pipeline import Job, run
@@ -40,13 +40,13 @@ def main() -> None:
     simulation = simulate(gsvr.brain_phantom(), SimulationOptions())
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
     slices, _ = gsvr.prepare_slices(simulation.stacks, options)
-    fields: dict[str, LatticeField] = {}
+    fields: dict[str, LatticeField | GaussianField] = {}
 
     def keep(progress: Progress) -> None:
         fields[progress.stage.name] = progress.state.field
 
-    final = replace(options.stages[-1], motion="none")
-    without = run(Job(simulation.stacks, slices, replace(options, stages=(final,)), {}))
+    final = gsvr.default_stages(options.stages[-1].spacing, free=False)[-1:]
+    without = run(Job(simulation.stacks, slices, replace(options, stages=final), {}))
     done = run(Job(simulation.stacks, slices, options, {}), callback=keep)
     before, after = (
         Score(compare(one.volume, simulation.volume), motion_error(one.result, simulation), 0.0)
@@ -111,14 +111,14 @@ def draw_motion(path: Path, simulation: Simulation, result: gsvr.Result, score: 
     _save(path)
 
 
-def draw_stages(path: Path, fields: dict[str, LatticeField], result: gsvr.Result) -> None:
+def draw_stages(path: Path, fields: dict[str, LatticeField | GaussianField], result: gsvr.Result) -> None:
     """An axial slice of the volume at the end of every stage."""
     volumes = {name: gsvr.render_volume(field, 0.8, result.mask) for name, field in fields.items()}
     _, axes = pyplot.subplots(1, len(volumes), figsize=(2.0 * len(volumes), 3.0), layout="constrained")
     for axis, (name, volume) in zip(axes, volumes.items(), strict=True):
         height = round(float(-volume.affine[2, 3] / volume.spacing[2]))
         axis.imshow(volume.data[:, :, height].T[::-1, ::-1], cmap="gray", vmin=0, vmax=1.05)
-        n_gaussians = fields[name].lattice.n_sites
+        n_gaussians = fields[name].n_gaussians
         axis.set_title(f"{name}\n{n_gaussians:,} Gaussians", fontsize=9)
         axis.axis("off")
     _save(path)

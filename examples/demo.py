@@ -69,8 +69,8 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
     slices, _ = gsvr.prepare_slices(simulation.stacks, options)
     console.print(f"  {len(simulation.stacks)} stacks, {slices.n_slices} slices, {slices.n_pixels:,} pixels;")
     console.print(f"  in an average slice the brain is {simulation.mean_displacement:.1f} mm from where it belongs")
-    # the last stage alone, with every slice where the scanner believed it was
-    no_motion = replace(options, stages=(replace(options.stages[-1], motion="none"),))
+    # the last stage alone, on its lattice, with every slice where the scanner believed it was
+    no_motion = replace(options, stages=gsvr.default_stages(options.stages[-1].spacing, free=False)[-1:])
     uncorrected, before = score("without correction", Job(simulation.stacks, slices, no_motion, {}), simulation)
     reconstruction, after = score("with motion correction", Job(simulation.stacks, slices, options, {}), simulation)
 

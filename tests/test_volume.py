@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.field import Lattice, LatticeField, sample_lattice
+from gsvr.field import GaussianField, Lattice, LatticeField, sample_lattice
 from gsvr.volume import check_voxel_size, render_volume
 from gsvr.volume_grid import Volume
 from tests.acquisitions import random_amplitudes, small_lattice

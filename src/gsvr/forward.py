@@ -100,6 +100,13 @@ class AcquisitionOperator:
         """The same operator at other poses."""
         return AcquisitionOperator(self.primitives, self.slices, poses, self.gains, *self._settings)
 
+    def with_slices(self, slices: Slices) -> AcquisitionOperator:
+        """The same operator for other pixels of the same slices, such as those before they were averaged.
+
+        Not for operators with `squared_radii`, which belong to the pixels.
+        """
+        return AcquisitionOperator(self.primitives, slices, self.poses, self.gains, *self._settings)
+
     def with_gains(self, gains: Float[np.ndarray, " n"]) -> AcquisitionOperator:
         """The same operator with other gains; whatever the kernel has prepared for these poses is kept."""
         other = copy(self)

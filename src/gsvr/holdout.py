@@ -6,21 +6,24 @@ fitted to it, coarse to fine, and its prediction is compared with what was measu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32
 
 from gsvr.acquisition import Slices, Stack
-from gsvr.field import LatticeField
+from gsvr.field import GaussianField, LatticeField
 from gsvr.forward import AcquisitionOperator, moved_poses
 from gsvr.geometry import identity_poses
+from gsvr.kernels import backend_for
 from gsvr.quality import SliceAgreement, slice_agreement
 from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
 from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.weights import fit_gains, robust_weights
+
+Fields = dict[Stage, LatticeField | GaussianField]
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,9 @@ def leave_one_stack_out(
     for number, stack in enumerate(stacks):
         held_out = everything.subset(everything.stack_index == number)
         rest = everything.subset(everything.stack_index != number)
-        fields: dict[Stage, LatticeField] = {}
+        fields: Fields = {}
 
-        def keep(progress: Progress, name: str = stack.name, fields: dict[Stage, LatticeField] = fields) -> None:
+        def keep(progress: Progress, name: str = stack.name, fields: Fields = fields) -> None:
             fields[progress.stage] = progress.state.field
             if callback:
                 callback(name, progress)
@@ -92,7 +95,7 @@ def leave_one_stack_out(
 
 
 def predict_unseen(
-    slices: Slices, fields: list[tuple[Stage, LatticeField]], options: SolverOptions
+    slices: Slices, fields: Sequence[tuple[Stage, LatticeField | GaussianField]], options: SolverOptions
 ) -> Float32[np.ndarray, " p"]:
     """Fit only poses and gains of `slices` to fields that stay as they are, coarse to fine, and predict them.
 
@@ -109,20 +112,30 @@ def predict_unseen(
         for _ in range(stage.rounds):
             poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
     field = fields[-1][1]
-    operator = AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, options.backend)
-    return operator.predict(field.amplitudes)
+    return _operator(field, slices, poses, gains, options).predict(field.amplitudes)
+
+
+def _operator(
+    field: LatticeField | GaussianField,
+    slices: Slices,
+    poses: np.ndarray,
+    gains: np.ndarray | None,
+    options: SolverOptions,
+) -> AcquisitionOperator:
+    backend = backend_for(field.primitives, options.backend)
+    return AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, backend)
 
 
 def _fit_unseen(
     slices: Slices,
     stage: Stage,
-    field: LatticeField,
+    field: LatticeField | GaussianField,
     options: SolverOptions,
     poses: np.ndarray,
     gains: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One round: weights, gains, then poses. Without gains so far, all pixels are believed alike."""
-    operator = AcquisitionOperator(field.primitives, slices, poses, None, options.profile, options.backend)
+    operator = _operator(field, slices, poses, None, options)
     plain, jacobian = operator.pose_derivatives(field.amplitudes)
     if gains is None:
         gains = fit_gains(slices, plain, slices.coverage * slices.mask, options.weights, mean_one=False)

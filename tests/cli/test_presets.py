@@ -21,19 +21,19 @@ from tests.stack_files import masks_of
 
 
 def test_each_preset_has_its_own_options():
-    assert chosen_options("default", None, "auto", 0, 0) == SolverOptions()
-    assert chosen_options("paper", None, "auto", 0, 0) == PaperOptions()
-    assert chosen_options("default", "gaussian", "reference", 4, 3) == SolverOptions(
-        profile="gaussian", backend="reference", seed=4, uncertainty_samples=3
+    assert chosen_options("default", None, "auto", False, 0, 0) == SolverOptions()
+    assert chosen_options("paper", None, "auto", False, 0, 0) == PaperOptions()
+    assert chosen_options("default", "gaussian", "reference", True, 4, 3) == SolverOptions(
+        profile="gaussian", backend="reference", deterministic=True, seed=4, uncertainty_samples=3
     )
-    assert chosen_options("paper", "slab", "cuda", 4, 0) == PaperOptions(
+    assert chosen_options("paper", "slab", "cuda", False, 4, 0) == PaperOptions(
         profile="slab", backend="torch", device="cuda", seed=4
     )
 
 
 def test_published_settings_have_no_uncertainty():
     with pytest.raises(InputError, match="--output-uncertainty is not for --preset paper"):
-        chosen_options("paper", None, "cpu", 0, 8)
+        chosen_options("paper", None, "cpu", False, 0, 8)
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_the_next_stage_starts_where_the_last_one_ended(slices: Slices):
     following = begin_stage(slices, replace(STAGE, spacing=2.0), OPTIONS, state)
     np.testing.assert_array_equal(following.poses, state.poses)
     np.testing.assert_array_equal(following.gains, state.gains)
-    assert following.field.lattice.spacing == 2.0
+    assert following.operator.lattice.spacing == 2.0
     assert residual_size(slices, following.prediction) < 0.2 * residual_size(slices, 0 * following.prediction)
 
 
@@ -165,7 +165,7 @@ def test_a_stronger_prior_gives_a_smoother_field(slices: Slices):
         state = begin_stage(slices, replace(STAGE, motion="none"), options, None)
         for _ in range(4):
             state = advance(slices, replace(STAGE, motion="none"), options, state)
-        energies.append(prior_energy(state.field.lattice, state.field.amplitudes, options.prior.edge))
+        energies.append(prior_energy(state.operator.lattice, state.amplitudes, options.prior.edge))
     assert energies[1] < 0.8 * energies[0]
 
 

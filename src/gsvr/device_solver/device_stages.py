@@ -5,7 +5,6 @@ Slices and fields go back and forth as arrays of the host here, a few millisecon
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +20,6 @@ from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.stages import HostRounds, StageRounds, begin_on_host
 from gsvr.solver.state import State
 from gsvr.volume_grid import Volume
-
-logger = logging.getLogger(__name__)
 
 
 class DeviceStages:
@@ -49,8 +46,6 @@ class DeviceStages:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
         if stage.free:
-            logger.info("%s: kernels for free Gaussians run on the CPU", stage.name)
-            options = replace(options, backend="cpu")
             return HostRounds(slices, stage, options, begin_on_host(slices, stage, options, state, poses))
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from gsvr.acquisition import Slices
 from gsvr.field import LatticeField
 from gsvr.forward import AcquisitionOperator
+from gsvr.kernels import backend_for
 from gsvr.solver.free_amplitudes import solve_free_amplitudes
 from gsvr.solver.neighbour_prior import NeighbourPrior, Neighbours, find_neighbours, sharpening
 from gsvr.solver.rounds import refined_amplitudes, stage_lattice, weighed
@@ -44,7 +45,8 @@ def begin_free_stage(slices: Slices, stage: Stage, options: SolverOptions, state
     lattice = stage_lattice(slices, state.poses, stage, options.margin)
     previous = LatticeField(lattice, refined_amplitudes(state.lattice_field, lattice))
     seeds = seed_from_lattice(previous, state.weights.white_noise, options.seeds)
-    operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)
+    backend = backend_for(seeds, options.backend)
+    operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, backend)
     neighbours = find_neighbours(seeds, options.neighbours.count)
     prediction = operator.predict(seeds.amplitudes)
     level = options.seeds.level

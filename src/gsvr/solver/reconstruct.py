@@ -11,7 +11,6 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from gsvr.acquisition import Slices
-from gsvr.forward import AcquisitionOperator
 from gsvr.solver.initialise import find_lost_stacks, first_poses
 from gsvr.solver.rounds import first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -132,8 +131,5 @@ def _run_stages(
     deviations = posterior_deviations(binned, state, options)
     # the prediction is of all pixels as they were given
     if binned.binning != scaled.binning or not stages.predicts_every_pixel:
-        operator = AcquisitionOperator(
-            state.operator.primitives, scaled, state.poses, state.gains, options.profile, options.backend
-        )
-        state = replace(state, prediction=operator.predict(state.amplitudes))
+        state = replace(state, prediction=state.operator.with_slices(scaled).predict(state.amplitudes))
     return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale, levels, deviations)
