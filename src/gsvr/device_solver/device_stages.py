@@ -5,7 +5,6 @@ Slices and fields go back and forth as arrays of the host here, a few millisecon
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -13,17 +12,16 @@ import torch
 
 from gsvr.acquisition import Slices
 from gsvr.device_solver import device_binning, device_lattice, device_masks
+from gsvr.device_solver.device_free_rounds import DeviceFreeStage
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
 from gsvr.forward import AcquisitionOperator
+from gsvr.solver.free_rounds import FreeState
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.stages import HostRounds, StageRounds, begin_on_host
+from gsvr.solver.stages import StageRounds, begin_on_host
 from gsvr.solver.state import State
 from gsvr.volume_grid import Volume
-
-
-logger = logging.getLogger(__name__)
 
 
 class DeviceStages:
@@ -50,9 +48,9 @@ class DeviceStages:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
         if stage.free:
-            logger.info("%s: kernels for free Gaussians run on the CPU", stage.name)
-            options = replace(options, backend="cpu")
-            return HostRounds(slices, stage, options, begin_on_host(slices, stage, options, state, poses))
+            begun = begin_on_host(slices, stage, options, state, poses)
+            assert isinstance(begun, FreeState)
+            return DeviceFreeStage(slices, stage, options, begun, self._device, self._choices)
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)
             return DeviceStage(slices, stage, options, first, self._device, self._choices)
@@ -61,7 +59,7 @@ class DeviceStages:
         margin = max(options.margin, stage.spacing)
         lattice = device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)
         operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
-        amplitudes = device_lattice.refined_amplitudes(state.field, lattice, self._device)
+        amplitudes = device_lattice.refined_amplitudes(state.lattice_field, lattice, self._device)
         # the stage predicts for itself
         begun = replace(state, amplitudes=amplitudes, operator=operator)
         return DeviceStage(slices, stage, options, begun, self._device, self._choices)
