@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gsvr.field import GaussianField
 from gsvr.kernels.gaussian_views import SliceViews
-from gsvr.kernels.gaussian_windows import TWO_COMPONENTS, Splats, find_splats
+from gsvr.kernels.gaussian_windows import Splats, find_splats
 from gsvr.kernels.tiles import TILE, needed_tiles, tiles_of
 
 
@@ -61,11 +61,6 @@ class GaussianTiles:
     def n_tiles(self) -> int:
         """Number of tiles."""
         return len(self.pixels)
-
-    @property
-    def mixed(self) -> bool:
-        """Whether the slice profile has two components."""
-        return self.forms.shape[1] == TWO_COMPONENTS
 
 
 def gaussian_tiles(

@@ -20,8 +20,8 @@ from gsvr.kernels.tiles import exact_type
 # Pairs of a slice and a Gaussian that are tried at once: bounds the memory of the search.
 _AT_ONCE = 2**22
 _LOG2_E = float(np.log2(np.e))
-# Columns of `Splats.forms` without and with a second component of the slice profile.
-ONE_COMPONENT, TWO_COMPONENTS = 8, 11
+# Columns of `Splats.forms` where the slice profile has one component; a second adds three.
+ONE_COMPONENT = 8
 
 
 @dataclass(frozen=True)

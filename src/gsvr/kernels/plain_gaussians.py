@@ -18,8 +18,6 @@ from gsvr.kernels.tiles import TILE
 # Entries at once: on a CPU what fits its caches, elsewhere some 100 MB a number of every pixel.
 _ON_CPU, _ELSEWHERE = 1024, 2**17
 _LOG_2 = 0.6931471805599453
-# Factors of the second component are cut off here (powers of two), see `triton_gaussians`.
-LIMIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,11 @@ class _Entries:
         """Every component of the slice profile at every pixel of the tile."""
         peak, by_y, by_x, yy, yx, xx, _, _, *ratio = self.forms()
         y, x = self.y[:, :, None], self.x[:, None, :]
-        first = torch.exp2((peak + by_y * y + yy * y * y) + (by_x * x + xx * x * x) + yx * y * x)
+        exponent = (peak + by_y * y + yy * y * y) + (by_x * x + xx * x * x) + yx * y * x
         if not ratio:
-            return [first]
+            return [torch.exp2(exponent)]
         constant, ratio_y, ratio_x = ratio
-        rows = torch.exp2((constant + ratio_y * y).clamp(-LIMIT, LIMIT))
-        return [first, first * (rows * torch.exp2((ratio_x * x).clamp(-LIMIT, LIMIT)))]
+        return [torch.exp2(exponent), torch.exp2(exponent + ((constant + ratio_y * y) + ratio_x * x))]
 
     def responses(self) -> Tensor:
         """How every pixel of the tile sees the Gaussian at amplitude one."""

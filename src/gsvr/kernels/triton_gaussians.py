@@ -1,12 +1,11 @@
 """Triton kernels of free Gaussians: one program a tile, its splats in chunks, sums in registers.
 
-A Gaussian at a pixel is the exponential of a part of the row, a part of the column, and a product of both distances:
-two multiply-adds and one exponential, which is what binds. So the exponent is not written as an inner product of
-monomials for the tensor cores: that would spare nothing that binds, and lose digits where large terms cancel. The
-second component of the slice profile is the first times a factor of the row and a factor of the column. Far from the
-Gaussian such a factor could overflow where the first component has vanished, so it is cut off at 2^60 and 2^-60; inside
-a cut-off of 3 standard deviations a factor is that large only if a Gaussian much thinner than the slice stands askew
-to it.
+The exponent of a Gaussian at a pixel is a part of the row, a part of the column, and a product of both distances: two
+multiply-adds beside an exponential, which is what binds. So it is not written as an inner product of monomials for the
+tensor cores: that would spare nothing that binds, and lose digits where large terms cancel. The exponent of the slice
+profile's second component is that of the first and something linear. Its exponential could be had as the first times a
+factor of the row and a factor of the column; but where one warp holds a tile every thread has a row of its own for each
+of its eight pixels, so that would be nine exponentials in place of eight.
 
 `plain_gaussians` does the same in plain PyTorch; `gaussian_tiles.GaussianTiles` says what the columns are for. Without
 a card the kernels run in Triton's interpreter, if TRITON_INTERPRET=1 is set before this module is imported.
@@ -23,15 +22,15 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from gsvr.kernels.gaussian_tiles import GaussianTiles
-from gsvr.kernels.plain_gaussians import LIMIT
+from gsvr.kernels.gaussian_windows import ONE_COMPONENT
 from gsvr.kernels.tiles import TILE
 from gsvr.kernels.triton_tiles import tile_pixels
 
 # Splats a chunk, and warps a tile.
 CHUNK, WARPS = 4, 1
-DERIVATIVE_WARPS = 4
+DERIVATIVE_WARPS = 2
 
-_TILE, _LIMIT = tl.constexpr(TILE), tl.constexpr(LIMIT)
+_TILE, _ONE_COMPONENT = tl.constexpr(TILE), tl.constexpr(ONE_COMPONENT)
 _LOG_2 = tl.constexpr(0.6931471805599453)
 
 
@@ -53,30 +52,24 @@ def _coefficient(forms, splat, seen, COLUMN: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _first(forms, splat, seen, y, x, WIDTH: tl.constexpr):
-    """First component of the slice profile."""
+def _components(forms, splat, seen, y, x, WIDTH: tl.constexpr):
+    """Both components of the slice profile; where there is one, that and zeros."""
     rows = _coefficient(forms, splat, seen, 3, WIDTH) * y + _coefficient(forms, splat, seen, 1, WIDTH)
     rows = rows * y + _coefficient(forms, splat, seen, 0, WIDTH)
     columns = (_coefficient(forms, splat, seen, 5, WIDTH) * x + _coefficient(forms, splat, seen, 2, WIDTH)) * x
-    return tl.exp2(rows + columns + (_coefficient(forms, splat, seen, 4, WIDTH) * y) * x)
-
-
-@triton.jit
-def _ratio(forms, splat, seen, y, x, WIDTH: tl.constexpr):
-    """Second component over the first."""
-    rows = _coefficient(forms, splat, seen, 8, WIDTH) + _coefficient(forms, splat, seen, 9, WIDTH) * y
-    columns = _coefficient(forms, splat, seen, 10, WIDTH) * x
-    rows = tl.exp2(tl.minimum(tl.maximum(rows, -_LIMIT), _LIMIT))
-    return rows * tl.exp2(tl.minimum(tl.maximum(columns, -_LIMIT), _LIMIT))
+    exponent = rows + columns + (_coefficient(forms, splat, seen, 4, WIDTH) * y) * x
+    second = tl.zeros_like(exponent)
+    if WIDTH > _ONE_COMPONENT:
+        rows = _coefficient(forms, splat, seen, 8, WIDTH) + _coefficient(forms, splat, seen, 9, WIDTH) * y
+        second = tl.exp2(exponent + (rows + _coefficient(forms, splat, seen, 10, WIDTH) * x))
+    return tl.exp2(exponent), second
 
 
 @triton.jit
 def _responses(forms, splat, seen, y, x, WIDTH: tl.constexpr):
     """How every pixel of the tile sees a chunk of Gaussians at amplitude one."""
-    value = _first(forms, splat, seen, y, x, WIDTH)
-    if WIDTH > 8:
-        value += value * _ratio(forms, splat, seen, y, x, WIDTH)
-    return value
+    first, second = _components(forms, splat, seen, y, x, WIDTH)
+    return first + second
 
 
 @triton.jit
@@ -146,21 +139,18 @@ def differentiate_kernel(
         one = at + tl.arange(0, 1)
         splat = tl.load(splats + one).to(tl.int64)
         y, x = _distances(corners + 2 * tile, starts, forms, splat, one >= 0, WIDTH)
-        g = tl.sum(_first(forms, splat, one >= 0, y, x, WIDTH), 0)
-        ratio = g
-        if WIDTH > 8:
-            ratio = tl.sum(_ratio(forms, splat, one >= 0, y, x, WIDTH), 0)
+        first_part, second_part = _components(forms, splat, one >= 0, y, x, WIDTH)
         u, v = mm_u * tl.sum(y, 0), mm_v * tl.sum(x, 0)
         splat = tl.load(splats + at).to(tl.int64)
         form, depth = forms + WIDTH * splat, depths + 4 * splat
         uu, vv = -2 * _LOG_2 * tl.load(form + 3) / (mm_u * mm_u), -2 * _LOG_2 * tl.load(form + 5) / (mm_v * mm_v)
         uv = -_LOG_2 * tl.load(form + 4) / (mm_u * mm_v)
         uw, vw, ww, w = tl.load(depth), tl.load(depth + 1), tl.load(depth + 2), tl.load(depth + 3)
-        g *= tl.load(amplitudes + tl.load(gaussians + splat))
-        for component in tl.static_range(2 if WIDTH > 8 else 1):
+        factor = tl.load(amplitudes + tl.load(gaussians + splat))
+        for component in tl.static_range(2 if WIDTH > _ONE_COMPONENT else 1):
             offset = tl.load(constants + 5 + component)
+            g = factor * tl.sum(first_part if component == 0 else second_part, 0)
             if component == 1:
-                g *= ratio
                 w += offset - tl.load(constants + 5)
             along_u, along_v = uu * u + uv * v + uw * w, uv * u + vv * v + vw * w
             along_w = uw * u + vw * v + ww * w
