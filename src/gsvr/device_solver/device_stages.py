@@ -50,6 +50,8 @@ class DeviceStages:
         if stage.free:
             begun = begin_on_host(slices, stage, options, state, poses)
             assert isinstance(begun, FreeState)
+            # the lists that the first predictions have needed are let go: the stage makes its own, for the mask
+            begun = replace(begun, operator=begun.operator.with_poses(begun.poses))
             return DeviceFreeStage(slices, stage, options, begun, self._device, self._choices)
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)
