@@ -40,6 +40,7 @@ _FLOATS = (
     "strength",
     "forms",
     "depths",
+    "density",
 )
 _TYPES = {
     **dict.fromkeys(_FLOATS, "*fp32"),
@@ -100,6 +101,7 @@ def kernels(precision: str) -> dict[str, tuple[Any, dict[str, Any], dict[str, st
             {**free_adjoint, "EXACT": True},
             {"out": "*i64"},
         ),
+        "free, moments": (triton_gaussians.moments_kernel, free, {}),
         "free, derivatives": (triton_gaussians.differentiate_kernel, {"WIDTH": 11, "PEAKS": True}, {}),
     }
 

@@ -209,6 +209,20 @@ def test_derivative_planes_are_those_of_the_cpu(name: str, profile: str, exact: 
         assert np.abs(got[plane] - want[plane]).max() <= 3e-5 * scale, plane
 
 
+@BOTH
+@pytest.mark.parametrize(("profile", "exact"), [("slab", True), ("slab-gaussian", False)])
+def test_gradients_are_those_of_the_cpu(name: str, profile: str, exact: bool):
+    slices, _, views = placed(profile, exact=exact)
+    field = random_field(30)
+    rng = np.random.default_rng(8)
+    pixels, more = (rng.normal(size=len(slices.values)).astype(np.float32) for _ in range(2))
+    want = CpuGaussianKernel(field, views).gradient(field.amplitudes, pixels, more)
+    kernel = DeviceGaussianKernel(field, views, DEVICE, kernels(name))
+    got = kernel.gradient(tensor(field.amplitudes), tensor(pixels), tensor(more))
+    for part, expected in zip(got, (want.means, want.covariances, want.poses), strict=True):
+        assert np.abs(array(part) - expected).max() <= 3e-5 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("normalisation", [None, 0.1])
 def test_the_operator_runs_on_a_device(normalisation: float | None, monkeypatch: pytest.MonkeyPatch):
     """Prediction, adjoint and derivatives by pose of the operator, for both kinds of fields."""
@@ -228,8 +242,10 @@ def test_the_operator_runs_on_a_device(normalisation: float | None, monkeypatch:
     ends = [operator.with_poses(moved_poses(slices, poses, sign * step)).predict(field.amplitudes) for sign in (1, -1)]
     numeric, jacobian = (ends[0] - ends[1]) / 2e-3, operator.pose_derivatives(field.amplitudes)[1]
     assert np.abs(numeric - jacobian[1]).max() < 2e-3 * np.abs(jacobian[1]).max()
-    with pytest.raises(NotImplementedError, match="use the CPU"):
-        operator.geometry_gradient(field.amplitudes, slices.values)
+    got, expected = (one.geometry_gradient(field.amplitudes, slices.values) for one in (operator, want))
+    for part in ("means", "covariances", "poses"):
+        scale = np.abs(getattr(expected, part)).max()
+        assert np.abs(getattr(got, part) - getattr(expected, part)).max() <= 1e-4 * scale, part
 
 
 def test_what_a_device_cannot_do_is_said():

@@ -7,13 +7,15 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient, plain_gaussians
+from gsvr.kernels.gaussian_gradient import geometry_gradient
 from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
 from gsvr.kernels.gaussian_views import SliceViews
+from gsvr.kernels.gaussian_windows import geometry_of
 from gsvr.kernels.tiled import whole_number_scale
 from gsvr.kernels.tiles import TILE, exact_type
 
@@ -42,7 +44,7 @@ class DeviceGaussianKernel:
     Raises
     ------
     ValueError
-        If these views are for the CPU's kernels only, see `gsvr.kernels.gaussian_windows.find_splats`.
+        If these views are for the CPU's kernels only, see `gsvr.kernels.gaussian_windows.geometry_of`.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class DeviceGaussianKernel:
         self.device = device
         self.kernels = kernels or (triton_gaussian_kernels() if device.type == "cuda" else plain_gaussians)
         self.deterministic = deterministic
-        self.lists: GaussianTiles = gaussian_tiles(field, views, device, needed)
+        self._geometry = geometry_of(field, views, device)
+        self._centres = torch.as_tensor(views.centres).to(exact_type(device)).to(device)
+        self.lists: GaussianTiles = gaussian_tiles(self._geometry, views, needed)
         self.n_gaussians = len(field.means)
         self.n_pixels = int(views.first_pixel[-1])
         # no Gaussian receives from more pixels than there are in tiles
@@ -94,6 +98,22 @@ class DeviceGaussianKernel:
         self.kernels.predict(self.lists, amplitudes, along)
         return self.adjoint(along, weights)
 
+    def gradient(
+        self,
+        amplitudes: Float32[Tensor, " n"],
+        pixels: Float32[Tensor, " p"],
+        density_pixels: Float32[Tensor, " p"] | None = None,
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "slices 6"]]:
+        """Gradients of <r, A c>, plus <t, A 1> if `density_pixels` t are given, by means, covariances and poses.
+
+        See `gsvr.kernels.GeometryGradient`. Sums over splats are in no fixed order on a card, `deterministic` or not.
+        """
+        lists, more = self.lists, torch.zeros_like(pixels) if density_pixels is None else density_pixels
+        entries = torch.empty((len(lists.splats), 9), device=self.device)
+        self.kernels.moments(lists, amplitudes, pixels, more, entries)
+        moments = torch.zeros((len(lists.gaussians), 9), device=self.device).index_add_(0, lists.splats, entries)
+        return geometry_gradient(lists, self._geometry, self._centres, moments)
+
     def _adjoint(self, pixels: Tensor, weights: Tensor | None, power: int) -> Tensor:
         if not self.deterministic:
             out = torch.zeros(self.n_gaussians, device=self.device)
@@ -110,7 +130,7 @@ class DeviceGaussianKernel:
 class HostGaussianKernel:
     """A `DeviceGaussianKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
 
-    Nothing is computed or stored on the device before the first application. It is deterministic, always.
+    Nothing is computed or stored on the device before the first application. All but the gradient is deterministic.
     """
 
     def __init__(self, field: GaussianField, views: SliceViews, name: str) -> None:
@@ -147,11 +167,8 @@ class HostGaussianKernel:
         pixels: Float32[np.ndarray, " p"],
         density_pixels: Float32[np.ndarray, " p"] | None = None,
     ) -> GeometryGradient:
-        """Not on devices yet.
-
-        Raises
-        ------
-        NotImplementedError
-            Always.
-        """
-        raise NotImplementedError(f"backend {self.name!r} has no gradient by geometry of free Gaussians: use the CPU")
+        """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
+        more = None if density_pixels is None else self._tensor(density_pixels)
+        parts = self.kernel.gradient(self._tensor(amplitudes), self._tensor(pixels), more)
+        means, covariances, poses = (part.cpu().double().numpy() for part in parts)
+        return GeometryGradient(means, covariances, poses)

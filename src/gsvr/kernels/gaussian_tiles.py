@@ -17,9 +17,8 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64
 from torch import Tensor
 
-from gsvr.field import GaussianField
 from gsvr.kernels.gaussian_views import SliceViews
-from gsvr.kernels.gaussian_windows import Splats, find_splats
+from gsvr.kernels.gaussian_windows import Geometry, Splats, find_splats
 from gsvr.kernels.tiles import TILE, needed_tiles, tiles_of
 
 
@@ -40,8 +39,9 @@ class GaussianTiles:
         Where each tile's list starts in `splats`, and where the last ends.
     splats
         Numbers of splats.
-    gaussians, starts, forms, depths
-        Of every splat: its Gaussian, the first row and column of its window, and as in `gaussian_windows.Splats`.
+    slices, gaussians, starts, forms, depths
+        Of every splat: its slice and Gaussian, the first row and column of its window, and as in
+        `gaussian_windows.Splats`.
     exact
         Whether peaks are true, see `gaussian_views.SliceViews`.
     """
@@ -51,6 +51,7 @@ class GaussianTiles:
     constants: Float32[Tensor, "t 7"]
     first: Int64[Tensor, " t1"]
     splats: Int32[Tensor, " l"]
+    slices: Int32[Tensor, " n"]
     gaussians: Int32[Tensor, " n"]
     starts: Int32[Tensor, "n 2"]
     forms: Float32[Tensor, "n k"]
@@ -64,19 +65,14 @@ class GaussianTiles:
 
 
 def gaussian_tiles(
-    field: GaussianField, views: SliceViews, device: torch.device, needed: Bool[np.ndarray, " p"] | None = None
+    geometry: Geometry, views: SliceViews, needed: Bool[np.ndarray, " p"] | None = None
 ) -> GaussianTiles:
-    """Lay tiles over all slices and list their splats.
+    """Lay tiles over all slices and list their splats, on the device of the geometry.
 
     Parameters
     ----------
     needed
         Pixels somebody asks for; tiles without any are left out. Default: all.
-
-    Raises
-    ------
-    ValueError
-        If these views are for the CPU's kernels only, see `gaussian_windows.find_splats`.
     """
     owner, corner = tiles_of(views.shapes)
     rows, columns = np.minimum(views.shapes[owner] - corner, TILE).T
@@ -87,9 +83,9 @@ def gaussian_tiles(
         kept = needed_tiles(views.shapes, views.first_pixel, needed)
 
     def move(values: np.ndarray, dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)
+        return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(geometry.means.device)
 
-    splats = find_splats(field, views, device)
+    splats = find_splats(geometry, views)
     number = np.where(kept, np.cumsum(kept) - 1, -1)
     counts = -(-views.shapes // TILE)
     first_tile = np.cumsum(counts.prod(axis=1)) - counts.prod(axis=1)
@@ -104,6 +100,7 @@ def gaussian_tiles(
         constants=move(_constants(views)[owner[kept]], torch.float32),
         first=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)),
         splats=listed[seen][order].to(torch.int32),
+        slices=splats.slices.to(torch.int32),
         gaussians=splats.gaussians,
         starts=splats.windows[:, ::2].contiguous(),
         forms=splats.forms,

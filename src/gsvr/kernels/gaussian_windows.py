@@ -51,8 +51,14 @@ class Splats:
 
 
 @dataclass(frozen=True)
-class _Geometry:
-    """Gaussians and views on the device."""
+class Geometry:
+    """Gaussians and views on the device, in mm, as of `GaussianField` and `SliceViews`.
+
+    Attributes
+    ----------
+    reach
+        The cut-off of every Gaussian along its longest axis.
+    """
 
     means: Float[Tensor, "n 3"]
     covariances: Float[Tensor, "n 3 3"]
@@ -65,9 +71,13 @@ class _Geometry:
     spacing: Float[Tensor, "s 2"]
     shapes: Int64[Tensor, "s 2"]
 
+    def blur(self, s: Int64[Tensor, " k"]) -> Float[Tensor, "k 3 3"]:
+        """Covariance of the point spread function of some slices, in their frames (mm^2)."""
+        return torch.diag_embed(torch.cat([self.in_plane[s], self.variances[s, :1]], 1))
 
-def find_splats(field: GaussianField, views: SliceViews, device: torch.device) -> Splats:
-    """All pairs that are not cut off. Asks the device how many there are, for some slices at a time.
+
+def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -> Geometry:
+    """Copy Gaussians and views to a device.
 
     Raises
     ------
@@ -86,7 +96,7 @@ def find_splats(field: GaussianField, views: SliceViews, device: torch.device) -
         return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)
 
     scales = field.log_scales.astype(np.float64)
-    geometry = _Geometry(
+    return Geometry(
         means=move(field.means),
         covariances=move(field.covariances),
         log_determinants=move(2 * scales.sum(axis=1)),
@@ -98,7 +108,11 @@ def find_splats(field: GaussianField, views: SliceViews, device: torch.device) -
         spacing=move(views.pixel_spacing),
         shapes=move(views.shapes, torch.int64),
     )
-    at_once = max(_AT_ONCE // max(len(field.means), 1), 1)
+
+
+def find_splats(geometry: Geometry, views: SliceViews) -> Splats:
+    """All pairs that are not cut off. Asks the device how many there are, for some slices at a time."""
+    at_once = max(_AT_ONCE // max(len(geometry.means), 1), 1)
     parts = [
         _splats_of(geometry, views, slice(start, start + at_once)) for start in range(0, len(views.shapes), at_once)
     ]
@@ -106,7 +120,7 @@ def find_splats(field: GaussianField, views: SliceViews, device: torch.device) -
     return Splats(*(torch.cat(column) for column in columns))
 
 
-def _splats_of(geometry: _Geometry, views: SliceViews, some: slice) -> Splats:
+def _splats_of(geometry: Geometry, views: SliceViews, some: slice) -> Splats:
     """Splats of some slices: first by the balls around Gaussians, then by their ellipsoids."""
     cutoff, g = views.cutoff, geometry
     places = torch.einsum("sij,nj->sni", g.to_slice[some, :, :3], g.means) + g.to_slice[some, None, :, 3]
@@ -120,8 +134,7 @@ def _splats_of(geometry: _Geometry, views: SliceViews, some: slice) -> Splats:
     s, j = near.nonzero(as_tuple=True)
     place, s = places[s, j], s + some.start
     turn = g.to_slice[s, :, :3]
-    blurred = turn @ g.covariances[j] @ turn.transpose(1, 2)
-    blurred += torch.diag_embed(torch.cat([g.in_plane[s], g.variances[s, :1]], 1))
+    blurred = turn @ g.covariances[j] @ turn.transpose(1, 2) + g.blur(s)
     windows = _window(place, g.offsets[s, 0] - place[:, 2], blurred, cutoff, g.spacing[s], g.shapes[s])
     if g.offsets.shape[1] == 2:
         other = _window(place, g.offsets[s, 1] - place[:, 2], blurred, cutoff, g.spacing[s], g.shapes[s])
@@ -159,10 +172,10 @@ def _around_both(one: Int64[Tensor, "n 4"], other: Int64[Tensor, "n 4"]) -> Int6
 
 
 def _with_forms(
-    g: _Geometry, views: SliceViews, s: Tensor, j: Tensor, place: Tensor, blurred: Tensor, windows: Tensor
+    g: Geometry, views: SliceViews, s: Tensor, j: Tensor, place: Tensor, blurred: Tensor, windows: Tensor
 ) -> Splats:
     """Splats with their quadratic forms, as `gaussian_plan` writes them, to base two."""
-    precision, determinant = _inverse(blurred)
+    precision, determinant = inverse(blurred)
     uu, uv, uw, vv, vw, ww = (precision[:, a, b] for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)))
     distance = g.offsets[s, 0] - place[:, 2]
     pu, pv = g.spacing[s].unbind(1)
@@ -189,7 +202,7 @@ def _with_forms(
     )
 
 
-def _inverse(matrices: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, " n"]]:
+def inverse(matrices: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, " n"]]:
     """Inverses of symmetric matrices, and their determinants, by cofactors."""
     rows = matrices.unbind(1)
     crossed = torch.stack([torch.linalg.cross(rows[(i + 1) % 3], rows[(i + 2) % 3]) for i in range(3)], 1)

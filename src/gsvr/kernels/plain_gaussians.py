@@ -134,3 +134,27 @@ def differentiate(lists: GaussianTiles, amplitudes: Float32[Tensor, " n"], out: 
             )  # fmt: skip
         images.index_add_(1, entries.tile, part)
     _stored(lists, images, out)
+
+
+def moments(
+    lists: GaussianTiles,
+    amplitudes: Float32[Tensor, " n"],
+    pixels: Float32[Tensor, " p"],
+    density_pixels: Float32[Tensor, " p"],
+    out: Float32[Tensor, "l 9"],
+) -> None:
+    """Of every entry of the lists: sums of q G times 1, y, x, y y, y x, x x; of the second component's times 1, y, x.
+
+    (y, x) is the distance from the mean in pixels, and q the amplitude times `pixels`, plus `density_pixels`.
+    """
+    index, start = _pixel_index(lists), 0
+    images, more = (torch.nn.functional.pad(part, (0, 1))[index] for part in (pixels, density_pixels))
+    for entries in _entries(lists):
+        factors = amplitudes[lists.gaussians[entries.splat].long()][:, None, None]
+        image = factors * images[entries.tile] + more[entries.tile]
+        first, *others = (image * part for part in entries.components())
+        both, second = (first + others[0], others[0]) if others else (first, torch.zeros_like(first))
+        y, x = entries.y[:, :, None], entries.x[:, None, :]
+        parts = [both, both * y, both * x, both * y * y, both * y * x, both * x * x, second, second * y, second * x]
+        out[start : start + len(image)] = torch.stack([part.sum((1, 2)) for part in parts], 1)
+        start += len(image)

@@ -174,6 +174,42 @@ def differentiate_kernel(
     tl.store(out + 6 * n_pixels + index, about_w, mask=inside)
 
 
+@triton.jit
+def moments_kernel(
+    pixels, corners, first, splats, gaussians, starts, forms, amplitudes, values, density, out,
+    WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Moments as in `plain_gaussians.moments`: sums over rows first, which lie in the same thread."""
+    tile = tl.program_id(0)
+    start, end = tl.load(first + tile), tl.load(first + tile + 1)
+    index, inside = tile_pixels(pixels + 4 * tile)
+    image = tl.load(values + index, mask=inside, other=0.0)
+    more = tl.load(density + index, mask=inside, other=0.0)
+    for at in range(start, end, CHUNK):
+        step = at + tl.arange(0, CHUNK)
+        seen = step < end
+        splat = tl.load(splats + step, mask=seen, other=0).to(tl.int64)
+        factor = tl.load(amplitudes + tl.load(gaussians + splat, mask=seen, other=0), mask=seen, other=0.0)
+        y, x = _distances(corners + 2 * tile, starts, forms, splat, seen, WIDTH)
+        both, second = _components(forms, splat, seen, y, x, WIDTH)
+        pull = factor[:, None, None] * image[None, :, :] + more[None, :, :]
+        second *= pull
+        both = both * pull + second
+        x = tl.sum(x, 1)
+        whole, along, along_2 = tl.sum(both, 1), tl.sum(both * y, 1), tl.sum(both * y * y, 1)
+        other, other_along = tl.sum(second, 1), tl.sum(second * y, 1)
+        to = out + 9 * step
+        tl.store(to, tl.sum(whole, 1), mask=seen)
+        tl.store(to + 1, tl.sum(along, 1), mask=seen)
+        tl.store(to + 2, tl.sum(whole * x, 1), mask=seen)
+        tl.store(to + 3, tl.sum(along_2, 1), mask=seen)
+        tl.store(to + 4, tl.sum(along * x, 1), mask=seen)
+        tl.store(to + 5, tl.sum(whole * x * x, 1), mask=seen)
+        tl.store(to + 6, tl.sum(other, 1), mask=seen)
+        tl.store(to + 7, tl.sum(other_along, 1), mask=seen)
+        tl.store(to + 8, tl.sum(other * x, 1), mask=seen)
+
+
 def _arrays(lists: GaussianTiles) -> tuple[Tensor, ...]:
     return lists.pixels, lists.corners, lists.first, lists.splats, lists.gaussians, lists.starts, lists.forms
 
@@ -207,4 +243,18 @@ def differentiate(lists: GaussianTiles, amplitudes: Float32[Tensor, " n"], out: 
     differentiate_kernel[(lists.n_tiles,)](
         *_arrays(lists), lists.depths, lists.constants, amplitudes.contiguous(), out, out.shape[1],
         PEAKS=lists.exact, WIDTH=lists.forms.shape[1], num_warps=DERIVATIVE_WARPS,
+    )  # fmt: skip
+
+
+def moments(
+    lists: GaussianTiles,
+    amplitudes: Float32[Tensor, " n"],
+    pixels: Float32[Tensor, " p"],
+    density_pixels: Float32[Tensor, " p"],
+    out: Float32[Tensor, "l 9"],
+) -> None:
+    """Moments of every entry of the lists, see `plain_gaussians.moments`."""
+    moments_kernel[(lists.n_tiles,)](
+        *_arrays(lists), amplitudes.contiguous(), pixels.contiguous(), density_pixels.contiguous(), out,
+        WIDTH=lists.forms.shape[1], CHUNK=CHUNK, num_warps=WARPS,
     )  # fmt: skip
