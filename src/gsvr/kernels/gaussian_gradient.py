@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from gsvr.kernels.gaussian_tiles import GaussianTiles
-from gsvr.kernels.gaussian_windows import Geometry, inverse
+from gsvr.kernels.splat_search import Geometry, inverse
 
 # Splats at once: bounds the memory of their matrices.
 _AT_ONCE = 2**19

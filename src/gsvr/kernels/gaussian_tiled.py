@@ -15,7 +15,7 @@ from gsvr.kernels import GeometryGradient, plain_gaussians
 from gsvr.kernels.gaussian_gradient import geometry_gradient
 from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
 from gsvr.kernels.gaussian_views import SliceViews
-from gsvr.kernels.gaussian_windows import geometry_of
+from gsvr.kernels.splat_search import geometry_of
 from gsvr.kernels.tiled import whole_number_scale
 from gsvr.kernels.tiles import TILE, exact_type
 
@@ -44,7 +44,7 @@ class DeviceGaussianKernel:
     Raises
     ------
     ValueError
-        If these views are for the CPU's kernels only, see `gsvr.kernels.gaussian_windows.geometry_of`.
+        If these views are for the CPU's kernels only, see `gsvr.kernels.splat_search.geometry_of`.
     """
 
     def __init__(

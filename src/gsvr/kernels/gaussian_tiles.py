@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int32, Int64
 from torch import Tensor
 
 from gsvr.kernels.gaussian_views import SliceViews
-from gsvr.kernels.gaussian_windows import Geometry, Splats, find_splats
+from gsvr.kernels.splat_search import Geometry, Splats, find_splats
 from gsvr.kernels.tiles import TILE, needed_tiles, tiles_of
 
 
@@ -41,7 +41,7 @@ class GaussianTiles:
         Numbers of splats.
     slices, gaussians, starts, forms, depths
         Of every splat: its slice and Gaussian, the first row and column of its window, and as in
-        `gaussian_windows.Splats`.
+        `splat_search.Splats`.
     exact
         Whether peaks are true, see `gaussian_views.SliceViews`.
     """

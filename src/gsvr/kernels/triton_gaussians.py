@@ -22,7 +22,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from gsvr.kernels.gaussian_tiles import GaussianTiles
-from gsvr.kernels.gaussian_windows import ONE_COMPONENT
+from gsvr.kernels.splat_search import ONE_COMPONENT
 from gsvr.kernels.tiles import TILE
 from gsvr.kernels.triton_tiles import tile_pixels
 
