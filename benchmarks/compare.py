@@ -28,7 +28,9 @@ logger = logging.getLogger("benchmarks.compare")  # also when run as a program
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "compare"
 MOTIONS = ("mild", "moderate", "severe", "uniform")
-COMPARED = tuple(name for name, method in METHODS.items() if method.kind != "ablation" and name != "inr-siren")
+# too slow to be part of every comparison; to be asked for by name
+_SLOW = ("inr-siren", "paper-torch")
+COMPARED = tuple(name for name, method in METHODS.items() if method.kind != "ablation" and name not in _SLOW)
 ABLATIONS = tuple(name for name, method in METHODS.items() if method.kind == "ablation")
 
 

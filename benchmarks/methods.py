@@ -16,11 +16,12 @@ import numpy as np
 from benchmarks.limits import RESOLUTION, without_motion
 from benchmarks.problem import Problem
 from benchmarks.recorder import Recorder
-from gsvr.field import LatticeField
+from gsvr.field import field_of
 from gsvr.masking import agreed_mask
 from gsvr.psf import PROFILES
+from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
-from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.volume import render_volume
 from gsvr.volume_grid import Volume
 
@@ -63,7 +64,7 @@ def run_gsvr(
         state = progress.state
 
         def render() -> Volume:
-            field = LatticeField(state.field.lattice, state.field.amplitudes * np.float32(progress.scale))
+            field = field_of(state.operator.primitives, state.amplitudes * np.float32(progress.scale))
             return render_volume(field, RESOLUTION, agreed_mask(slices, slices.mask, state.poses, options.masks))
 
         recorder.record(progress.stage.name, render, state.poses)
@@ -77,6 +78,23 @@ def run_without_point_spread(problem: Problem, recorder: Recorder, profile: bool
     profiles = {name: value if profile else ((1.0,), (0.0,), (1e-2,)) for name, value in PROFILES.items()}
     with mock.patch("gsvr.psf.IN_PLANE_FWHM_PER_SPACING", 1e-2), mock.patch.dict("gsvr.psf.PROFILES", profiles):
         return run_gsvr(problem, recorder)
+
+
+def run_paper(problem: Problem, recorder: Recorder, options: PaperOptions) -> tuple[Volume, np.ndarray]:
+    """The published settings, scored each time that neighbours are found anew."""
+    slices = problem.slices
+
+    def report(progress: PaperProgress) -> None:
+        if progress.done % options.refreshed_every:
+            return
+
+        def render() -> Volume:
+            return render_volume(progress.field, RESOLUTION, agreed_mask(slices, slices.mask, progress.poses))
+
+        recorder.record(f"epoch {progress.done}", render, progress.poses)
+
+    result = reconstruct_as_published(slices, options, report)
+    return render_volume(result.field, RESOLUTION, result.mask), result.poses
 
 
 def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tuple[Volume, np.ndarray]:
@@ -106,10 +124,19 @@ def _prior(options: SolverOptions, factor: float) -> SolverOptions:
     return replace(options, prior=replace(options.prior, strength=factor * options.prior.strength))
 
 
+def _on_lattice(options: SolverOptions) -> SolverOptions:
+    return replace(options, stages=default_stages(options.stages[-1].spacing, free=False))
+
+
 METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
     "inr": Method(run_implicit, "implicit network (hash grid)"),
     "inr-siren": Method(partial(run_implicit, network="siren", hidden=128, head_rate=5e-4), "implicit network (SIREN)"),
+    "fast": _gsvr(_on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
+    "paper": Method(partial(run_paper, options=PaperOptions()), "published settings, compiled kernels"),
+    "paper-torch": Method(
+        partial(run_paper, options=PaperOptions(backend="torch")), "published settings, plain PyTorch on the CPU"
+    ),
     "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),
     "known-poses": _gsvr(without_motion, "true poses given", "limit", known_poses=True),
     "profile-gaussian": _gsvr(lambda o: replace(o, profile="gaussian"), "Gaussian profile, FWHM = thickness"),
@@ -127,5 +154,4 @@ METHODS: dict[str, Method] = {
     "gains-off": _gsvr(lambda o: replace(o, weights=replace(o.weights, gain_limit=1.0)), "gains not estimated"),
     "lattice-coarser": _gsvr(partial(_with_final_spacing, 1.3), "final Gaussians 1.3 times as far apart"),
     "lattice-finer": _gsvr(partial(_with_final_spacing, 0.8), "final Gaussians 0.8 times as far apart"),
-    # to come: "free" (Gaussians whose geometry is optimised) and "paper" (the published system's settings)
 }

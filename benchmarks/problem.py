@@ -55,6 +55,7 @@ def slice_keys(slices: Slices) -> list[tuple[str, int]]:
 def read_problem(acquisition: Acquisition) -> Problem:
     """Read an acquisition and its truth."""
     job = prepare(StackInputs(acquisition.stacks, acquisition.masks, []))
+    assert isinstance(job.options, SolverOptions)
     truth = read_truth(acquisition)
     true = {(pose.stack, pose.slice_index): pose.matrix for pose in read_poses_json(acquisition.true_poses)}
     return Problem(

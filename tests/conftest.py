@@ -31,7 +31,9 @@ def _checkable_modules() -> list[str]:
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
         if re.search(
-            r"^\s*(from|import) (numba|triton|gsvr\.kernels\.compiled)\b", path.read_text(encoding="utf-8"), re.MULTILINE
+            r"^\s*(from|import) (numba|triton|gsvr\.kernels\.compiled)\b",
+            path.read_text(encoding="utf-8"),
+            re.MULTILINE,
         ):
             compiled.add(name)
     return [name for name in names if not any((c + ".").startswith(name + ".") for c in compiled)]

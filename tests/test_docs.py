@@ -14,6 +14,7 @@ from gsvr.cli import app
 from gsvr.kernels.culling import CUTOFF
 from gsvr.masking import MaskOptions
 from gsvr.solver.motion import LEVER, MotionOptions
+from gsvr.solver.paper import PaperOptions
 from gsvr.solver.prior import PriorOptions
 from gsvr.solver.weights import WeightOptions
 
@@ -22,6 +23,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
 USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")])
+PUBLISHED = PaperOptions()
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -79,6 +81,12 @@ def test_the_table_of_stages_is_the_schedule():
         f"on a {MaskOptions().spacing:g} mm\n   lattice",
         f"That mask, {MaskOptions().margin:g} mm wider",
         f"cut off at {CUTOFF:g} standard deviations",
+        f"{PUBLISHED.n_gaussians:,} free Gaussians, a pixel sees the {PUBLISHED.nearest:g} whose means",
+        f"{PUBLISHED.scale_weight:g} (scale - {PUBLISHED.preferred_scale:g} mm)²; {PUBLISHED.epochs} epochs",
+        f"learning rates {PUBLISHED.mean_rate:g} (means, scales), {PUBLISHED.quaternion_rate:g} (quaternions,",
+        f"{PUBLISHED.rotation_rate:g} (rotations) and {PUBLISHED.translation_rate:g} (translations), "
+        f"halved every {PUBLISHED.halved_every} epochs",
+        f"{PUBLISHED.cutoff:g} standard deviations are the limit",
     ],
 )
 def test_the_method_states_the_defaults(statement: str):

@@ -102,3 +102,24 @@ def test_covariances_have_the_scales_along_the_turned_axes():
     for axis in range(3):
         direction = turn[:, axis]
         np.testing.assert_allclose(covariance @ direction, scales[axis] ** 2 * direction, atol=1e-12)
+
+
+def test_shape_gradient_is_the_limit_of_differences():
+    rng = np.random.default_rng(5)
+    parts = {"log_scales": 0.4 * rng.normal(size=(6, 3)), "quaternions": rng.normal(size=(6, 4))}
+    root, h = rng.normal(size=(6, 3, 3)), 1e-6
+    by_covariance = root + np.swapaxes(root, 1, 2)
+
+    def field(name: str, axis: int, sign: int) -> GaussianField:
+        moved = parts[name].copy()
+        moved[:, axis] += sign * h
+        shapes = parts | {name: moved}
+        return GaussianField(np.zeros((6, 3)), shapes["log_scales"], shapes["quaternions"], np.ones(6))
+
+    got = field("log_scales", 0, 0).shape_gradient(by_covariance)
+    for (name, values), gradient in zip(parts.items(), got, strict=True):
+        assert gradient.shape == values.shape
+        for axis in range(values.shape[1]):
+            change = field(name, axis, 1).covariances - field(name, axis, -1).covariances
+            expected = (by_covariance * change).sum(axis=(1, 2)) / (2 * h)
+            np.testing.assert_allclose(gradient[:, axis], expected, atol=1e-7)

@@ -17,6 +17,7 @@ from gsvr.geometry import (
     pose_about,
     pose_from_parts,
     quaternion_from_rotation,
+    quaternion_gradient,
     rotation_from_quaternion,
     rotation_from_vector,
     transform_points,
@@ -123,3 +124,16 @@ def test_fit_is_the_least_squares_one():
         nudge = np.random.default_rng(seed).normal(size=6)
         other = pose_about(1e-3 * nudge[:3], 1e-2 * nudge[3:], target.mean(axis=0)) @ best
         assert cost(other) > cost(best)
+
+
+def test_quaternion_gradient_is_the_limit_of_differences():
+    """For quaternions of any length, by the definition: the sum of the gradient times the rotation."""
+    rng = np.random.default_rng(4)
+    quaternions, by_rotation, h = rng.normal(size=(6, 4)), rng.normal(size=(6, 3, 3)), 1e-6
+    got = quaternion_gradient(quaternions, by_rotation)
+    for axis in range(4):
+        step = np.zeros(4)
+        step[axis] = h
+        change = rotation_from_quaternion(quaternions + step) - rotation_from_quaternion(quaternions - step)
+        np.testing.assert_allclose(got[:, axis], (by_rotation * change).sum(axis=(1, 2)) / (2 * h), atol=1e-7)
+    np.testing.assert_allclose((got * quaternions).sum(axis=1), 0, atol=1e-12)  # the length does not matter

@@ -46,8 +46,8 @@ TEXT_PLACES = (
     ".ci/*",
     *(f"{folder}/**/*" for folder in (".github", "benchmarks", "docs", "examples", "src", "tests")),
 )
-# what is computed, and kept out of the repository
-COMPUTED = {"__pycache__", "output"}
+# what is computed, and kept out of the repository; in a second working tree of one repository .git is a file
+COMPUTED = {"__pycache__", "output", ".git"}
 MACHINE_PATH = re.compile(r"(?<![\w.~}:/-])/(?:home|root|tmp|opt|work|Users|mnt|data|scratch)/")
 
 

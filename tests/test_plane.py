@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.field import GaussianField, LatticeField, sample_lattice
+from gsvr.field import LatticeField, sample_lattice
 from gsvr.geometry import pose_about, transform_points
 from gsvr.plane import plane_frame, render_plane
 from gsvr.psf import PROFILES, ProfileName
 from tests.acquisitions import random_amplitudes, small_lattice
+from tests.free_gaussians import field_values
 
 MIDDLE = np.array([12.0, -7.0, 4.0])
 SHAPE, SPACING = (70, 41), (0.4, 0.55)  # more rows than one strip has
@@ -111,6 +112,27 @@ def test_a_frame_is_rigid_and_centred():
         np.testing.assert_allclose(frame[:3, :3] @ frame[:3, :3].T, np.eye(3), atol=1e-12)
         assert np.linalg.det(frame) == pytest.approx(1)
         assert np.abs(points_of(frame).mean(axis=(0, 1)) - MIDDLE).max() < 1e-9
+
+
+@pytest.mark.parametrize("normalisation", [None, 0.05])
+def test_a_plane_of_free_gaussians_is_their_field(field: LatticeField, normalisation: float | None):
+    rng = np.random.default_rng(1)
+    free = replace(field.to_gaussians(), normalisation=normalisation)
+    n = free.n_gaussians
+    free = replace(free, log_scales=rng.uniform(-0.5, 0.7, (n, 3)), quaternions=rng.normal(size=(n, 4)))
+    frame = oblique_frame()
+    expected = field_values(free, points_of(frame))
+    got = render_plane(free, frame, SHAPE, SPACING)
+    # an error of the sums, over a density that is at least `normalisation`
+    assert np.abs(got - expected).max() < TOLERANCE * np.abs(expected).max() / (normalisation or 1)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_lattice_and_its_free_form_give_one_thick_plane(field: LatticeField, profile: ProfileName):
+    one, other = (
+        render_plane(form, oblique_frame(), SHAPE, SPACING, 3.0, profile) for form in (field, field.to_gaussians())
+    )
+    assert np.abs(one - other).max() < TOLERANCE * np.abs(one).max()
 
 
 def test_what_makes_no_sense_is_refused(field: LatticeField):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.field import GaussianField, Lattice, LatticeField, sample_lattice
+from gsvr.field import Lattice, LatticeField, sample_lattice
 from gsvr.volume import check_voxel_size, render_volume
 from gsvr.volume_grid import Volume
 from tests.acquisitions import random_amplitudes, small_lattice
+from tests.free_gaussians import field_values
 
 MIDDLE = np.array([40.0, -20.0, 10.0])
 
@@ -122,4 +123,31 @@ def test_usual_voxel_sizes_are_accepted():
         check_voxel_size(spacing)
 
 
-def test_free_gaussians_are_not_rendered_in_silence():
+@pytest.mark.parametrize("normalisation", [None, 0.05])
+def test_free_gaussians_are_rendered_as_they_are_defined(normalisation: float | None):
+    rng = np.random.default_rng(0)
+    field = GaussianField(
+        means=rng.normal(scale=3, size=(30, 3)) + MIDDLE,
+        log_scales=rng.normal(scale=0.3, size=(30, 3)),
+        quaternions=rng.normal(size=(30, 4)),
+        amplitudes=rng.normal(size=30).astype(np.float32),
+        normalisation=normalisation,
+    )
+    everything = render_volume(field, 0.9)
+    np.testing.assert_allclose(everything.affine[:3, :3], 0.9 * np.eye(3))
+    expected = field_values(field, everything.voxel_positions()).reshape(everything.data.shape)
+    assert np.abs(expected).max() > 0.5
+    # float32, and Gaussians cut off at 5 standard deviations: 4e-6 of each peak, over a density of `normalisation`
+    assert np.abs(everything.data - expected).max() < 3e-5 / (normalisation or 1)
+    masked = render_volume(field, 0.9, ball(4.0), margin=2.0)
+    from_middle = np.linalg.norm(masked.voxel_positions() - MIDDLE, axis=1).reshape(masked.data.shape)
+    assert np.all(masked.data[from_middle > 7.5] == 0)
+    near = from_middle < 4.5
+    expected = field_values(field, masked.voxel_positions()).reshape(masked.data.shape)
+    assert np.abs(masked.data - expected)[near].max() < 3e-5 / (normalisation or 1)
+
+
+def test_a_lattice_and_its_free_form_give_one_volume(field: LatticeField):
+    one, other = render_volume(field, 1.1), render_volume(field.to_gaussians(), 1.1)
+    np.testing.assert_array_equal(one.affine, other.affine)
+    np.testing.assert_allclose(one.data, other.data, atol=2e-5)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gsvr.phantom import brain_phantom
     from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
     from gsvr.plane import plane_frame, render_plane
+    from gsvr.solver.paper import PaperOptions, reconstruct_as_published
     from gsvr.solver.reconstruct import Progress, reconstruct
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
     from gsvr.solver.state import Result, State
@@ -40,6 +41,7 @@ __all__ = [
     "GaussianField",
     "InputError",
     "LatticeField",
+    "PaperOptions",
     "Progress",
     "Result",
     "Slices",
@@ -62,6 +64,7 @@ __all__ = [
     "read_stacks",
     "read_volume",
     "reconstruct",
+    "reconstruct_as_published",
     "render_plane",
     "render_volume",
     "simulate",
@@ -82,6 +85,7 @@ _HOMES = {
     "gsvr.phantom": ("brain_phantom",),
     "gsvr.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
     "gsvr.plane": ("plane_frame", "render_plane"),
+    "gsvr.solver.paper": ("PaperOptions", "reconstruct_as_published"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
     "gsvr.solver.state": ("Result", "State"),

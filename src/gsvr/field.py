@@ -34,8 +34,10 @@ class GaussianField:
     amplitudes
         Height of each Gaussian, in units of intensity.
     normalisation
-        None: V is the sum. A number delta: V is the sum divided by delta plus the sum of the Gaussians themselves, an
-        average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
+        None: V is the sum. A number delta > 0: V is the sum divided by delta plus the sum of the Gaussians themselves,
+        an average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
+    nearest
+        None: every Gaussian counts everywhere. A number K: at each point only the K whose means are nearest, as there.
     """
 
     means: Float[np.ndarray, "n 3"]
@@ -43,6 +45,7 @@ class GaussianField:
     quaternions: Float[np.ndarray, "n 4"]
     amplitudes: Float[np.ndarray, " n"]
     normalisation: float | None = None
+    nearest: int | None = None
 
     @property
     def primitives(self) -> GaussianField:
@@ -63,7 +66,7 @@ class GaussianField:
         """Sigma_j = R(q_j) diag(exp(2 s_j)) R(q_j)^T in mm^2 (float64)."""
         rotation = rotation_from_quaternion(self.quaternions.astype(np.float64))
         variance = np.exp(2.0 * self.log_scales.astype(np.float64))
-        return np.einsum("nij,nj,nkj->nik", rotation, variance, rotation)
+        return (rotation * variance[:, None]) @ np.swapaxes(rotation, 1, 2)
 
     def shape_gradient(
         self, covariance_gradient: Float[np.ndarray, "n 3 3"]

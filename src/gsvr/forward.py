@@ -6,9 +6,9 @@ For a Gaussian field, a Gaussian (mixture) point spread function and rigid poses
     a_ijm  = sqrt(det Sigma_j / det(Sigma_j + P_im)),
 
 which is the convolution of the field with the point spread function, without approximation (the factor
-a_ijm is missing in Dannecker et al., MIDL 2026, eq. 5, which renormalises instead). The normalised field of that paper is
-supported too: without a_ijm, and divided by delta + sum_j sum_m p_m exp(...). Backends differ in how they
-evaluate the sum; they share this definition, the cut-offs of `kernels.culling` and `kernels.gaussian_views`, and the tests.
+a_ijm is missing in Dannecker et al., MIDL 2026, eq. 5, which renormalises instead). The normalised field of that paper
+is supported too: without a_ijm, and divided by delta + sum_j sum_m p_m exp(...). Backends differ in how they evaluate
+the sum; they share this definition, the cut-offs of `kernels.culling` and `kernels.gaussian_views`, and the tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gsvr.field import GaussianField, Lattice
 from gsvr.geometry import invert, pose_about, transform_points
 from gsvr.kernels import GaussianKernel, GeometryGradient, Kernel, gaussian_kernel, lattice_kernel
 from gsvr.kernels.culling import CUTOFF, SliceWindows, slice_windows
-from gsvr.kernels.gaussian_views import slice_views
+from gsvr.kernels.gaussian_views import nearest_radii, slice_views
 from gsvr.psf import ProfileName, point_spread
 
 
@@ -48,7 +48,8 @@ class AcquisitionOperator:
     cutoff
         Where Gaussians are cut off, in standard deviations, see `gsvr.kernels.culling`.
     squared_radii
-        Free Gaussians only: how far (mm^2) each pixel sees, see `gsvr.kernels.gaussian_views.nearest_radii`.
+        Free Gaussians only: how far (mm^2) each pixel sees. Default: as the field's `nearest` asks, see
+        `gsvr.kernels.gaussian_views.nearest_radii`.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class AcquisitionOperator:
             self._kernel = lattice_kernel(backend, primitives, self.windows)
         else:
             exact = primitives.normalisation is None
+            if squared_radii is None and primitives.nearest is not None:
+                squared_radii = nearest_radii(primitives.means, slices, poses, primitives.nearest)
             views = slice_views(slices, poses, spread, cutoff, exact, squared_radii)
             self._kernel = gaussian_kernel(backend, primitives, views)
         self.gains = np.ones(slices.n_slices) if gains is None else gains
@@ -169,7 +172,7 @@ class AcquisitionOperator:
 
 
 def _density(primitives: Lattice | GaussianField, kernel: Kernel) -> np.ndarray | None:
-    """delta + the sum of all Gaussians at every pixel, for a normalised field."""
+    """Sum of delta and all Gaussians at every pixel, for a normalised field."""
     if isinstance(primitives, Lattice) or primitives.normalisation is None:
         return None
     return kernel.predict(np.ones(len(primitives.means), np.float32)) + np.float32(primitives.normalisation)

@@ -56,8 +56,21 @@ def quaternion_gradient(
 
 def quaternion_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 4"]:
     """Unit quaternions (w, x, y, z) with w >= 0 of rotation matrices."""
-    rotations = Rotation.from_matrix(np.asarray(rotation).reshape(-1, 3, 3))
-    return rotations.as_quat(canonical=True, scalar_first=True).reshape(*np.shape(rotation)[:-2], 4)
+    m = np.asarray(rotation, dtype=np.float64).reshape(-1, 3, 3)
+    diagonal = np.einsum("nii->ni", m)
+    trace = diagonal.sum(axis=1)
+    # 4 q_i^2, and 4 q_i q_j for all j: of the four rows of 4 q q^T the one of the largest entry is the most accurate
+    squares = np.concatenate([1 + trace[:, None], 1 + 2 * diagonal - trace[:, None]], axis=1)
+    largest = squares.argmax(axis=1)
+    products = np.empty((len(m), 4, 4))
+    products[:, range(4), range(4)] = squares
+    for axis, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
+        products[:, 0, axis + 1] = products[:, axis + 1, 0] = m[:, b, a] - m[:, a, b]
+        products[:, a + 1, b + 1] = products[:, b + 1, a + 1] = m[:, a, b] + m[:, b, a]
+    quaternion = products[np.arange(len(m)), largest]
+    quaternion /= np.linalg.norm(quaternion, axis=1, keepdims=True)
+    quaternion *= np.where(quaternion[:, :1] < 0, -1.0, 1.0)
+    return quaternion.reshape(*np.shape(rotation)[:-2], 4)
 
 
 def pose_from_parts(

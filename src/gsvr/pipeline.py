@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -16,7 +17,8 @@ from gsvr.errors import InputError
 from gsvr.geometry import transform_points
 from gsvr.io.nifti import read_mask, read_stack
 from gsvr.masking import StackMasks, first_masks
-from gsvr.solver.reconstruct import Progress, reconstruct
+from gsvr.solver.paper import PaperOptions, reconstruct_as_published
+from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
 from gsvr.volume import check_voxel_size, render_volume
@@ -68,7 +70,7 @@ class Job:
 
     stacks: list[Stack]
     slices: Slices
-    options: SolverOptions
+    options: SolverOptions | PaperOptions
     timings: dict[str, float]
 
 
@@ -89,7 +91,7 @@ class Reconstruction:
     """
 
     stacks: list[Stack]
-    options: SolverOptions
+    options: SolverOptions | PaperOptions
     result: Result
     volume: Volume
     timings: dict[str, float]
@@ -180,7 +182,7 @@ def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarr
     return fitting, refusal
 
 
-def prepare_slices(stacks: list[Stack], options: SolverOptions) -> tuple[Slices, StackMasks]:
+def prepare_slices(stacks: list[Stack], options: SolverOptions | PaperOptions) -> tuple[Slices, StackMasks]:
     """Masks, overlap check and slices.
 
     Raises
@@ -234,18 +236,19 @@ def _check_overlap(stacks: list[Stack], masks: StackMasks) -> None:
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
     """The options with stages whose finest Gaussians suit the in-plane pixel spacing of the stacks."""
     spacing = float(np.median([stack.spacing[:2].mean() for stack in stacks]))
-    return replace(options, stages=default_stages(float(np.clip(0.9 * spacing, 0.7, 1.5))))
+    finest = float(np.clip(0.9 * spacing, 0.7, 1.5))
+    return replace(options, stages=default_stages(finest, free=options.stages[-1].free))
 
 
-def prepare(inputs: StackInputs, options: SolverOptions | None = None, fit_stages: bool = True) -> Job:
+def prepare(inputs: StackInputs, options: SolverOptions | PaperOptions | None = None, fit_stages: bool = True) -> Job:
     """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
 
     Parameters
     ----------
     options
-        Solver options; None: the defaults.
+        Solver options, or those of the published settings; None: the defaults.
     fit_stages
-        Replace the stages of the options by those that suit the stacks (`fitting_options`).
+        Replace the stages of the options, if they have any, by those that suit the stacks (`fitting_options`).
 
     Raises
     ------
@@ -256,12 +259,13 @@ def prepare(inputs: StackInputs, options: SolverOptions | None = None, fit_stage
     started = time.perf_counter()
     stacks = read_stacks(inputs)
     read = time.perf_counter()
-    options = fitting_options(stacks, options) if fit_stages else options
+    if fit_stages and isinstance(options, SolverOptions):
+        options = fitting_options(stacks, options)
     slices, _ = prepare_slices(stacks, options)
     return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
 
 
-def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Progress], None] | None = None) -> Reconstruction:
+def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None] | None = None) -> Reconstruction:
     """Reconstruct and render. Nothing is written.
 
     Parameters
@@ -269,7 +273,8 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Progress],
     output_resolution
         Voxel size (mm).
     callback
-        Called after each round; may raise to stop.
+        Told a `Progress` after each round or, with the published settings, a `PaperProgress` after each epoch; may
+        raise to stop.
 
     Raises
     ------
@@ -278,7 +283,10 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Progress],
     """
     check_voxel_size(output_resolution)
     started = time.perf_counter()
-    result = reconstruct(job.slices, job.options, callback)
+    if isinstance(job.options, PaperOptions):
+        result = reconstruct_as_published(job.slices, job.options, callback)
+    else:
+        result = reconstruct(job.slices, job.options, callback)
     reconstructed = time.perf_counter()
     volume = render_volume(result.field, output_resolution, result.mask)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}

@@ -10,13 +10,13 @@ from gsvr.field import GaussianField, LatticeField
 from gsvr.geometry import identity_poses
 from gsvr.kernels import gaussian_kernel, lattice_kernel
 from gsvr.kernels.culling import slice_windows
-from gsvr.kernels.gaussian_views import slice_views
+from gsvr.kernels.gaussian_views import nearest_radii, slice_views
 from gsvr.psf import PointSpread
 
 # Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
 _CUTOFF = 5.0
 # Planes of a grid that are sampled at once: the pairs of a Gaussian and a plane are kept in memory.
-_PLANES_AT_ONCE = 32
+_PLANES_AT_ONCE = 128
 
 
 def points_only(n: int) -> PointSpread:
@@ -55,7 +55,8 @@ def sample_planes(
         windows = slice_windows(field.lattice, planes, still, spread, _CUTOFF)
         return lattice_kernel("cpu", field.lattice, windows).predict(field.amplitudes)
     exact = field.normalisation is None
-    kernel = gaussian_kernel("cpu", field, slice_views(planes, still, spread, _CUTOFF, exact))
+    radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
+    kernel = gaussian_kernel("cpu", field, slice_views(planes, still, spread, _CUTOFF, exact, radii))
     values = kernel.predict(field.amplitudes.astype(np.float32))
     if field.normalisation is None:
         return values

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,38 @@ def test_gaussians_round_trip_with_mask(tmp_path: Path):
     np.testing.assert_array_equal(stored.mask, mask)
     np.testing.assert_array_equal(stored.mask_affine, affine)
     assert stored.metadata == {}
+
+
+def test_a_normalised_field_of_nearest_gaussians_stays_one(tmp_path: Path):
+    path = tmp_path / "field.safetensors"
+    write_field(path, replace(gaussian_field(), normalisation=1e-6, nearest=3))
+    stored = read_field(path).field
+    assert isinstance(stored, GaussianField)
+    assert (stored.normalisation, stored.nearest) == (1e-6, 3)
+    write_field(path, replace(gaussian_field(), nearest=0))
+    with pytest.raises(InputError, match="number of nearest Gaussians is 0"):
+        read_field(path)
+    write_field(path, replace(gaussian_field(), normalisation=-1.0))
+    with pytest.raises(InputError, match="normalisation is -1"):
+        read_field(path)
+
+
+@pytest.mark.parametrize("delta", [None, 1e-7, 2.0])
+def test_normalisation_round_trip(tmp_path: Path, delta: float | None):
+    write_field(tmp_path / "field.safetensors", replace(gaussian_field(), normalisation=delta))
+    stored = read_field(tmp_path / "field.safetensors").field
+    assert isinstance(stored, GaussianField)
+    assert stored.normalisation == delta
+
+
+@pytest.mark.parametrize("delta", [-0.1, 0, "0.1", True, [1], float("inf"), float("nan")])
+def test_a_normalisation_that_is_none_is_refused(tmp_path: Path, delta: object):
+    path = tmp_path / "field.safetensors"
+    header = {"format": "gsvr-field", "version": 1, "kind": "gaussians", "metadata": {}}
+    write_field(path, gaussian_field())
+    save_file(load_file(path), path, {"gsvr": json.dumps(header | {"normalisation": delta})})
+    with pytest.raises(InputError, match=r"field\.safetensors: its normalisation is .*, not a positive number"):
+        read_field(path)
 
 
 def test_views_in_another_memory_order_are_stored_right(tmp_path: Path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.acquisition import Slices
+from gsvr.field import LatticeField
 from gsvr.geometry import identity_poses
 from gsvr.pipeline import prepare_slices
 from gsvr.quality import compare
@@ -136,6 +137,7 @@ def test_callback_may_stop(slices: Slices):
 
 
 def arrays_of(result: Result) -> list[np.ndarray]:
+    assert isinstance(result.field, LatticeField)
     return [
         result.field.amplitudes,
         result.field.lattice.support,

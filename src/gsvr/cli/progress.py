@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gsvr.solver.paper import PaperProgress
     from gsvr.solver.reconstruct import Progress
 
 # Loading kernels from the cache takes less; compiling them takes longer and deserves a word.
@@ -42,13 +43,13 @@ def load_kernels(console: Console) -> None:
 
 
 @contextmanager
-def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Progress, str], None]]:
-    """Progress bar over all rounds of `repeats` reconstructions.
+def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Progress | PaperProgress, str], None]]:
+    """Progress bar over all rounds or epochs of `repeats` reconstructions.
 
     Yields
     ------
     Callable
-        To be called after each round, with words that come before the name of the stage.
+        To be called after each of them, with words that come before the name of the stage.
     """
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -56,23 +57,34 @@ def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Pro
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
-        TextColumn("round {task.completed:>3.0f} of {task.total:.0f}"),
+        TextColumn("{task.fields[unit]} {task.completed:>3.0f} of {task.total:.0f}"),
         TextColumn("{task.fields[residual]}"),
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=1, residual="")
+        task = bar.add_task("starting", total=1, unit="round", residual="")
         finished = 0
 
-        def show(progress: Progress, words: str = "") -> None:
+        def show(progress: Progress | PaperProgress, words: str = "") -> None:
             nonlocal finished
+            name, unit, residual = _words_for(progress)
             bar.update(
                 task,
                 completed=finished + progress.done,
                 total=repeats * progress.total,
-                description=words + progress.stage.name,
-                residual=f"residual {100 * progress.state.weights.noise:.1f} %",
+                description=words + name,
+                unit=unit,
+                residual=residual,
             )
             finished += progress.total if progress.done == progress.total else 0
 
         yield show
+
+
+def _words_for(progress: Progress | PaperProgress) -> tuple[str, str, str]:
+    """Where the reconstruction is, what it counts in, and what is left."""
+    from gsvr.solver.paper import PaperProgress
+
+    if isinstance(progress, PaperProgress):
+        return "published settings", "epoch", f"loss {100 * progress.loss:.1f} %"
+    return progress.stage.name, "round", f"residual {100 * progress.state.weights.noise:.1f} %"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 
     from gsvr.outputs import OutputPaths
     from gsvr.pipeline import Job, Reconstruction
-    from gsvr.solver.schedule import SolverOptions
-
-logger = logging.getLogger(__name__)
 
 
 def reconstruct_command(
@@ -43,7 +39,12 @@ def reconstruct_command(
             help="auto (sidecar, else interleaved), interleaved, interleaved-even-first, ascending, descending."
         ),
     ] = "auto",
-    profile: Annotated[str, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian.")] = "slab",
+    preset: Annotated[
+        str, typer.Option(help="default; fast: half the time; paper: published settings, slow, to compare.")
+    ] = "default",
+    profile: Annotated[
+        str | None, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian. Default: the preset's.")
+    ] = None,
     output_mask: Annotated[Path | None, typer.Option(help="Brain mask (.nii.gz).")] = None,
     output_poses: Annotated[Path | None, typer.Option(help="Pose of every slice (JSON).")] = None,
     output_transforms: Annotated[Path | None, typer.Option(help="Folder of ITK transforms.")] = None,
@@ -73,6 +74,7 @@ def reconstruct_command(
     settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
+    from gsvr.cli.presets import chosen_options
     from gsvr.cli.progress import load_kernels, log_to
     from gsvr.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.pipeline import StackInputs, prepare
@@ -94,7 +96,9 @@ def reconstruct_command(
         uncertainty=output_uncertainty,
     )
     inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
-    options = _solver_options(profile, device, deterministic, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
+    options = chosen_options(
+        preset, profile, device, deterministic, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0
+    )
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
@@ -102,25 +106,6 @@ def reconstruct_command(
     reconstruction = _run_with_progress(console, job, output_resolution)
     write_outputs(reconstruction, paths, settings)
     _summarise(reconstruction, paths, time.perf_counter() - started)
-
-
-def _solver_options(profile: str, device: str, deterministic: bool, seed: int, samples: int) -> SolverOptions:
-    from gsvr.devices import choose_device
-    from gsvr.errors import InputError
-    from gsvr.psf import PROFILES
-    from gsvr.solver.schedule import SolverOptions
-
-    if profile not in PROFILES:
-        raise InputError(f"--profile {profile}: choose one of {', '.join(PROFILES)}")
-    chosen = choose_device(device)
-    logger.info("device %s: %s", device, chosen.reason)
-    return SolverOptions(
-        profile=profile,  # pyright: ignore[reportArgumentType]
-        backend=chosen.backend,
-        deterministic=deterministic,
-        uncertainty_samples=samples,
-        seed=seed,
-    )
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:

@@ -91,8 +91,9 @@ def write_field(
     if mask is not None and mask_affine is not None:
         tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
     header = {"format": _FORMAT, "version": _VERSION, "kind": kind, "metadata": to_plain(metadata or {})}
-    if isinstance(field, GaussianField) and field.normalisation is not None:
-        header["normalisation"] = field.normalisation
+    if isinstance(field, GaussianField):
+        given = {"normalisation": field.normalisation, "nearest": field.nearest}
+        header |= {name: value for name, value in given.items() if value is not None}
     content = save(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
         {_HEADER_ENTRY: json.dumps(header, allow_nan=False)},
@@ -150,10 +151,16 @@ def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
 
 
 def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path) -> GaussianField:
-    delta = header.get("normalisation")
-    if delta is not None and not (isinstance(delta, float | int) and delta >= 0):
-        raise InputError(f"{path}: its normalisation is {delta!r}, not a number from 0 on: write it again")
-    return GaussianField(**{name: tensors[name] for name in _GAUSSIANS}, normalisation=delta)
+    delta, nearest = header.get("normalisation"), header.get("nearest")
+    # true is an int; infinite would make the field zero, and zero undefined far from all Gaussians
+    is_number = isinstance(delta, float | int) and not isinstance(delta, bool)
+    if delta is not None and not (is_number and 0 < delta < np.inf):
+        raise InputError(f"{path}: its normalisation is {delta!r}, not a positive number: write it again")
+    if nearest is not None and not (isinstance(nearest, int) and not isinstance(nearest, bool) and nearest > 0):
+        raise InputError(f"{path}: its number of nearest Gaussians is {nearest!r}, not one from 1 on: write it again")
+    normalisation = None if delta is None else float(delta)
+    arrays = {name: tensors[name] for name in _GAUSSIANS}
+    return GaussianField(**arrays, normalisation=normalisation, nearest=nearest)
 
 
 def _check(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], path: Path) -> None:

@@ -13,8 +13,9 @@ from jaxtyping import Float32
 
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient, gaussian_plan, gaussian_splat
-from gsvr.kernels.gaussian_simd import FORM_SIZE, N_PLANES
+from gsvr.kernels.gaussian_simd import N_PLANES
 from gsvr.kernels.gaussian_views import SliceViews
+from gsvr.kernels.gaussian_window import FORM_SIZE
 from gsvr.kernels.lanes import LANES
 from gsvr.kernels.threads import parallel_for
 
@@ -39,15 +40,16 @@ class CpuGaussianKernel:
 
     def __init__(self, field: GaussianField, views: SliceViews) -> None:
         if not _supported(views):
-            raise ValueError("kernels for free Gaussians need a slice profile of one component, or two of equal variance")
+            raise ValueError(
+                "kernels for free Gaussians need a slice profile of one component, or two of equal variance"
+            )
         self.views = views
         self._buckets = gaussian_plan.sort_into_buckets(field, views.cutoff)
         order = self._buckets.order
         self._means = field.means[order].astype(np.float64)
-        full = field.covariances[order]
-        self._covariances = np.ascontiguousarray(full[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
+        self._full_covariances = field.covariances[order]
+        self._covariances = np.ascontiguousarray(self._full_covariances[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
         self._determinants = np.exp(2.0 * field.log_scales[order].astype(np.float64).sum(axis=1))
-        self._inverses = np.linalg.inv(full)
         sizes = views.shapes[:, 0] * (views.shapes[:, 1] + LANES) + LANES
         self._padded_first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
@@ -130,7 +132,7 @@ class CpuGaussianKernel:
 
     def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """A^T r."""
-        return self._adjoint(pixels, 1)
+        return self._adjoint(pixels, 1.0)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
@@ -179,7 +181,7 @@ class CpuGaussianKernel:
         parallel_for(body, n_buckets)
         full = covariances[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
         if v.exact:  # the peak grows with sqrt(det Sigma)
-            full += 0.5 * peaks[:, None, None] * self._inverses
+            full += 0.5 * peaks[:, None, None] * np.linalg.inv(self._full_covariances)
         return GeometryGradient(self._unsorted(means), self._unsorted(full), poses.sum(axis=1))
 
 

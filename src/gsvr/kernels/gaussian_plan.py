@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.gaussian_simd import ABSENT, FORM_SIZE
+from gsvr.kernels.gaussian_window import ABSENT, FORM_SIZE
 from gsvr.kernels.lanes import LANES
 
 _PER_BUCKET = 64
@@ -206,7 +206,7 @@ def _write_form(forms, n, precision, distance, peak, pixel, u, v, row, column):
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
 def _write_ratio(forms, n, precision, middle, step, share, pixel):
-    """Logarithm of the second component over the first; `middle` is d_w half-way between them, `step` is how they differ."""
+    """Logarithm of the second component over the first; `middle`: d_w half-way between, `step`: their distance."""
     _, _, uw, _, vw, ww = precision
     first = FORM_SIZE * n + 8
     forms[first] = np.log(share) - ww * middle * step

@@ -10,8 +10,6 @@ from numba import njit
 
 from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
 from gsvr.kernels.gaussian_simd import (
-    ABSENT,
-    FORM_SIZE,
     N_MOMENTS,
     N_PLANES,
     add_gaussian,
@@ -22,6 +20,7 @@ from gsvr.kernels.gaussian_simd import (
     moments_of_gaussian,
     moments_of_nearest_gaussian,
 )
+from gsvr.kernels.gaussian_window import ABSENT, FORM_SIZE
 from gsvr.kernels.lanes import LANES
 
 
@@ -92,7 +91,7 @@ def differentiate_slice(
     s, factors, splat_first, gaussians, starts, n_rows, blocks, forms, means, covariances, to_slice,
     in_plane, offsets, variances, exact, spacing, shapes, first_pixel, out,
 ):  # fmt: skip
-    """Pixels of slice `s` and their derivatives: the seven planes of `add_gaussian_planes`, one component after the other."""
+    """Pixels of slice `s` and their derivatives, the seven planes of `add_gaussian_planes`, component by component."""
     stride = shapes[s, 1] + LANES
     size = shapes[s, 0] * stride + LANES
     planes = np.zeros(N_PLANES * size, np.float32)
@@ -217,7 +216,7 @@ def gradient_bucket(
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
 def _moments(sums, first, second, pixel):
-    """Sums of r G d (3) and of r G d d^T (upper triangle, mm) when d_w is `first` or, for the second component, `second`."""
+    """Sums of r G d (3) and of r G d d^T (upper triangle), mm; d_w is `first`, for the second component `second`."""
     step = second - first
     mu, mv, mw = pixel[0] * sums[1], pixel[1] * sums[2], first * sums[0] + step * sums[6]
     return (

@@ -81,7 +81,7 @@ def slice_views(
 
 
 def nearest_radii(
-    means: Float[np.ndarray, "n 3"], slices: Slices, poses: Float[np.ndarray, "n 4 4"], count: int
+    means: Float[np.ndarray, "gaussians 3"], slices: Slices, poses: Float[np.ndarray, "n 4 4"], count: int
 ) -> Float32[np.ndarray, " p"]:
     """Square of the distance (mm^2) from every pixel to its `count`-th nearest Gaussian, for K nearest neighbours.
 
@@ -91,7 +91,9 @@ def nearest_radii(
     owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
     placed = transform_points(poses[owner], slices.pixel_positions()[slices.mask])
     count = min(count, len(means))
-    distances, _ = KDTree(means).query(placed, k=[count], workers=-1)
-    # a little more than the distance, so that rounding does not lose the last neighbour
-    radii[slices.mask] = (distances[:, 0] * (1 + 1e-6)) ** 2
+    # a list asks for that one neighbour alone, which the type of `query` does not say
+    distances, _ = KDTree(means).query(placed, k=[count], workers=-1)  # pyright: ignore[reportArgumentType]
+    # A little more than the distance, so that rounding does not lose the last neighbour: kernels know where a mean
+    # stands in its window, which may be hundreds of pixels wide, to half a unit in the last place of float32.
+    radii[slices.mask] = (distances[:, 0] * (1 + 1e-6) + 2e-5) ** 2
     return radii

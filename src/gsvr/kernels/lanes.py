@@ -83,9 +83,10 @@ def total(builder, vector):
 
 
 def exponential(builder, x):
-    """Natural exponential of x <= 80; below -87 it is about 1e-38. Its relative error is below 3e-6.
+    """Natural exponential of x <= 80; below -87 it is about 1e-38.
 
-    x = (k + f) ln 2: a polynomial for 2^f on [-1/2, 1/2], and 2^k by the bits of a float.
+    x = (k + f) ln 2: a polynomial for 2^f on [-1/2, 1/2], and 2^k by the bits of a float. The relative error is that of
+    x / ln 2 in float32 for the most part: below 5e-6 from -87 to 80, and below 1.5e-6 from -16 to 0.
     """
     y = multiply(builder, x, constant(1 / math.log(2)))
     least = constant(-126.0)

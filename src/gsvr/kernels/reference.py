@@ -1,9 +1,8 @@
-"""Plain PyTorch definition of the acquisition: what every fast kernel is tested against.
+"""Plain PyTorch definition of the acquisition of a lattice: what every fast lattice kernel is tested against.
 
-Two definitions. `predict_gaussians` takes free anisotropic Gaussians and is differentiable by everything (use
-float64 to check derivatives). `ReferenceKernel` is the lattice operator: in the frame of a slice an isotropic
-Gaussian stays a product of three 1-D functions, so a slice is one matrix product E_u diag(c f) E_v^T. Nothing is cut
-off in the plane; through the plane the windows of `kernels.culling` decide which Gaussians are looked at.
+In the frame of a slice an isotropic Gaussian stays a product of three 1-D functions, so a slice is one matrix product
+E_u diag(c f) E_v^T. Nothing is cut off in the plane; through the plane the windows of `kernels.culling` decide which
+Gaussians are looked at. The definition for free Gaussians, of which this is a case, is in `kernels.gaussian_reference`.
 """
 
 from __future__ import annotations
@@ -17,58 +16,6 @@ from torch import Tensor
 
 from gsvr.field import Lattice
 from gsvr.kernels.culling import SliceWindows
-
-
-def rotation_from_quaternion(quaternions: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
-    """Rotation matrices of quaternions (w, x, y, z) of any length, differentiable."""
-    w, x, y, z = (quaternions / quaternions.norm(dim=-1, keepdim=True)).unbind(-1)
-    rows = (
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
-    )
-    return torch.stack(rows, -2)
-
-
-def covariances(log_scales: Float[Tensor, "n 3"], quaternions: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
-    """Sigma_j = R(q_j) diag(exp(2 s_j)) R(q_j)^T (mm^2)."""
-    rotation = rotation_from_quaternion(quaternions)
-    return rotation @ torch.diag_embed(torch.exp(2 * log_scales)) @ rotation.transpose(-1, -2)
-
-
-def predict_gaussians(
-    means: Float[Tensor, "n 3"],
-    sigma: Float[Tensor, "n 3 3"],
-    amplitudes: Float[Tensor, " n"],
-    points: Float[Tensor, "p 3"],
-    axes: Float[Tensor, "3 3"],
-    in_plane_variances: Float[Tensor, " 2"],
-    weights: Float[Tensor, " m"],
-    offsets: Float[Tensor, " m"],
-    variances: Float[Tensor, " m"],
-) -> Float[Tensor, " p"]:
-    """Additive field seen through the point spread function of one slice, at points of that slice.
-
-    Parameters
-    ----------
-    means, sigma, amplitudes
-        The Gaussians, in volume world (mm, mm^2, intensity).
-    points
-        Pixel centres in volume world (mm).
-    axes
-        Columns: the slice's u, v, w axes in volume world.
-    in_plane_variances, weights, offsets, variances
-        Point spread function of the slice, see `gsvr.psf.PointSpread`.
-    """
-    total = torch.zeros(points.shape[0], dtype=points.dtype)
-    for weight, offset, variance in zip(weights, offsets, variances, strict=True):
-        spread = axes @ torch.diag(torch.stack([*in_plane_variances, variance])) @ axes.T
-        blurred = sigma + spread
-        peak = torch.sqrt(torch.linalg.det(sigma) / torch.linalg.det(blurred))
-        d = points[:, None] + offset * axes[:, 2] - means
-        exponent = -0.5 * torch.einsum("pni,nij,pnj->pn", d, torch.linalg.inv(blurred), d)
-        total = total + weight * torch.exp(exponent) @ (amplitudes * peak)
-    return total
 
 
 @dataclass(frozen=True)

@@ -43,19 +43,12 @@ def begin_free_stage(slices: Slices, stage: Stage, options: SolverOptions, state
     """Free Gaussians where the previous field, on this stage's lattice, has its edges."""
     lattice = stage_lattice(slices, state.poses, stage, options.margin)
     previous = LatticeField(lattice, refined_amplitudes(state.lattice_field, lattice))
-    seeds = seed_from_lattice(previous, options.seeds, options.seed)
+    seeds = seed_from_lattice(previous, state.weights.white_noise, options.seeds)
     operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)
-    level = _level(operator, slices)
-    amplitudes = seeds.amplitudes / np.float32(level)
     neighbours = find_neighbours(seeds, options.neighbours.count)
-    prediction = operator.predict(amplitudes)
-    return FreeState(amplitudes, operator, state.weights, prediction, neighbours=neighbours, level=level)
-
-
-def _level(operator: AcquisitionOperator, slices: Slices) -> float:
-    """What pixels typically show where all amplitudes are one."""
-    ones = np.ones(operator.primitives.n_gaussians, np.float32)
-    return float(np.median(operator.without_gains(operator.predict(ones))[slices.mask]))
+    prediction = operator.predict(seeds.amplitudes)
+    level = options.seeds.level
+    return FreeState(seeds.amplitudes, operator, state.weights, prediction, neighbours=neighbours, level=level)
 
 
 def advance_free(slices: Slices, stage: Stage, options: SolverOptions, state: FreeState) -> FreeState:

@@ -5,7 +5,7 @@ The energy is strength / 2 sum over pairs of neighbours of w (c_j - c_k)^2, w re
 
 Wide Gaussians overlap, so their normal matrix is nearly a blur: it hardly sees how neighbours differ, and conjugate
 gradients find that last. The preconditioner sharpens: D^-1/2 (1 + a L)^m D^-1/2, with D the diagonal of the normal
-matrix and L the normalised Laplacian of the neighbours, which is symmetric and positive, so that the solution stays the same.
+matrix and L the normalised Laplacian of the neighbours. It is symmetric and positive: the solution stays the same.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from gsvr.field import GaussianField
+from gsvr.solver.neighbour_search import nearest_neighbours
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,13 @@ class Neighbours:
 
 
 def find_neighbours(field: GaussianField, count: int) -> Neighbours:
-    """The `count` nearest of every Gaussian."""
+    """The nearest of every Gaussian, `count` at most: far from most others there may be fewer."""
     n = len(field.means)
-    count = min(count, n - 1)
-    distances, index = cKDTree(field.means).query(field.means, k=count + 1, workers=-1)
-    here, there = np.repeat(np.arange(n), count), index[:, 1:].ravel()
-    key = np.minimum(here, there) * n + np.maximum(here, there)
-    key, places = np.unique(key, return_index=True)
+    here, there = nearest_neighbours(field, count)
+    key = np.sort(np.minimum(here, there) * n + np.maximum(here, there))
+    key = key[np.append(True, key[1:] > key[:-1])]  # several times as fast as np.unique
     first, second = key // n, key % n
-    lengths = distances[:, 1:].ravel()[places]
+    lengths = np.linalg.norm(field.means[first] - field.means[second], axis=1)
     weights = 1 / np.maximum(lengths, 0.2 * np.median(lengths)) ** 2
     weights *= 3 * n / weights.sum()
     adjacency = _symmetric(np.ones(len(first), np.float32), first, second, n)
@@ -102,7 +100,9 @@ class NeighbourPrior:
         See `NeighbourOptions`.
     """
 
-    def __init__(self, neighbours: Neighbours, amplitudes: Float32[np.ndarray, " n"], level: float, edge: float) -> None:
+    def __init__(
+        self, neighbours: Neighbours, amplitudes: Float32[np.ndarray, " n"], level: float, edge: float
+    ) -> None:
         self._neighbours = neighbours
         difference = level / edge * (amplitudes[neighbours.first] - amplitudes[neighbours.second])
         self._bonds = neighbours.weights * np.float32((level / edge) ** 2) / np.sqrt(1 + difference**2)
@@ -120,7 +120,7 @@ class NeighbourPrior:
         return self._diagonal
 
     def noise(self, strength: float, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
-        """A random vector with covariance strength L: one independent number a pair, with opposite signs at its ends."""
+        """A random vector with covariance strength L: one number a pair, with opposite signs at its ends."""
         part = np.sqrt(np.float32(strength) * self._bonds) * rng.standard_normal(len(self._bonds), np.float32)
         n, pairs = len(self._diagonal), self._neighbours
         return (np.bincount(pairs.first, part, n) - np.bincount(pairs.second, part, n)).astype(np.float32)

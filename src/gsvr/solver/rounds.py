@@ -104,7 +104,7 @@ def advance(slices: Slices, stage: Stage, options: SolverOptions, state: State) 
 def weighed(
     slices: Slices, options: SolverOptions, state: State
 ) -> tuple[AcquisitionOperator, Weights, Float32[np.ndarray, " p"]]:
-    """Operator with new gains, new weights, and the prediction with those gains; before there is a field, the old ones."""
+    """Operator with new gains, new weights, and the prediction with those gains; without a field yet, the old ones."""
     if not state.amplitudes.any():
         return state.operator, state.weights, state.prediction
     weights = robust_weights(slices, state.prediction, options.weights)

@@ -1,8 +1,10 @@
 """Free Gaussians from a field on a lattice: many where the volume changes, long along edges and thin across them.
 
-The density of Gaussians grows with the size of the gradient; its places are drawn by error diffusion, which spreads them
-as evenly as the density allows. Each takes its shape from the structure tensor (the smoothed outer product of the gradient):
-a plane edge makes it flat, a ridge or a vessel makes it long, a smooth region leaves it round. Its volume follows from the density alone.
+The density of Gaussians grows with the size of the gradient. Cells of a fine grid are chosen where the density exceeds
+a threshold, another in each cell: an additive sequence of irrational steps (Roberts, 2018, "The unreasonable
+effectiveness of quasirandom sequences") spreads the chosen cells as evenly as a lattice would, whatever the density.
+Each Gaussian takes its shape from the structure tensor (the smoothed outer product of the gradient): a plane edge makes
+it flat, a ridge or a vessel makes it long, a smooth region leaves it round. Its volume follows from the density alone.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from numba import njit
 from scipy import ndimage
 
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import quaternion_from_rotation
+
+# The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
+_EVEN = 1.2207440846057596
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,9 @@ class SeedOptions:
 
     Attributes
     ----------
-    share
-        Free Gaussians for each lattice site.
+    contrast
+        How many Gaussians: each lattice site counts as one where neighbouring sites differ by this many standard
+        deviations of the noise, and as less in proportion where they differ less.
     gradient_power, floor
         Density: (gradient / mean gradient)^gradient_power + floor.
     width
@@ -38,24 +43,29 @@ class SeedOptions:
         Grid that the places are drawn on.
     """
 
-    share: float = 0.4
+    contrast: float = 4.0
     gradient_power: float = 0.7
     floor: float = 0.1
     width: float = 0.95
     stretch: float = 3.0
-    smoothing: float = 0.7
+    smoothing: float = 0.5
     cell: float = 0.7
 
+    @property
+    def level(self) -> float:
+        """Intensity of a field whose amplitudes are all one: density times the volume of a Gaussian."""
+        return (2 * np.pi) ** 1.5 * self.width**3
 
-def seed_from_lattice(field: LatticeField, options: SeedOptions, seed: int = 0) -> GaussianField:
-    """Free Gaussians, with amplitudes that are the field's own values (to be scaled, and fitted).
+
+def seed_from_lattice(field: LatticeField, noise: float, options: SeedOptions) -> GaussianField:
+    """Free Gaussians that give about the same volume, and are to be fitted.
 
     Parameters
     ----------
     field
         A reconstruction on a lattice.
-    seed
-        Decides the noise of the error diffusion.
+    noise
+        Standard deviation of a pixel's noise, in the field's intensities.
     """
     lattice = field.lattice
     axes = tuple(
@@ -66,8 +76,8 @@ def seed_from_lattice(field: LatticeField, options: SeedOptions, seed: int = 0) 
         ndimage.gaussian_filter(values, options.smoothing, order=tuple(int(axis == other) for other in range(3)))
         for axis in range(3)
     ]
-    density = _density(gradient, lattice.support, options)
-    sites, density = _draw(density, lattice.support, options, np.random.default_rng(seed))
+    density = _density(gradient, noise, lattice.support, options)
+    sites, density = _draw(density, lattice.support, options)
     nearest = tuple(np.clip(np.rint(sites).astype(int), 0, np.array(lattice.shape) - 1).T)
     log_scales, rotations = _shapes(_structure(gradient, nearest, options.smoothing), options.stretch)
     log_scales += np.log(options.width * lattice.spacing * density ** (-1 / 3))[:, None]
@@ -76,72 +86,42 @@ def seed_from_lattice(field: LatticeField, options: SeedOptions, seed: int = 0) 
         means=(sites * lattice.spacing + lattice.origin).astype(np.float32),
         log_scales=log_scales.astype(np.float32),
         quaternions=quaternion_from_rotation(rotations).astype(np.float32),
-        amplitudes=amplitudes.astype(np.float32),
+        amplitudes=(amplitudes / options.level).astype(np.float32),
     )
 
 
 def _density(
-    gradient: list[np.ndarray], support: Bool[np.ndarray, "nx ny nz"], options: SeedOptions
+    gradient: list[np.ndarray], noise: float, support: Bool[np.ndarray, "nx ny nz"], options: SeedOptions
 ) -> Float32[np.ndarray, "nx ny nz"]:
-    """Relative density at every site of the support."""
+    """Gaussians a site, for every site of the support."""
     size = np.sqrt(gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2)
+    count = np.minimum(size[support] / max(options.contrast * noise, 1e-12), 1).sum(dtype=np.float64)
     size = ndimage.gaussian_filter(size, 1.0)
     mean = max(float(size[support].mean()), 1e-12)
-    return ((size / mean) ** options.gradient_power + options.floor).astype(np.float32)
+    density = ((size / mean) ** options.gradient_power + options.floor) * support
+    # a handful at least, so that even an empty field has some
+    return (density * max(count, 0.1 * support.sum()) / density.sum(dtype=np.float64)).astype(np.float32)
 
 
 def _draw(
-    density: np.ndarray, support: np.ndarray, options: SeedOptions, rng: np.random.Generator
+    density: np.ndarray, support: np.ndarray, options: SeedOptions
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
     """Places (in sites) and the density there (Gaussians a site); at most one in a cell of the finer grid."""
     shape = tuple(int((count - 1) / options.cell) + 1 for count in density.shape)
     step = np.full(3, options.cell)
     inside = ndimage.affine_transform(support.astype(np.uint8), step, output_shape=shape, order=0) > 0
     fine = ndimage.affine_transform(density, step, output_shape=shape, order=1) * inside
-    wanted = options.share * support.sum()
+    wanted = float(density.sum(dtype=np.float64))
     for _ in range(10):  # what does not fit into full cells goes to the others
         fine = np.minimum(fine * np.float32(wanted / fine.sum()), np.float32(1))
-    noise = rng.uniform(-0.1, 0.1, shape).astype(np.float32)
-    chosen = np.zeros(shape, bool)
-    _diffuse(fine.copy(), inside, noise, _NEIGHBOURS, chosen)
+    chosen = _thresholds(shape) < fine
     return np.argwhere(chosen) * options.cell, fine[chosen].astype(np.float64) / options.cell**3
 
 
-# Cells that come later, and the share of the error each takes; steps along y and z change sign with the direction of travel.
-_NEIGHBOURS = np.array(
-    [
-        (0, 0, 1, 0.24), (0, 1, -1, 0.08), (0, 1, 0, 0.16), (0, 1, 1, 0.08), (1, 0, -1, 0.07), (1, 0, 0, 0.16),
-        (1, 0, 1, 0.07), (1, 1, 0, 0.07), (1, -1, 0, 0.07),
-    ]
-)  # fmt: skip
-
-
-@njit(nogil=True, cache=True)
-def _diffuse(value, inside, noise, neighbours, chosen):
-    """Choose cells so that their number follows `value`: what a cell rounds away goes to cells that come later."""
-    nx, ny, nz = value.shape
-    for ix in range(nx):
-        forward_y = 1 if ix % 2 == 0 else -1
-        for step_y in range(ny):
-            iy = step_y if forward_y == 1 else ny - 1 - step_y
-            forward_z = 1 if (ix + iy) % 2 == 0 else -1
-            for step_z in range(nz):
-                iz = step_z if forward_z == 1 else nz - 1 - step_z
-                if not inside[ix, iy, iz]:
-                    continue
-                chosen[ix, iy, iz] = value[ix, iy, iz] > 0.5 + noise[ix, iy, iz]
-                error = value[ix, iy, iz] - (1.0 if chosen[ix, iy, iz] else 0.0)
-                total = 0.0
-                for spread in range(2):  # first how much is taken, then take it
-                    for n in range(neighbours.shape[0]):
-                        x = ix + int(neighbours[n, 0])
-                        y = iy + forward_y * int(neighbours[n, 1])
-                        z = iz + forward_z * int(neighbours[n, 2])
-                        if x < nx and 0 <= y < ny and 0 <= z < nz and inside[x, y, z]:
-                            if spread == 0:
-                                total += neighbours[n, 3]
-                            else:
-                                value[x, y, z] += error * neighbours[n, 3] / total
+def _thresholds(shape: tuple[int, int, int]) -> Float32[np.ndarray, "x y z"]:
+    """Thresholds in [0, 1) that are spread evenly over the cells of any neighbourhood."""
+    x, y, z = (np.arange(count, dtype=np.float64) * _EVEN ** -(axis + 1.0) for axis, count in enumerate(shape))
+    return np.mod(x[:, None, None] + y[:, None] + z, 1.0).astype(np.float32)
 
 
 def _structure(

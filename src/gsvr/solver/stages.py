@@ -9,8 +9,8 @@ import numpy as np
 from gsvr.acquisition import Slices
 from gsvr.kernels import on_device
 from gsvr.masking import agreed_mask, project_mask
-from gsvr.solver.motion import displacements
 from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
+from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State

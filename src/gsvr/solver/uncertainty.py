@@ -23,7 +23,9 @@ from gsvr.solver.state import State
 _ITERATIONS = 20
 
 
-def posterior_deviations(slices: Slices, state: State, options: SolverOptions) -> tuple[LatticeField | GaussianField, ...]:
+def posterior_deviations(
+    slices: Slices, state: State, options: SolverOptions
+) -> tuple[LatticeField | GaussianField, ...]:
     """Samples of the field minus its estimate.
 
     Parameters

@@ -23,5 +23,6 @@ def warm_up() -> None:
     stages = (
         Stage("stacks", 2.0, 2, 1, 1, "stacks"),
         Stage("slices", 2.0, 1, 1, 1, "slices"),
+        Stage("free", 2.0, 1, 1, 1, "none", free=True),
     )
     reconstruct(slices_from_stacks(stacks, [mask, mask]), SolverOptions(stages=stages))

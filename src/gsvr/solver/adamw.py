@@ -1,0 +1,68 @@
+"""AdamW (Loshchilov & Hutter, ICLR 2019) for a few named arrays, each with its own learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+# The usual constants, which the paper does not print.
+_MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """How far one array moves.
+
+    Attributes
+    ----------
+    rate
+        Learning rate of the first epoch: about how far an entry moves in a step, in its own unit.
+    decay
+        Decoupled weight decay: each step shrinks the array by `rate` x `decay`.
+    """
+
+    rate: float
+    decay: float = 0.0
+
+
+class AdamW:
+    """First and second moments of every array's gradient.
+
+    Parameters
+    ----------
+    rates
+        Learning rate of each array, by name.
+    halved_every
+        All rates are halved after so many steps, again and again.
+    """
+
+    def __init__(self, rates: Mapping[str, LearningRate], halved_every: int) -> None:
+        self._rates, self._halved_every = rates, halved_every
+        self._steps = 0
+        self._first: dict[str, np.ndarray] = {}
+        self._second: dict[str, np.ndarray] = {}
+
+    def step(self, values: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Values after one step; the arrays given stay as they are.
+
+        Raises
+        ------
+        KeyError
+            If an array has no learning rate or no gradient.
+        """
+        share = 0.5 ** (self._steps // self._halved_every)
+        self._steps += 1
+        return {name: self._moved(name, value, gradients[name], share) for name, value in values.items()}
+
+    def _moved(self, name: str, value: np.ndarray, gradient: np.ndarray, share: float) -> np.ndarray:
+        if name not in self._first:
+            self._first[name], self._second[name] = np.zeros_like(gradient), np.zeros_like(gradient)
+        first, second = self._first[name], self._second[name]
+        first += (1 - _MOMENTUM) * (gradient - first)
+        second += (1 - _MEMORY) * (gradient * gradient - second)
+        rate = share * self._rates[name].rate
+        spread = np.sqrt(second / (1 - _MEMORY**self._steps)) + _EPSILON
+        step = rate / (1 - _MOMENTUM**self._steps) * first / spread
+        return (value * (1 - rate * self._rates[name].decay) - step).astype(value.dtype)

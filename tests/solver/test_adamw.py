@@ -1,0 +1,46 @@
+"""AdamW against PyTorch's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gsvr.solver.adamw import AdamW, LearningRate
+
+
+def test_steps_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=5)}
+    theirs = {name: torch.tensor(value, requires_grad=True) for name, value in values.items()}
+    groups = [
+        {"params": [theirs["a"]], "lr": 0.1, "weight_decay": 0.3},
+        {"params": [theirs["b"]], "lr": 0.02, "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=4, gamma=0.5)
+    ours = AdamW({"a": LearningRate(0.1, 0.3), "b": LearningRate(0.02)}, halved_every=4)
+    for _ in range(13):
+        gradients = {name: rng.normal(size=value.shape) for name, value in values.items()}
+        for name, gradient in gradients.items():
+            theirs[name].grad = torch.tensor(gradient)
+        optimiser.step()
+        schedule.step()
+        values = ours.step(values, gradients)
+    for name, value in values.items():
+        np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=1e-10)
+
+
+def test_what_is_not_pulled_stays():
+    optimiser = AdamW({"a": LearningRate(0.1)}, halved_every=10)
+    value = np.array([1.0, 2.0])
+    for _ in range(3):
+        value = optimiser.step({"a": value}, {"a": np.array([0.0, 1.0])})["a"]
+    assert value[0] == 1.0
+    assert value[1] == pytest.approx(2.0 - 3 * 0.1)
+
+
+def test_arrays_given_stay_as_they_are():
+    given = np.ones(3)
+    AdamW({"a": LearningRate(0.1, 0.5)}, halved_every=10).step({"a": given}, {"a": np.ones(3)})
+    np.testing.assert_array_equal(given, 1)
