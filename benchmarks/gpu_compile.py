@@ -23,7 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gsvr.kernels import triton_derivatives, triton_prior, triton_products, triton_tiles
+from gsvr.kernels import triton_derivatives, triton_gaussians, triton_prior, triton_products, triton_tiles
 from gsvr.kernels.triton_launch import DERIVATIVES, USUAL
 
 _FLOATS = (
@@ -38,10 +38,14 @@ _FLOATS = (
     "factors",
     "bonds",
     "strength",
+    "forms",
+    "depths",
+    "density",
 )
 _TYPES = {
     **dict.fromkeys(_FLOATS, "*fp32"),
     **dict.fromkeys(("boxes", "pixels", "counts", "count", "sites", "row_ends", "present", "offsets"), "*i32"),
+    **dict.fromkeys(("corners", "splats", "gaussians", "starts"), "*i32"),
     **dict.fromkeys(("ny", "nz", "width", "n_pixels", "n"), "i32"),
     "first": "*i64",
     "extents": "*fp64",
@@ -50,6 +54,7 @@ _TYPES = {
 
 _WARPS = {
     "derivatives": DERIVATIVES.warps,
+    "free, derivatives": triton_gaussians.DERIVATIVE_WARPS,
     # Triton's own choice
     **dict.fromkeys(("fill", "prior", "prior, diagonal", "prior, new weights"), 4),
 }
@@ -70,6 +75,8 @@ def kernels(precision: str) -> dict[str, tuple[Any, dict[str, Any], dict[str, st
     """Every kernel with its constants, and types of arguments that differ from the usual."""
     tile = {"MIXTURE": 2, "SITES": USUAL.sites, "PRECISION": precision}
     adjoint = {**tile, "POWER": 1, "EXACT": False, "WEIGHTED": True}
+    free = {"WIDTH": 11, "CHUNK": triton_gaussians.CHUNK}
+    free_adjoint = {**free, "POWER": 1, "EXACT": False, "WEIGHTED": True}
     prior = {"DIRECTIONS": 13, "SITES": triton_prior.BLOCK}
     return {
         "fill": (triton_tiles.fill_kernel, {"ROWS": 128}, {}),
@@ -82,6 +89,20 @@ def kernels(precision: str) -> dict[str, tuple[Any, dict[str, Any], dict[str, st
         "prior": (triton_prior.apply_kernel, {**prior, "DIAGONAL": False}, {"values": "*fp32"}),
         "prior, diagonal": (triton_prior.apply_kernel, {**prior, "DIAGONAL": True}, {"values": "*fp32"}),
         "prior, new weights": (triton_prior.bonds_kernel, prior, {}),
+        "free, predict": (triton_gaussians.predict_kernel, free, {}),
+        "free, adjoint": (triton_gaussians.adjoint_kernel, free_adjoint, {}),
+        "free, squared adjoint": (
+            triton_gaussians.adjoint_kernel,
+            {**free_adjoint, "POWER": 2, "WEIGHTED": False},
+            {},
+        ),
+        "free, adjoint, deterministic": (
+            triton_gaussians.adjoint_kernel,
+            {**free_adjoint, "EXACT": True},
+            {"out": "*i64"},
+        ),
+        "free, moments": (triton_gaussians.moments_kernel, free, {}),
+        "free, derivatives": (triton_gaussians.differentiate_kernel, {"WIDTH": 11, "PEAKS": True}, {}),
     }
 
 

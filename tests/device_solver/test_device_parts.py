@@ -230,7 +230,7 @@ def test_what_cannot_be_recorded_is_done_without(monkeypatch: pytest.MonkeyPatch
     ends = []
     for records in (False, True):
         solver = ConjugateGradients(operator, prior)
-        solver._records = records
+        solver._next.records = records
         nothing = torch.zeros_like(values)
         ends.append(solver.solve(values, pixel_weights, strength, start.to(DEVICE), nothing, 6)[0])
     torch.testing.assert_close(ends[0], ends[1])

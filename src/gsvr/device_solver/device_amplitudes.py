@@ -7,22 +7,17 @@ launch.
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
 from gsvr.device_solver.device_operator import DeviceOperator
 from gsvr.device_solver.device_prior import DevicePrior
-
-logger = logging.getLogger(__name__)
+from gsvr.device_solver.recorded import Recorded
 
 # Of the mean of the diagonal: below that a site is seen by nothing.
 _LEAST_DIAGONAL = 1e-4
 _TOLERANCE = 1e-3
-# Iterations before one is recorded: by then every kernel has been compiled.
-_WARM_UP = 3
 
 
 class ConjugateGradients:
@@ -45,9 +40,7 @@ class ConjugateGradients:
             torch.zeros(operator.kernel.n_pixels, device=device) for _ in range(3)
         )
         self._rho, self._enough, self._strength = (torch.zeros((), device=device) for _ in range(3))
-        self._records = graphs and device.type == "cuda"
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._count = 0
+        self._next = Recorded(self._iterate, graphs and device.type == "cuda")
 
     def solve(
         self,
@@ -80,30 +73,6 @@ class ConjugateGradients:
         for _ in range(iterations):
             self._next()
         return self.amplitudes.clone(), self._predicted * gains
-
-    def _next(self) -> None:
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        if self._records and self._count == _WARM_UP:
-            self._record()
-            if self._graph is not None:
-                self._graph.replay()
-                return
-        self._count += 1
-        self._iterate()
-
-    def _record(self) -> None:
-        """Record an iteration without running it."""
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._iterate()
-        except RuntimeError as error:
-            logger.warning("an iteration could not be recorded as a CUDA graph (%s): going on without, slower", error)
-            self._records = False
-            return
-        self._graph = graph
 
     def _iterate(self) -> None:
         """One iteration, in place: what is recorded reads and writes the same memory each time."""

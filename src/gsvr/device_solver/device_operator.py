@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +13,39 @@ from torch import Tensor
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.rigid import invert
 from gsvr.forward import AcquisitionOperator
+from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
 from gsvr.kernels.tiled import TiledKernel
 
+K = TypeVar("K", TiledKernel, DeviceGaussianKernel)
 
-class DeviceOperator:
+
+class GainedOperator(Generic[K]):
+    """A kernel of either kind with the gains of the slices; amplitudes are as the kernel takes them."""
+
+    def __init__(self, kernel: K, slices: DeviceSlices, gains: Float[np.ndarray, " n"]) -> None:
+        self.kernel = kernel
+        self.slices = slices
+        self.set_gains(torch.as_tensor(gains).to(slices.exact).to(slices.values.device))
+
+    def set_gains(self, gains: Float[Tensor, " n"]) -> None:
+        """Factor of every slice."""
+        self.gains = gains
+        self.pixel_gains = self.slices.per_pixel(gains)
+
+    def predict(self, amplitudes: Float32[Tensor, "*sites"]) -> Float32[Tensor, " p"]:
+        """Every pixel that is needed, A c."""
+        return self.pixel_gains * self.kernel.predict(amplitudes)
+
+    def adjoint(self, pixels: Float32[Tensor, " p"]) -> Float32[Tensor, "*sites"]:
+        """A^T r."""
+        return self.kernel.adjoint(pixels, self.pixel_gains)
+
+    def diagonal(self, weights: Float32[Tensor, " p"]) -> Float32[Tensor, "*sites"]:
+        """Diagonal of A^T diag(weights) A."""
+        return self.kernel.squared_adjoint(self.pixel_gains**2 * weights)
+
+
+class DeviceOperator(GainedOperator[TiledKernel]):
     """A for one lattice and one set of slices.
 
     Parameters
@@ -37,20 +67,14 @@ class DeviceOperator:
         needed: Bool[np.ndarray, " p"] | None = None,
     ) -> None:
         lattice, windows, device = operator.lattice, operator.windows, slices.values.device
-        self.slices = slices
-        self.kernel = TiledKernel(lattice, windows, device, kernels, deterministic, needed)
+        assert windows is not None
+        super().__init__(TiledKernel(lattice, windows, device, kernels, deterministic, needed), slices, operator.gains)
         self.support = self.kernel.support
         self.n_sites = lattice.n_sites
         exact = slices.exact
         self._affine = torch.as_tensor(lattice.affine).to(exact).to(device)
         self._spacings = torch.as_tensor(windows.pixel_spacing).to(exact).to(device)
         self.poses = torch.as_tensor(operator.poses).to(exact).to(device)
-        self.set_gains(torch.as_tensor(operator.gains).to(exact).to(device))
-
-    def set_gains(self, gains: Float[Tensor, " n"]) -> None:
-        """Factor of every slice."""
-        self.gains = gains
-        self.pixel_gains = self.slices.per_pixel(gains)
 
     def set_poses(self, poses: Float[Tensor, "n 4 4"]) -> None:
         """Go to other poses."""
@@ -58,18 +82,6 @@ class DeviceOperator:
         from_lattice = (self.slices.to_frame @ invert(poses) @ self._affine)[:, :3].clone()
         from_lattice[:, :2] /= self._spacings[:, :, None]
         self.kernel.move(from_lattice)
-
-    def predict(self, amplitudes: Float32[Tensor, "nx ny nz"]) -> Float32[Tensor, " p"]:
-        """Every pixel that is needed, A c."""
-        return self.pixel_gains * self.kernel.predict(amplitudes)
-
-    def adjoint(self, pixels: Float32[Tensor, " p"]) -> Float32[Tensor, "nx ny nz"]:
-        """A^T r."""
-        return self.kernel.adjoint(pixels, self.pixel_gains)
-
-    def diagonal(self, weights: Float32[Tensor, " p"]) -> Float32[Tensor, "nx ny nz"]:
-        """Diagonal of A^T diag(weights) A."""
-        return self.kernel.squared_adjoint(self.pixel_gains**2 * weights)
 
     def pose_derivatives(
         self, amplitudes: Float32[Tensor, "nx ny nz"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
-import numpy as np
 import torch
 
 from gsvr.acquisition import Slices
@@ -28,7 +27,6 @@ from gsvr.device_solver.device_weights import DeviceWeights, fit_gains, robust_w
 from gsvr.device_solver.order_statistics import median
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
-from gsvr.solver.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,16 @@ class DeviceChoices:
 
     Attributes
     ----------
-    tiles, prior
-        Modules of kernels (`gsvr.kernels.triton_launch`, `gsvr.kernels.triton_prior`, or their plain twins); None:
-        Triton on CUDA devices, plain PyTorch elsewhere.
+    tiles, prior, gaussians
+        Modules of kernels (`gsvr.kernels.triton_launch`, `gsvr.kernels.triton_prior`,
+        `gsvr.kernels.triton_gaussians`, or their plain twins); None: Triton on CUDA devices, plain PyTorch elsewhere.
     graphs
         Record conjugate gradients as CUDA graphs.
     """
 
     tiles: ModuleType | None = None
     prior: ModuleType | None = None
+    gaussians: ModuleType | None = None
     graphs: bool = True
 
 
@@ -69,7 +68,6 @@ class DeviceStage:
     ) -> None:
         choices = choices or DeviceChoices()
         self.stage, self.options = stage, options
-        self.host_slices = slices
         self.slices = DeviceSlices.of(slices, device)
         self.operator = DeviceOperator(state.operator, self.slices, choices.tiles, options.deterministic, slices.mask)
         lattice = state.operator.lattice
@@ -77,24 +75,9 @@ class DeviceStage:
         self.solver = ConjugateGradients(self.operator, self.prior, choices.graphs)
         self.amplitudes = torch.as_tensor(state.amplitudes).to(device)
         self.prediction = self.operator.predict(self.amplitudes)
-        self.weights = self._weights_from(state.weights, device)
+        self.weights = DeviceWeights.of(state.weights, slices, self.slices)
         self._host_operator = state.operator
         self._first = not state.amplitudes.any()
-
-    def _weights_from(self, weights: Weights, device: torch.device) -> DeviceWeights:
-        def move(values: np.ndarray | float, dtype: torch.dtype) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=dtype).to(device)
-
-        # pixels of another stage are no weights of this one's: they are made anew in the first round
-        pixels = weights.pixels if self.host_slices.values.shape == weights.pixels.shape else self.host_slices.coverage
-        exact = self.slices.exact
-        return DeviceWeights(
-            move(pixels, torch.float32),
-            move(weights.slices, exact),
-            move(weights.noise, exact),
-            move(weights.white_noise, exact),
-            move(weights.residuals, exact),
-        )
 
     def advance(self) -> float:
         """One round; how far (mm) the typical slice has moved in it."""
@@ -138,11 +121,4 @@ class DeviceStage:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
         poses = self.operator.poses.cpu().double().numpy()
         operator = self._host_operator.with_poses(poses).with_gains(self.operator.gains.cpu().double().numpy())
-        weights = Weights(
-            pixels=self.weights.pixels.cpu().numpy(),
-            slices=self.weights.slices.cpu().double().numpy(),
-            noise=float(self.weights.noise),
-            white_noise=float(self.weights.white_noise),
-            residuals=self.weights.residuals.cpu().double().numpy(),
-        )
-        return State(self.amplitudes.cpu().numpy(), operator, weights, self.prediction.cpu().numpy())
+        return State(self.amplitudes.cpu().numpy(), operator, self.weights.on_host(), self.prediction.cpu().numpy())

@@ -12,12 +12,14 @@ import torch
 
 from gsvr.acquisition import Slices
 from gsvr.device_solver import device_binning, device_lattice, device_masks
+from gsvr.device_solver.device_free_rounds import DeviceFreeStage
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
 from gsvr.forward import AcquisitionOperator
+from gsvr.solver.free_rounds import FreeState
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.stages import HostRounds, StageRounds, begin_on_host
+from gsvr.solver.stages import StageRounds, begin_on_host
 from gsvr.solver.state import State
 from gsvr.volume_grid import Volume
 
@@ -46,7 +48,11 @@ class DeviceStages:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
         if stage.free:
-            return HostRounds(slices, stage, options, begin_on_host(slices, stage, options, state, poses))
+            begun = begin_on_host(slices, stage, options, state, poses)
+            assert isinstance(begun, FreeState)
+            # the lists that the first predictions have needed are let go: the stage makes its own, for the mask
+            begun = replace(begun, operator=begun.operator.with_poses(begun.poses))
+            return DeviceFreeStage(slices, stage, options, begun, self._device, self._choices)
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)
             return DeviceStage(slices, stage, options, first, self._device, self._choices)
@@ -55,7 +61,7 @@ class DeviceStages:
         margin = max(options.margin, stage.spacing)
         lattice = device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)
         operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
-        amplitudes = device_lattice.refined_amplitudes(state.field, lattice, self._device)
+        amplitudes = device_lattice.refined_amplitudes(state.lattice_field, lattice, self._device)
         # the stage predicts for itself
         begun = replace(state, amplitudes=amplitudes, operator=operator)
         return DeviceStage(slices, stage, options, begun, self._device, self._choices)

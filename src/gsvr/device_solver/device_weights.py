@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from gsvr.acquisition import Slices
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.order_statistics import median, robust_deviation
-from gsvr.solver.weights import WeightOptions
+from gsvr.solver.weights import WeightOptions, Weights
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,33 @@ class DeviceWeights:
     noise: Float[Tensor, ""]
     white_noise: Float[Tensor, ""]
     residuals: Float[Tensor, " n"]
+
+    @staticmethod
+    def of(weights: Weights, host_slices: Slices, slices: DeviceSlices) -> DeviceWeights:
+        """Copy weights to the device of the slices."""
+
+        def move(values: np.ndarray | float, dtype: torch.dtype = slices.exact) -> Tensor:
+            return torch.as_tensor(values, dtype=dtype).to(slices.values.device)
+
+        # pixels of another stage are no weights of this one's: they are made anew in the first round
+        fit = host_slices.values.shape == weights.pixels.shape
+        return DeviceWeights(
+            move(weights.pixels if fit else host_slices.coverage, torch.float32),
+            move(weights.slices),
+            move(weights.noise),
+            move(weights.white_noise),
+            move(weights.residuals),
+        )
+
+    def on_host(self) -> Weights:
+        """A copy."""
+        return Weights(
+            pixels=self.pixels.cpu().numpy(),
+            slices=self.slices.cpu().double().numpy(),
+            noise=float(self.noise),
+            white_noise=float(self.white_noise),
+            residuals=self.residuals.cpu().double().numpy(),
+        )
 
 
 def robust_weights(slices: DeviceSlices, prediction: Float32[Tensor, " p"], options: WeightOptions) -> DeviceWeights:

@@ -138,4 +138,8 @@ def gaussian_kernel(backend: str, field: GaussianField, views: SliceViews) -> Ga
         from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
 
         return CpuGaussianKernel(field, views)
-    raise InputError(f"backend {backend!r} has no kernels for free Gaussians: choose cpu")
+    if on_device(backend):
+        from gsvr.kernels.gaussian_tiled import HostGaussianKernel
+
+        return HostGaussianKernel(field, views, backend)
+    raise InputError(f"backend {backend!r} has no kernels for free Gaussians: choose cpu, cuda or mps")

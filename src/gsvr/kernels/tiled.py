@@ -29,6 +29,11 @@ def triton_kernels() -> ModuleType:
     return triton_launch
 
 
+def whole_number_scale(largest: Float[Tensor, ""]) -> Float32[Tensor, ""]:
+    """The largest power of two that leaves 63 bits room for a sum of this size, and a finite one for no sum at all."""
+    return torch.exp2(torch.floor(62 - torch.log2(largest)).clamp(max=120)).to(torch.float32)
+
+
 class TiledKernel:
     """Prediction, derivatives and adjoint for one lattice, with tensors in and out (float32).
 
@@ -116,8 +121,7 @@ class TiledKernel:
         largest = (pixels if weights is None else weights * pixels).abs().max() * (
             self._peak**power * self._most_pixels
         )
-        # the largest power of two with room for all parts, and a finite one where there is nothing
-        scale = torch.exp2(torch.floor(62 - torch.log2(largest)).clamp(max=120)).to(torch.float32)
+        scale = whole_number_scale(largest)
         total = torch.zeros(self.lattice.shape, dtype=torch.int64, device=self.device)
         self.kernels.adjoint(self.lists, pixels, weights, total, power, scale)
         return (total.to(self.lists.corners.dtype) / scale).to(torch.float32).mul_(self.support)

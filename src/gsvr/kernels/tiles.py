@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from gsvr.field import Lattice
@@ -135,12 +135,12 @@ def tile_lists(
     """
     if max(lattice.shape) > _LONGEST_AXIS:
         raise ValueError(f"lattices of more than {_LONGEST_AXIS} sites along an axis do not fit: use a larger spacing")
-    owner, corner = _tiles_of(windows.shapes)
+    owner, corner = tiles_of(windows.shapes)
     rows, columns = np.minimum(windows.shapes[owner] - corner, TILE).T
     start = windows.first_pixel[owner] + corner[:, 0] * windows.shapes[owner, 1] + corner[:, 1]
     pixels = np.stack([start, rows, columns, windows.shapes[owner, 1]], axis=1)
     if needed is not None:
-        kept = _with_needed(windows, needed, owner, corner)
+        kept = needed_tiles(windows.shapes, windows.first_pixel, needed)
         owner, corner, pixels = owner[kept], corner[kept], pixels[kept]
     reach = windows.reach[owner] + _ROUNDING
     extents = np.stack([np.stack([-reach, pixels[:, 1:3] - 1 + reach], axis=2)[:, i] for i in (0, 1)], axis=1)
@@ -171,7 +171,7 @@ def tile_lists(
     )
 
 
-def _tiles_of(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tiles_of(shapes: Int[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, "t 2"]]:
     """Slice and first pixel of every tile, slice by slice and row by row."""
     counts = -(-shapes // TILE)
     per_slice = counts.prod(axis=1)
@@ -180,15 +180,17 @@ def _tiles_of(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return owner, TILE * np.stack(np.divmod(number, counts[owner, 1]), axis=1)
 
 
-def _with_needed(windows: SliceWindows, needed: np.ndarray, owner: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """Whether a tile holds any pixel that is needed."""
-    counts = -(-windows.shapes // TILE)
+def needed_tiles(
+    shapes: Int[np.ndarray, "n 2"], first_pixel: Int[np.ndarray, " n1"], needed: Bool[np.ndarray, " p"]
+) -> Bool[np.ndarray, " t"]:
+    """Whether each tile of `tiles_of` holds any pixel that is needed."""
+    counts = -(-shapes // TILE)
     per_slice = counts.prod(axis=1)
     first_tile = np.cumsum(per_slice) - per_slice
     at = np.flatnonzero(needed)
-    s = np.searchsorted(windows.first_pixel, at, side="right") - 1
-    row, column = np.divmod(at - windows.first_pixel[s], windows.shapes[s, 1])
-    kept = np.zeros(len(owner), bool)
+    s = np.searchsorted(first_pixel, at, side="right") - 1
+    row, column = np.divmod(at - first_pixel[s], shapes[s, 1])
+    kept = np.zeros(int(per_slice.sum()), bool)
     kept[first_tile[s] + (row // TILE) * counts[s, 1] + column // TILE] = True
     return kept
 

@@ -1,0 +1,174 @@
+"""The operator of free Gaussians on tensors of a device: by Triton kernels, or by their plain PyTorch twins."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from types import ModuleType
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from gsvr.field import GaussianField
+from gsvr.kernels import GeometryGradient, plain_gaussians
+from gsvr.kernels.gaussian_gradient import geometry_gradient
+from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
+from gsvr.kernels.gaussian_views import SliceViews
+from gsvr.kernels.splat_search import geometry_of
+from gsvr.kernels.tiled import whole_number_scale
+from gsvr.kernels.tiles import TILE, exact_type
+
+
+def triton_gaussian_kernels() -> ModuleType:
+    """The module of Triton kernels, which needs Triton."""
+    from gsvr.kernels import triton_gaussians
+
+    return triton_gaussians
+
+
+class DeviceGaussianKernel:
+    """Prediction, derivatives and adjoint for free Gaussians and one set of poses, tensors in and out (float32).
+
+    Parameters
+    ----------
+    device
+        Where the tensors are.
+    kernels
+        `triton_gaussian_kernels` or `plain_gaussians`; default: Triton on CUDA devices, plain PyTorch elsewhere.
+    deterministic
+        Whether equal input gives equal bits (on one card), see `gsvr.kernels.tiled`.
+    needed
+        Pixels that are asked for; others may be predicted as zero and count as zero in the adjoint. Default: all.
+
+    Raises
+    ------
+    ValueError
+        If these views are for the CPU's kernels only, see `gsvr.kernels.splat_search.geometry_of`.
+    """
+
+    def __init__(
+        self,
+        field: GaussianField,
+        views: SliceViews,
+        device: torch.device,
+        kernels: ModuleType | None = None,
+        deterministic: bool = False,
+        needed: Bool[np.ndarray, " p"] | None = None,
+    ) -> None:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # Triton launches on the current one
+        self.device = device
+        self.kernels = kernels or (triton_gaussian_kernels() if device.type == "cuda" else plain_gaussians)
+        self.deterministic = deterministic
+        self._geometry = geometry_of(field, views, device)
+        self._centres = torch.as_tensor(views.centres).to(exact_type(device)).to(device)
+        self.lists: GaussianTiles = gaussian_tiles(self._geometry, views, needed)
+        self.n_gaussians = len(field.means)
+        self.n_pixels = int(views.first_pixel[-1])
+        # no Gaussian receives from more pixels than there are in tiles
+        self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
+
+    def predict(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, " p"]:
+        """Pixels A c."""
+        out = torch.zeros(self.n_pixels, device=self.device)
+        self.kernels.predict(self.lists, amplitudes, out)
+        return out
+
+    def derivatives(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, "7 p"]:
+        """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame."""
+        out = torch.zeros((7, self.n_pixels), device=self.device)
+        self.kernels.differentiate(self.lists, amplitudes, out)
+        return out
+
+    def adjoint(
+        self, pixels: Float32[Tensor, " p"], weights: Float32[Tensor, " p"] | None = None
+    ) -> Float32[Tensor, " n"]:
+        """A^T (weights r)."""
+        return self._adjoint(pixels, weights, 1)
+
+    def squared_adjoint(self, pixels: Float32[Tensor, " p"]) -> Float32[Tensor, " n"]:
+        """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
+        return self._adjoint(pixels, None, 2)
+
+    def normal(
+        self, amplitudes: Float32[Tensor, " n"], weights: Float32[Tensor, " p"], along: Float32[Tensor, " p"]
+    ) -> Float32[Tensor, " n"]:
+        """A^T W A c; A c is written into `along`."""
+        self.kernels.predict(self.lists, amplitudes, along)
+        return self.adjoint(along, weights)
+
+    def gradient(
+        self,
+        amplitudes: Float32[Tensor, " n"],
+        pixels: Float32[Tensor, " p"],
+        density_pixels: Float32[Tensor, " p"] | None = None,
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "slices 6"]]:
+        """Gradients of <r, A c>, plus <t, A 1> if `density_pixels` t are given, by means, covariances and poses.
+
+        See `gsvr.kernels.GeometryGradient`. Sums over splats are in no fixed order on a card, `deterministic` or not.
+        """
+        lists, more = self.lists, torch.zeros_like(pixels) if density_pixels is None else density_pixels
+        entries = torch.empty((len(lists.splats), 9), device=self.device)
+        self.kernels.moments(lists, amplitudes, pixels, more, entries)
+        moments = torch.zeros((len(lists.gaussians), 9), device=self.device).index_add_(0, lists.splats, entries)
+        return geometry_gradient(lists, self._geometry, self._centres, moments)
+
+    def _adjoint(self, pixels: Tensor, weights: Tensor | None, power: int) -> Tensor:
+        if not self.deterministic:
+            out = torch.zeros(self.n_gaussians, device=self.device)
+            self.kernels.adjoint(self.lists, pixels, weights, out, power)
+            return out
+        # no pixel sees more than the whole of a Gaussian
+        largest = (pixels if weights is None else weights * pixels).abs().max() * self._most_pixels
+        scale = whole_number_scale(largest)
+        total = torch.zeros(self.n_gaussians, dtype=torch.int64, device=self.device)
+        self.kernels.adjoint(self.lists, pixels, weights, total, power, scale)
+        return (total.to(exact_type(self.device)) / scale).to(torch.float32)
+
+
+class HostGaussianKernel:
+    """A `DeviceGaussianKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
+
+    Nothing is computed or stored on the device before the first application. All but the gradient is deterministic.
+    """
+
+    def __init__(self, field: GaussianField, views: SliceViews, name: str) -> None:
+        self.name = name
+        self._arguments = (field, views, torch.device(name))
+
+    @cached_property
+    def kernel(self) -> DeviceGaussianKernel:
+        """The kernel on the device."""
+        return DeviceGaussianKernel(*self._arguments, deterministic=True)
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(values, np.float32)).to(self.kernel.device)
+
+    def predict(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " p"]:
+        """Pixels A c."""
+        return self.kernel.predict(self._tensor(amplitudes)).cpu().numpy()
+
+    def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
+        """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame."""
+        return self.kernel.derivatives(self._tensor(amplitudes)).cpu().numpy()
+
+    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
+        """A^T r."""
+        return self.kernel.adjoint(self._tensor(pixels)).cpu().numpy()
+
+    def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
+        """(A * A)^T r."""
+        return self.kernel.squared_adjoint(self._tensor(pixels)).cpu().numpy()
+
+    def gradient(
+        self,
+        amplitudes: Float32[np.ndarray, " n"],
+        pixels: Float32[np.ndarray, " p"],
+        density_pixels: Float32[np.ndarray, " p"] | None = None,
+    ) -> GeometryGradient:
+        """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
+        more = None if density_pixels is None else self._tensor(density_pixels)
+        parts = self.kernel.gradient(self._tensor(amplitudes), self._tensor(pixels), more)
+        means, covariances, poses = (part.cpu().double().numpy() for part in parts)
+        return GeometryGradient(means, covariances, poses)
