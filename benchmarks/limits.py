@@ -26,9 +26,10 @@ RESOLUTION = 0.8
 
 
 def without_motion(options: SolverOptions) -> SolverOptions:
-    """A coarse and the final stage, with poses that stay as they are."""
+    """A coarse stage and the last two, with poses that stay as they are."""
     coarse = next(stage for stage in options.stages if stage.binning == 2)
-    return replace(options, stages=(replace(coarse, motion="none", rounds=4), options.stages[-1]))
+    stages = (replace(coarse, rounds=4), *options.stages[-2:])
+    return replace(options, stages=tuple(replace(stage, motion="none") for stage in stages))
 
 
 def true_poses_of(slices: Slices, path: Path) -> np.ndarray:
