@@ -37,6 +37,7 @@ class DeviceOperator:
         needed: Bool[np.ndarray, " p"] | None = None,
     ) -> None:
         lattice, windows, device = operator.lattice, operator.windows, slices.values.device
+        assert windows is not None  # the operator stands on a lattice
         self.slices = slices
         self.kernel = TiledKernel(lattice, windows, device, kernels, deterministic, needed)
         self.support = self.kernel.support

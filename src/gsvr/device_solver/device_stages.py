@@ -55,7 +55,7 @@ class DeviceStages:
         margin = max(options.margin, stage.spacing)
         lattice = device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)
         operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
-        amplitudes = device_lattice.refined_amplitudes(state.field, lattice, self._device)
+        amplitudes = device_lattice.refined_amplitudes(state.lattice_field, lattice, self._device)
         # the stage predicts for itself
         begun = replace(state, amplitudes=amplitudes, operator=operator)
         return DeviceStage(slices, stage, options, begun, self._device, self._choices)
