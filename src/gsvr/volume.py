@@ -72,7 +72,7 @@ def render_volume(
     return Volume(np.where(near, data, np.float32(0)), affine, inside)
 
 
-def render_deviation(samples: Sequence[LatticeField], volume: Volume, smoothing: float = 2.0) -> Volume:
+def render_deviation(samples: Sequence[LatticeField | GaussianField], volume: Volume, smoothing: float = 2.0) -> Volume:
     """Standard deviation of every voxel of a volume, from samples of the field's posterior.
 
     Parameters

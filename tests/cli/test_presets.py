@@ -10,22 +10,30 @@ import numpy as np
 import pytest
 
 import gsvr.cli.presets
+import gsvr.devices
 from gsvr.cli.presets import chosen_options
+from gsvr.devices import Device
 from gsvr.errors import InputError
 from gsvr.io.model import read_field
 from gsvr.io.nifti import read_volume
 from gsvr.solver.paper import PaperOptions
-from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.schedule import SolverOptions, default_stages
 from tests.cli.conftest import Command
 from tests.stack_files import masks_of
 
 
-def test_each_preset_has_its_own_options():
-    assert chosen_options("default", None, "auto", False, 0, 0) == SolverOptions()
-    assert chosen_options("paper", None, "auto", False, 0, 0) == PaperOptions()
+def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
+    assert chosen_options("default", None, "cpu", False, 0, 0) == SolverOptions()
+    assert chosen_options("paper", None, "cpu", False, 0, 0) == PaperOptions()
     assert chosen_options("default", "gaussian", "reference", True, 4, 3) == SolverOptions(
         profile="gaussian", backend="reference", deterministic=True, seed=4, uncertainty_samples=3
     )
+    fast = chosen_options("fast", None, "cpu", False, 0, 0)
+    assert fast == SolverOptions(stages=default_stages(free=False))
+    assert isinstance(fast, SolverOptions)
+    assert not any(stage.free for stage in fast.stages)
+    assert chosen_options("paper", None, "reference", False, 0, 0) == PaperOptions(backend="torch", device="cpu")
+    monkeypatch.setattr(gsvr.devices, "choose_device", lambda name: Device(name, "pretended"))
     assert chosen_options("paper", "slab", "cuda", False, 4, 0) == PaperOptions(
         profile="slab", backend="torch", device="cuda", seed=4
     )

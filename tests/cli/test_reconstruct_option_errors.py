@@ -35,8 +35,7 @@ def test_number_of_thicknesses(refused: Refused):
     [
         ("--profile", "triangle", "--profile triangle: choose one of slab"),
         ("--device", "tpu", "--device tpu: choose one of auto, cpu"),
-        ("--device", "cuda", "only --preset paper runs on a GPU"),
-        ("--preset", "fast", "--preset fast: choose one of default, paper"),
+        ("--preset", "quick", "--preset quick: choose one of default, fast, paper"),
         ("--slice-order", "random", "unknown slice order 'random'"),
         ("--output-resolution", "0", "output resolution between 0.2 and 10"),
         ("--output-resolution", "-0.8", "output resolution between 0.2 and 10"),

@@ -88,7 +88,7 @@ def find_lost_stacks(slices: Slices, stage: Stage, options: SolverOptions, state
         for _ in range(4):
             volume = advance(others, replace(stage, motion="none"), options, volume)
         name = slices.stack_names[stack]
-        found, agreement, before = _search(slices.subset(members), poses[members], volume.field, options)
+        found, agreement, before = _search(slices.subset(members), poses[members], volume.lattice_field, options)
         logger.info("%s: agreement with the other stacks %.3f, found a place with %.3f", name, before, agreement)
         if agreement > before + 0.02:
             poses = poses.copy()

@@ -82,7 +82,7 @@ def find_neighbours(field: GaussianField, count: int) -> Neighbours:
 
 def _symmetric(values: np.ndarray, first: np.ndarray, second: np.ndarray, n: int) -> sparse.csr_matrix:
     both = np.concatenate([values, values]), (np.concatenate([first, second]), np.concatenate([second, first]))
-    return sparse.coo_matrix(both, shape=(n, n)).tocsr()
+    return sparse.csr_matrix(both, shape=(n, n))
 
 
 class NeighbourPrior:
@@ -113,7 +113,7 @@ class NeighbourPrior:
 
     def apply(self, values: Float32[np.ndarray, " n"], strength: float) -> Float32[np.ndarray, " n"]:
         """Strength L c."""
-        return np.float32(strength) * (self._matrix @ values)
+        return np.asarray(np.float32(strength) * (self._matrix @ values))
 
     def diagonal(self) -> Float32[np.ndarray, " n"]:
         """Diagonal of L."""

@@ -36,7 +36,7 @@ class SeedOptions:
     width
         Mean standard deviation (geometric) as a share of the local distance between Gaussians, density^(-1/3).
     stretch
-        Largest ratio of standard deviations.
+        Ratio of standard deviations across and along a plane edge or a ridge: the largest, but for 4 % in between.
     smoothing
         Scale of the gradient and of the structure tensor.
     cell
@@ -73,8 +73,8 @@ def seed_from_lattice(field: LatticeField, noise: float, options: SeedOptions) -
     )
     values = sample_lattice(field, (axes[0], axes[1], axes[2]))
     gradient = [
-        ndimage.gaussian_filter(values, options.smoothing, order=tuple(int(axis == other) for other in range(3)))
-        for axis in range(3)
+        ndimage.gaussian_filter(values, options.smoothing, order=order)  # pyright: ignore[reportArgumentType]
+        for order in ((1, 0, 0), (0, 1, 0), (0, 0, 1))
     ]
     density = _density(gradient, noise, lattice.support, options)
     sites, density = _draw(density, lattice.support, options)
@@ -107,7 +107,8 @@ def _draw(
     density: np.ndarray, support: np.ndarray, options: SeedOptions
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
     """Places (in sites) and the density there (Gaussians a site); at most one in a cell of the finer grid."""
-    shape = tuple(int((count - 1) / options.cell) + 1 for count in density.shape)
+    nx, ny, nz = (int((count - 1) / options.cell) + 1 for count in density.shape)
+    shape = (nx, ny, nz)
     step = np.full(3, options.cell)
     inside = ndimage.affine_transform(support.astype(np.uint8), step, output_shape=shape, order=0) > 0
     fine = ndimage.affine_transform(density, step, output_shape=shape, order=1) * inside
