@@ -75,7 +75,8 @@ def test_rounds_are_those_of_the_host(name: str, motion: str):
     choices = DeviceChoices(tiles=kernels_named(name))
     running = DeviceStage(slices, stage, OPTIONS, want, DEVICE, choices)
     for _ in range(1 if name == "triton" else 3):
-        before, want = want.poses, advance(slices, stage, OPTIONS, want)
+        # a device computes its preconditioner anew in every round, the host keeps that of a round without motion
+        before, want = want.poses, advance(slices, stage, OPTIONS, replace(want, diagonal=None))
         moved = running.advance()
         assert moved == pytest.approx(np.median(displacements(slices, before, want.poses)), abs=1e-3)
         found = difference(slices, running.state(), want)
