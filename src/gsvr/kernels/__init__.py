@@ -119,7 +119,7 @@ def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Ker
 
 def backend_for(primitives: Lattice | GaussianField, backend: str) -> str:
     """The backend itself or, where it has no kernels for free Gaussians, the CPU's, which is logged."""
-    if isinstance(primitives, Lattice) or backend == "cpu":
+    if isinstance(primitives, Lattice) or backend == "cpu" or on_device(backend):
         return backend
     logger.info("free Gaussians are for the CPU's kernels, not for backend %r", backend)
     return "cpu"
