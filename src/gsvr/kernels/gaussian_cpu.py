@@ -136,7 +136,7 @@ class CpuGaussianKernel:
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
-        return self._adjoint(pixels, 2)
+        return self._adjoint(pixels, 2.0)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
         """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame (see `gaussian_simd`)."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
+from gsvr.field import GaussianField, LatticeField
 from gsvr.forward import AcquisitionOperator
 from gsvr.kernels import backend_for
 from gsvr.solver.free_amplitudes import solve_free_amplitudes
@@ -34,6 +34,13 @@ class FreeState(State):
     neighbours: Neighbours | None = None
     level: float = 1.0
 
+    @property
+    def free_field(self) -> GaussianField:
+        """The volume as Gaussians, which are free."""
+        field = self.field
+        assert isinstance(field, GaussianField)
+        return field
+
     def prior(self, edge: float) -> NeighbourPrior:
         """The prior at these amplitudes."""
         assert self.neighbours is not None
@@ -56,6 +63,13 @@ def begin_free_stage(slices: Slices, stage: Stage, options: SolverOptions, state
 def advance_free(slices: Slices, stage: Stage, options: SolverOptions, state: FreeState) -> FreeState:
     """One round: weights and gains from the last prediction, then amplitudes."""
     operator, weights, prediction = weighed(slices, options, state)
+    state = replace(state, operator=operator, weights=weights, prediction=prediction)
+    return solve_round(slices, options, state, stage.iterations)
+
+
+def solve_round(slices: Slices, options: SolverOptions, state: FreeState, iterations: int) -> FreeState:
+    """Better amplitudes at the weights and gains of the state."""
+    operator, weights = state.operator, state.weights
     prior = state.prior(options.neighbours.edge)
     strength = options.neighbours.strength * weights.white_noise**2
     diagonal = operator.diagonal(weights.pixels) if state.diagonal is None else state.diagonal
@@ -68,12 +82,10 @@ def advance_free(slices: Slices, stage: Stage, options: SolverOptions, state: Fr
         strength,
         sharpening(state.neighbours, diagonal + np.float32(strength) * prior.diagonal(), options.neighbours),
         state.amplitudes,
-        prediction,
-        stage.iterations,
+        state.prediction,
+        iterations,
     )
-    return replace(
-        state, amplitudes=amplitudes, operator=operator, weights=weights, prediction=prediction, diagonal=diagonal
-    )
+    return replace(state, amplitudes=amplitudes, prediction=prediction, diagonal=diagonal)
 
 
 def posterior_sample(

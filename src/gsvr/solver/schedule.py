@@ -14,6 +14,32 @@ from gsvr.solver.weights import WeightOptions
 
 
 @dataclass(frozen=True)
+class RefinementOptions:
+    """How the geometry of free Gaussians is optimised, see `gsvr.solver.geometry_refinement`.
+
+    Attributes
+    ----------
+    mean_rate, scale_rate, quaternion_rate
+        How far a step moves a mean (share of the typical standard deviation), a log-scale and a quaternion, at first.
+    amplitudes_every, iterations
+        After so many steps, so many conjugate-gradient steps for the amplitudes.
+    split_share
+        Share of Gaussians, those with the largest residuals around them, that are split in the end.
+    prune_below
+        Gaussians go whose contribution to all pixels (root of the weighted sum of squares) is below this, in standard
+        deviations of the noise.
+    """
+
+    mean_rate: float = 0.01
+    scale_rate: float = 0.01
+    quaternion_rate: float = 0.005
+    amplitudes_every: int = 5
+    iterations: int = 2
+    split_share: float = 0.0
+    prune_below: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stage:
     """One resolution.
 
@@ -41,6 +67,8 @@ class Stage:
         Only without motion.
     settled
         Median motion in a round, as a share of the spacing, at which the stage has done its work.
+    geometry_steps
+        Steps that free Gaussians move and change their shape in, before the last round.
     """
 
     name: str
@@ -53,6 +81,7 @@ class Stage:
     agree_on_mask: bool = False
     free: bool = False
     settled: float = 0.02
+    geometry_steps: int = 0
 
 
 def default_stages(finest: float = 1.0, free: bool = True) -> tuple[Stage, ...]:
@@ -92,6 +121,8 @@ class SolverOptions:
         Options of the parts.
     seeds, neighbours
         Where free Gaussians come from, and their prior.
+    refinement
+        How their geometry is optimised, in stages that ask for it.
     backend
         Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`; `gsvr.devices` finds one.
     deterministic
@@ -112,6 +143,7 @@ class SolverOptions:
     masks: MaskOptions = MaskOptions()
     seeds: SeedOptions = field(default_factory=SeedOptions)
     neighbours: NeighbourOptions = field(default_factory=NeighbourOptions)
+    refinement: RefinementOptions = RefinementOptions()
     backend: str = "cpu"
     deterministic: bool = False
     margin: float = 2.5

@@ -10,6 +10,7 @@ from gsvr.acquisition import Slices
 from gsvr.kernels import on_device
 from gsvr.masking import agreed_mask, project_mask
 from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
+from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -64,11 +65,15 @@ class HostRounds:
 
     def __init__(self, slices: Slices, stage: Stage, options: SolverOptions, state: State) -> None:
         self._slices, self._stage, self._options, self._state = slices, stage, options, state
+        self._rounds = 0
 
     def advance(self) -> float:
         """One round; how far (mm) the typical slice has moved in it."""
         before = self._state.poses
+        self._rounds += 1
         if isinstance(self._state, FreeState):
+            if self._rounds == self._stage.rounds > 1:
+                self._state = refine_geometry(self._slices, self._state, self._options, self._stage.geometry_steps)
             self._state = advance_free(self._slices, self._stage, self._options, self._state)
             return 0.0
         self._state = advance(self._slices, self._stage, self._options, self._state)
@@ -87,8 +92,11 @@ def begin_on_host(
     Raises
     ------
     ValueError
-        If the first stage, or one with motion, is to have free Gaussians.
+        If the first stage, or one with motion, is to have free Gaussians; or if the geometry is to be refined of
+        Gaussians that are not free or in a stage of one round.
     """
+    if stage.geometry_steps and not (stage.free and stage.rounds > 1):
+        raise ValueError(f"stage {stage.name!r}: geometry steps need free Gaussians, and a round before and after")
     if not stage.free:
         return begin_stage(slices, stage, options, state, poses)
     if state is None or stage.motion != "none":
