@@ -94,7 +94,7 @@ def default_stages(finest: float = 1.0, free: bool = True) -> tuple[Stage, ...]:
     """
     last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True)
     if free:
-        last = replace(last, rounds=2, iterations=6, free=True)
+        last = replace(last, rounds=3, iterations=6, free=True)
     fine, finer = max(1.8, 1.5 * finest), max(1.4, 1.2 * finest)
     return (
         Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
