@@ -116,7 +116,7 @@ class CpuGaussianKernel:
         parallel_for(body, len(v.shapes))
         return out
 
-    def _adjoint(self, pixels: np.ndarray, power: int) -> np.ndarray:
+    def _adjoint(self, pixels: np.ndarray, power: float) -> np.ndarray:
         v, splats = self.views, self._splats
         padded, out = self._padded(pixels), np.zeros(len(self._means), np.float32)
 
@@ -132,7 +132,7 @@ class CpuGaussianKernel:
 
     def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """A^T r."""
-        return self._adjoint(pixels, 1)
+        return self._adjoint(pixels, 1.0)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
