@@ -77,8 +77,8 @@ class GpuParts:
         """Several small subjects at once."""
         return measure_throughput(SIZES[0], self._backend)
 
-    def paper(self) -> dict[str, float] | None:
-        """The paper's settings on the same card, once the package has them."""
+    def paper(self) -> dict[str, float]:
+        """The published settings in plain PyTorch on the same card."""
         return measure_paper(self._slices, self._device)
 
     def large(self) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +15,7 @@ from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.masking import first_masks
 from gsvr.quality import compare
 from gsvr.solver.motion import displacements
+from gsvr.solver.paper import PaperOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage, default_stages
@@ -154,24 +153,21 @@ def _measure_round(
     }
 
 
-def paper_preset() -> Callable[[Slices, torch.device, bool], object] | None:
-    """The paper's settings in plain PyTorch: `gsvr.paper.reconstruct(slices, device, compiled)`, where it exists."""
-    if importlib.util.find_spec("gsvr.paper") is None:
-        return None
-    return importlib.import_module("gsvr.paper").reconstruct
+def measure_paper(slices: Slices, device: torch.device, epochs: int = 6) -> dict[str, float]:
+    """Seconds of the published settings in plain PyTorch on the same card: the median epoch, and all of them.
 
-
-def measure_paper(slices: Slices, device: torch.device) -> dict[str, float] | None:
-    """Seconds of the paper's settings on the same card, as written and compiled; None where there are none."""
-    run = paper_preset()
-    if run is None:
-        return None
-    seconds = {}
-    for name, compiled in (("plain", False), ("compiled", True)):
-        run(slices, device, compiled)
-        torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        run(slices, device, compiled)
-        torch.cuda.synchronize(device)
-        seconds[name] = time.perf_counter() - started
-    return seconds
+    Two epochs more warm up. Neighbours are found once here, and ten times in a whole run.
+    """
+    published = PaperOptions(backend="torch", device=str(device), epochs=epochs + 2)
+    # small acquisitions have fewer pixels to start at
+    options = replace(published, n_gaussians=min(published.n_gaussians, slices.n_pixels // 4))
+    clock: list[float] = []
+    started = time.perf_counter()
+    reconstruct_as_published(slices, options, lambda _: clock.append(time.perf_counter()))
+    epoch = float(np.median(np.diff(clock[1:])))
+    found = clock[0] - started
+    return {
+        "seconds_an_epoch": epoch,
+        "seconds_of_first_epoch_with_neighbours": found,
+        "seconds_of_all_epochs_without_neighbours": PaperOptions().epochs * epoch,
+    }
