@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
@@ -54,6 +56,8 @@ def sample_planes(
     if isinstance(field, LatticeField):
         windows = slice_windows(field.lattice, planes, still, spread, _CUTOFF)
         return lattice_kernel("cpu", field.lattice, windows).predict(field.amplitudes)
+    if field.nearest is None:
+        field = _near(field, planes, spread)
     exact = field.normalisation is None
     radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
     kernel = gaussian_kernel("cpu", field, slice_views(planes, still, spread, _CUTOFF, exact, radii))
@@ -61,6 +65,27 @@ def sample_planes(
     if field.normalisation is None:
         return values
     return values / (kernel.predict(np.ones(len(field.means), np.float32)) + np.float32(field.normalisation))
+
+
+def _near(field: GaussianField, planes: Slices, spread: PointSpread) -> GaussianField:
+    """The Gaussians that reach some of the planes, where these are parallel: a single plane needs few of them."""
+    normals = planes.frames[:, :3, 2]
+    if not np.allclose(normals, normals[0], atol=1e-9):
+        return field
+    places = planes.frames[:, :3, 3] @ normals[0]
+    through = (np.abs(spread.offsets) + _CUTOFF * np.sqrt(spread.variances)).max()
+    reach = _CUTOFF * np.exp(field.log_scales.max(axis=1)) + through
+    heights = field.means @ normals[0]
+    near = (heights + reach >= places.min()) & (heights - reach <= places.max())
+    if not near.any():
+        near[0] = True  # kernels need a Gaussian; it is cut off
+    return replace(
+        field,
+        means=field.means[near],
+        log_scales=field.log_scales[near],
+        quaternions=field.quaternions[near],
+        amplitudes=field.amplitudes[near],
+    )
 
 
 def sample_grid(
