@@ -16,7 +16,7 @@ from gsvr.field import Lattice
 from gsvr.geometry import identity_poses
 from gsvr.kernels.cpu import CpuKernel
 from gsvr.kernels.culling import SliceWindows, slice_windows
-from gsvr.kernels.simd import LANES
+from gsvr.kernels.lanes import LANES
 from gsvr.psf import point_spread
 from gsvr.solver.rounds import stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage

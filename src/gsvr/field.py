@@ -61,6 +61,16 @@ class GaussianField:
         """The field itself."""
         return self
 
+    def subset(self, keep: np.ndarray) -> GaussianField:
+        """The Gaussians listed in `keep` (indices, or a boolean each)."""
+        return replace(
+            self,
+            means=self.means[keep],
+            log_scales=self.log_scales[keep],
+            quaternions=self.quaternions[keep],
+            amplitudes=self.amplitudes[keep],
+        )
+
     @property
     def covariances(self) -> Float[np.ndarray, "n 3 3"]:
         """Sigma_j = R(q_j) diag(exp(2 s_j)) R(q_j)^T in mm^2 (float64)."""

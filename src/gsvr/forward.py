@@ -21,7 +21,14 @@ from jaxtyping import Float, Float32
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField, Lattice
 from gsvr.geometry import invert, pose_about, transform_points
-from gsvr.kernels import GaussianKernel, GeometryGradient, Kernel, gaussian_kernel, lattice_kernel
+from gsvr.kernels import (
+    GaussianKernel,
+    GeometryGradient,
+    Kernel,
+    backend_with_free_gaussians,
+    gaussian_kernel,
+    lattice_kernel,
+)
 from gsvr.kernels.culling import CUTOFF, SliceWindows, slice_windows
 from gsvr.kernels.gaussian_views import nearest_radii, slice_views
 from gsvr.psf import ProfileName, point_spread
@@ -80,7 +87,7 @@ class AcquisitionOperator:
             if squared_radii is None and primitives.nearest is not None:
                 squared_radii = nearest_radii(primitives.means, slices, poses, primitives.nearest)
             views = slice_views(slices, poses, spread, cutoff, exact, squared_radii)
-            self._kernel = gaussian_kernel(backend, primitives, views)
+            self._kernel = gaussian_kernel(backend_with_free_gaussians(backend), primitives, views)
         self.gains = np.ones(slices.n_slices) if gains is None else gains
         self._pixel_gains = slices.per_pixel(self.gains.astype(np.float32))
         self._density = _density(primitives, self._kernel)

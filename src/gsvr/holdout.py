@@ -16,7 +16,6 @@ from gsvr.acquisition import Slices, Stack
 from gsvr.field import GaussianField, LatticeField
 from gsvr.forward import AcquisitionOperator, moved_poses
 from gsvr.geometry import identity_poses
-from gsvr.kernels import backend_for
 from gsvr.quality import SliceAgreement, slice_agreement
 from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
 from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
@@ -122,8 +121,7 @@ def _operator(
     gains: np.ndarray | None,
     options: SolverOptions,
 ) -> AcquisitionOperator:
-    backend = backend_for(field.primitives, options.backend)
-    return AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, backend)
+    return AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, options.backend)
 
 
 def _fit_unseen(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
@@ -79,13 +77,7 @@ def _near(field: GaussianField, planes: Slices, spread: PointSpread) -> Gaussian
     near = (heights + reach >= places.min()) & (heights - reach <= places.max())
     if not near.any():
         near[0] = True  # kernels need a Gaussian; it is cut off
-    return replace(
-        field,
-        means=field.means[near],
-        log_scales=field.log_scales[near],
-        quaternions=field.quaternions[near],
-        amplitudes=field.amplitudes[near],
-    )
+    return field.subset(near)
 
 
 def sample_grid(

@@ -9,7 +9,7 @@ from gsvr.errors import InputError
 from gsvr.kernels import lattice_kernel
 from gsvr.kernels.cpu import CpuKernel
 from gsvr.kernels.culling import slice_windows
-from gsvr.kernels.simd import LANES
+from gsvr.kernels.lanes import LANES
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
 torch = pytest.importorskip("torch", reason="the reference needs PyTorch")

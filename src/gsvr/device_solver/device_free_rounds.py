@@ -44,7 +44,6 @@ class DeviceFreeStage:
         choices = choices or DeviceChoices()
         field = state.operator.primitives
         assert isinstance(field, GaussianField)
-        assert state.neighbours is not None
         self.stage, self.options = stage, options
         self.slices = DeviceSlices.of(slices, device)
         spread = point_spread(slices.spacings, slices.thicknesses, options.profile, slices.binning)

@@ -47,6 +47,8 @@ class DeviceStages:
     def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> StageRounds:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
+        if stage.geometry_steps:
+            raise ValueError(f"stage {stage.name!r}: geometry steps are for the CPU: leave them out on a device")
         if stage.free:
             begun = begin_on_host(slices, stage, options, state, poses)
             assert isinstance(begun, FreeState)

@@ -117,9 +117,9 @@ def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Ker
     raise InputError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
 
 
-def backend_for(primitives: Lattice | GaussianField, backend: str) -> str:
+def backend_with_free_gaussians(backend: str) -> str:
     """The backend itself or, where it has no kernels for free Gaussians, the CPU's, which is logged."""
-    if isinstance(primitives, Lattice) or backend == "cpu" or on_device(backend):
+    if backend != "reference":
         return backend
     logger.info("free Gaussians are for the CPU's kernels, not for backend %r", backend)
     return "cpu"

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from gsvr.field import Lattice
 from gsvr.kernels import plan, splat
 from gsvr.kernels.culling import SliceWindows
-from gsvr.kernels.simd import LANES
+from gsvr.kernels.lanes import LANES
 from gsvr.kernels.threads import parallel_for, thread_count
 
 _TASKS_PER_THREAD = 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +14,7 @@ from gsvr.kernels import GeometryGradient, plain_gaussians
 from gsvr.kernels.gaussian_gradient import geometry_gradient
 from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
 from gsvr.kernels.gaussian_views import SliceViews
+from gsvr.kernels.host_kernel import HostKernel
 from gsvr.kernels.splat_search import geometry_of
 from gsvr.kernels.tiled import whole_number_scale
 from gsvr.kernels.tiles import TILE, exact_type
@@ -127,39 +127,14 @@ class DeviceGaussianKernel:
         return (total.to(exact_type(self.device)) / scale).to(torch.float32)
 
 
-class HostGaussianKernel:
+class HostGaussianKernel(HostKernel[DeviceGaussianKernel]):
     """A `DeviceGaussianKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
 
-    Nothing is computed or stored on the device before the first application. All but the gradient is deterministic.
+    All but the gradient is deterministic.
     """
 
     def __init__(self, field: GaussianField, views: SliceViews, name: str) -> None:
-        self.name = name
-        self._arguments = (field, views, torch.device(name))
-
-    @cached_property
-    def kernel(self) -> DeviceGaussianKernel:
-        """The kernel on the device."""
-        return DeviceGaussianKernel(*self._arguments, deterministic=True)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values, np.float32)).to(self.kernel.device)
-
-    def predict(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " p"]:
-        """Pixels A c."""
-        return self.kernel.predict(self._tensor(amplitudes)).cpu().numpy()
-
-    def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame."""
-        return self.kernel.derivatives(self._tensor(amplitudes)).cpu().numpy()
-
-    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
-        """A^T r."""
-        return self.kernel.adjoint(self._tensor(pixels)).cpu().numpy()
-
-    def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
-        """(A * A)^T r."""
-        return self.kernel.squared_adjoint(self._tensor(pixels)).cpu().numpy()
+        super().__init__(name, lambda: DeviceGaussianKernel(field, views, torch.device(name), deterministic=True))
 
     def gradient(
         self,
@@ -168,7 +143,7 @@ class HostGaussianKernel:
         density_pixels: Float32[np.ndarray, " p"] | None = None,
     ) -> GeometryGradient:
         """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
-        more = None if density_pixels is None else self._tensor(density_pixels)
-        parts = self.kernel.gradient(self._tensor(amplitudes), self._tensor(pixels), more)
+        more = None if density_pixels is None else self.tensor(density_pixels)
+        parts = self.kernel.gradient(self.tensor(amplitudes), self.tensor(pixels), more)
         means, covariances, poses = (part.cpu().double().numpy() for part in parts)
         return GeometryGradient(means, covariances, poses)

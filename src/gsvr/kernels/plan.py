@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 
 from gsvr.kernels.compiled import without_allocation
-from gsvr.kernels.simd import LANES, exponential
+from gsvr.kernels.lanes import LANES
+from gsvr.kernels.simd import exponential
 
 # Longest lattice row, a little off a power of two so that the rows of the scratch array fall into different cache
 # sets, and where each quantity of `prepare_row` starts in it.

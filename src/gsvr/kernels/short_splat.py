@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.lanes import LANES
 from gsvr.kernels.plan import OFFSET_U, OFFSET_V, OFFSET_W, SLOPE, prepare_row
 from gsvr.kernels.short_window import (
     BATCH,
@@ -23,7 +24,6 @@ from gsvr.kernels.short_window import (
     sum_rows,
     window_products,
 )
-from gsvr.kernels.simd import LANES
 
 _PLACES = 4
 

@@ -16,25 +16,19 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gsvr.kernels.simd import LANES, array_data, multiply, multiply_add, splat_scalar, vector_pointer
+from gsvr.kernels import lanes
+from gsvr.kernels.lanes import LANES, multiply, multiply_add
 
 # Splats that are handled together; what is computed for a batch of them stays in the first-level cache.
 BATCH = 256
 
-_INT = ir.IntType(64)
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-
 
 def _integer(value: int) -> Any:
-    return ir.Constant(_INT, value)
-
-
-def _load(builder: Any, data: Any, offset: Any) -> Any:
-    return builder.load(vector_pointer(builder, data, offset), align=4)
+    return ir.Constant(lanes.INTEGER, value)
 
 
 def _load_into_all_lanes(builder: Any, data: Any, offset: Any) -> Any:
-    return splat_scalar(builder, builder.load(builder.gep(data, [offset])))
+    return lanes.broadcast(builder, lanes.load_scalar(builder, data, offset))
 
 
 def _transpose(builder: Any, rows: Sequence[Any]) -> list[Any]:
@@ -43,7 +37,7 @@ def _transpose(builder: Any, rows: Sequence[Any]) -> list[Any]:
     for width in (4, 2, 1):
         low = [lane if not lane & width else LANES + lane - width for lane in range(LANES)]
         high = [lane + width if not lane & width else LANES + lane for lane in range(LANES)]
-        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes) for lanes in (low, high)]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), order) for order in (low, high)]
         for first in range(LANES):
             if not first & width:
                 pair = rows[first], rows[first + width]
@@ -67,21 +61,21 @@ def fill_factors(typing_context, ratios, scales, first, blocks, square, table, n
     def generate(context, builder, signature, arguments):
         ratios, scales, first, blocks, square, table, n_rows, factors = arguments
         ratios, scales, table, factors = (
-            array_data(context, builder, signature.args[place], array)
+            lanes.data(context, builder, signature.args[place], array)
             for place, array in ((0, ratios), (1, scales), (5, table), (7, factors))
         )
         square = builder.trunc(square, ir.IntType(1)) if square.type != ir.IntType(1) else square
-        power_place = cgutils.alloca_once(builder, _VECTOR)
+        power_place = cgutils.alloca_once(builder, lanes.VECTOR)
         with cgutils.for_range(builder, blocks) as block:
             lane = builder.mul(block.index, _integer(LANES))
             source = builder.add(first, lane)
-            ratio = _squared_if(builder, square, _load(builder, ratios, source))
-            builder.store(_squared_if(builder, square, _load(builder, scales, source)), power_place)
+            ratio = _squared_if(builder, square, lanes.load_vector(builder, ratios, source))
+            builder.store(_squared_if(builder, square, lanes.load_vector(builder, scales, source)), power_place)
             with cgutils.for_range(builder, n_rows) as row:
                 power = builder.load(power_place)
                 value = multiply(builder, power, _load_into_all_lanes(builder, table, row.index))
                 target = builder.add(builder.mul(row.index, _integer(BATCH)), lane)
-                builder.store(value, vector_pointer(builder, factors, target), align=4)
+                builder.store(value, lanes.vector_pointer(builder, factors, target), align=4)
                 builder.store(multiply(builder, power, ratio), power_place)
         return context.get_dummy_value()
 
@@ -97,20 +91,20 @@ def fill_windows(typing_context, ratios, heights, first, height, blocks, table, 
     def generate(context, builder, signature, arguments):
         ratios, heights, first, height, blocks, table, windows = arguments
         ratios, heights, table, windows = (
-            array_data(context, builder, signature.args[place], array)
+            lanes.data(context, builder, signature.args[place], array)
             for place, array in ((0, ratios), (1, heights), (5, table), (6, windows))
         )
         with cgutils.for_range(builder, blocks) as block:
             lane = builder.mul(block.index, _integer(LANES))
-            ratio = _load(builder, ratios, builder.add(first, lane))
-            power = _load(builder, heights, builder.add(height, lane))
+            ratio = lanes.load_vector(builder, ratios, builder.add(first, lane))
+            power = lanes.load_vector(builder, heights, builder.add(height, lane))
             columns = []
             for number in range(LANES):
                 columns.append(multiply(builder, power, _load_into_all_lanes(builder, table, _integer(number))))
                 power = multiply(builder, power, ratio)
             for number, window in enumerate(_transpose(builder, columns)):
                 target = builder.mul(builder.add(lane, _integer(number)), _integer(LANES))
-                builder.store(window, vector_pointer(builder, windows, target), align=4)
+                builder.store(window, lanes.vector_pointer(builder, windows, target), align=4)
         return context.get_dummy_value()
 
     return signature, generate
@@ -125,15 +119,15 @@ def window_products(typing_context, sums, ratios, first, product, blocks, square
     def generate(context, builder, signature, arguments):
         sums, ratios, first, product, blocks, square, table, products = arguments
         sums, ratios, table, products = (
-            array_data(context, builder, signature.args[place], array)
+            lanes.data(context, builder, signature.args[place], array)
             for place, array in ((0, sums), (1, ratios), (6, table), (7, products))
         )
         square = builder.trunc(square, ir.IntType(1)) if square.type != ir.IntType(1) else square
         with cgutils.for_range(builder, blocks) as block:
             lane = builder.mul(block.index, _integer(LANES))
-            ratio = _squared_if(builder, square, _load(builder, ratios, builder.add(first, lane)))
+            ratio = _squared_if(builder, square, lanes.load_vector(builder, ratios, builder.add(first, lane)))
             starts = [builder.mul(builder.add(lane, _integer(number)), _integer(LANES)) for number in range(LANES)]
-            columns = _transpose(builder, [_load(builder, sums, start) for start in starts])
+            columns = _transpose(builder, [lanes.load_vector(builder, sums, start) for start in starts])
             weighted = [
                 multiply(builder, column, _load_into_all_lanes(builder, table, _integer(number)))
                 for number, column in enumerate(columns)
@@ -141,7 +135,7 @@ def window_products(typing_context, sums, ratios, first, product, blocks, square
             total = weighted.pop()
             while weighted:
                 total = multiply_add(builder, total, ratio, weighted.pop())
-            target = vector_pointer(builder, products, builder.add(product, lane))
+            target = lanes.vector_pointer(builder, products, builder.add(product, lane))
             builder.store(total, target, align=4)
         return context.get_dummy_value()
 
@@ -176,7 +170,7 @@ class _Rows:
 
 
 def _add_product(builder: Any, place: Any, factor: Any, vector: Any) -> None:
-    pointer = vector_pointer(builder, place, _integer(0))
+    pointer = lanes.vector_pointer(builder, place, _integer(0))
     builder.store(multiply_add(builder, factor, vector, builder.load(pointer, align=4)), pointer, align=4)
 
 
@@ -189,10 +183,10 @@ def add_splat(typing_context, plane, base, stride, n_rows, factors, windows, num
     def generate(context, builder, signature, arguments):
         plane, base, stride, n_rows, factors, windows, number = arguments
         plane, factors, windows = (
-            array_data(context, builder, signature.args[place], array)
+            lanes.data(context, builder, signature.args[place], array)
             for place, array in ((0, plane), (4, factors), (5, windows))
         )
-        window = _load(builder, windows, builder.mul(number, _integer(LANES)))
+        window = lanes.load_vector(builder, windows, builder.mul(number, _integer(LANES)))
 
         def row(place: Any, factor: Any) -> None:
             _add_product(builder, place, factor, window)
@@ -221,13 +215,12 @@ def add_derivatives(
     def generate(context, builder, signature, arguments):
         planes, base, stride, plane_size, n_rows, factors, windows, number, *numbers = arguments
         planes, factors, windows = (
-            array_data(context, builder, signature.args[place], array)
+            lanes.data(context, builder, signature.args[place], array)
             for place, array in ((0, planes), (5, factors), (6, windows))
         )
-        start_u, step_u, start_v, step_v, slope, torque_u, torque_v = (splat_scalar(builder, one) for one in numbers)
-        window = _load(builder, windows, builder.mul(number, _integer(LANES)))
-        lanes = ir.Constant(_VECTOR, [float(lane) for lane in range(LANES)])
-        moment = multiply(builder, multiply_add(builder, lanes, step_v, start_v), window)
+        start_u, step_u, start_v, step_v, slope, torque_u, torque_v = (lanes.broadcast(builder, one) for one in numbers)
+        window = lanes.load_vector(builder, windows, builder.mul(number, _integer(LANES)))
+        moment = multiply(builder, multiply_add(builder, lanes.lane_numbers(), step_v, start_v), window)
         sloped, turned_u, turned_v = (
             multiply(builder, *pair) for pair in ((slope, window), (torque_u, moment), (torque_v, window))
         )
@@ -260,18 +253,18 @@ def sum_rows(typing_context, plane, base, stride, n_rows, factors, number, sums)
     def generate(context, builder, signature, arguments):
         plane, base, stride, n_rows, factors, number, sums = arguments
         plane, factors, sums = (
-            array_data(context, builder, signature.args[place], array)
+            lanes.data(context, builder, signature.args[place], array)
             for place, array in ((0, plane), (4, factors), (6, sums))
         )
-        place = cgutils.alloca_once(builder, _VECTOR)
-        builder.store(ir.Constant(_VECTOR, [0.0] * LANES), place)
+        place = cgutils.alloca_once(builder, lanes.VECTOR)
+        builder.store(ir.Constant(lanes.VECTOR, [0.0] * LANES), place)
 
         def row(pixels: Any, factor: Any) -> None:
-            values = _load(builder, pixels, _integer(0))
+            values = lanes.load_vector(builder, pixels, _integer(0))
             builder.store(multiply_add(builder, factor, values, builder.load(place)), place)
 
         _Rows(builder, plane, base, stride, factors, number).unrolled(n_rows, row)
-        target = vector_pointer(builder, sums, builder.mul(number, _integer(LANES)))
+        target = lanes.vector_pointer(builder, sums, builder.mul(number, _integer(LANES)))
         builder.store(builder.load(place), target, align=4)
         return context.get_dummy_value()
 

@@ -13,10 +13,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_INT = ir.IntType(64)
-_FAST = ("fast",)
+from gsvr.kernels import lanes
 
 
 @njit(fastmath=True, inline="always")
@@ -37,43 +34,16 @@ def exponential(x):  # noqa: D103 - numba inlines the body; see the comment
     return p * (np.int32((np.int32(k) + np.int32(127)) << np.int32(23))).view(np.float32)
 
 
-def array_data(context, builder, array_type, array):
-    """Pointer to the first entry of an array."""
-    return context.make_array(array_type)(context, builder, array).data
-
-
-def vector_pointer(builder, data, offset):
-    """Pointer to the vector that starts at an entry of an array."""
-    return builder.bitcast(builder.gep(data, [offset]), _VECTOR.as_pointer())
-
-
-def splat_scalar(builder, scalar):
-    """A vector with the scalar in all lanes."""
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
-def multiply(builder, a, b):
-    """Product of a and b, free to be rearranged."""
-    return builder.fmul(a, b, flags=_FAST)
-
-
-def multiply_add(builder, a, b, c):
-    """Product of a and b plus c, in one operation where the processor has it."""
-    return builder.fadd(builder.fmul(a, b, flags=_FAST), c, flags=_FAST)
-
-
 def gaussian_powers(builder, ratio):
     """Vectors of ratio^l in lane l, and of ratio^8 in all lanes: one factor a binary digit of l."""
-    ones = ir.Constant(_VECTOR, [1.0] * LANES)
-    power, powers = splat_scalar(builder, ratio), None
+    ones = ir.Constant(lanes.VECTOR, [1.0] * lanes.LANES)
+    power, powers = lanes.broadcast(builder, ratio), None
     for bit in range(3):
-        has_bit = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [(lane >> bit) & 1 for lane in range(LANES)])
+        digits = [(lane >> bit) & 1 for lane in range(lanes.LANES)]
+        has_bit = ir.Constant(ir.VectorType(ir.IntType(1), lanes.LANES), digits)
         factor = builder.select(has_bit, power, ones)
-        powers = factor if powers is None else multiply(builder, powers, factor)
-        power = multiply(builder, power, power)
+        powers = factor if powers is None else lanes.multiply(builder, powers, factor)
+        power = lanes.multiply(builder, power, power)
     return powers, power
 
 
@@ -85,18 +55,18 @@ def gaussian_window(typing_context, table, ratio, scale, out, blocks):
     def generate(context, builder, signature, arguments):
         table_type, _, _, out_type, _ = signature.args
         table, ratio, scale, out, blocks = arguments
-        table_data = array_data(context, builder, table_type, table)
-        out_data = array_data(context, builder, out_type, out)
+        table_data = lanes.data(context, builder, table_type, table)
+        out_data = lanes.data(context, builder, out_type, out)
         powers, power = gaussian_powers(builder, ratio)
-        powers = multiply(builder, powers, splat_scalar(builder, scale))
+        powers = lanes.multiply(builder, powers, lanes.broadcast(builder, scale))
         state = cgutils.alloca_once_value(builder, powers)
         with cgutils.for_range(builder, blocks) as loop:
-            offset = builder.mul(loop.index, ir.Constant(_INT, LANES))
+            offset = builder.mul(loop.index, ir.Constant(lanes.INTEGER, lanes.LANES))
             current = builder.load(state)
-            values = builder.load(vector_pointer(builder, table_data, offset), align=4)
-            target = vector_pointer(builder, out_data, offset)
-            builder.store(multiply(builder, values, current), target, align=4)
-            builder.store(multiply(builder, current, power), state)
+            values = builder.load(lanes.vector_pointer(builder, table_data, offset), align=4)
+            target = lanes.vector_pointer(builder, out_data, offset)
+            builder.store(lanes.multiply(builder, values, current), target, align=4)
+            builder.store(lanes.multiply(builder, current, power), state)
         return context.get_dummy_value()
 
     return signature, generate
@@ -109,19 +79,19 @@ def add_outer(typing_context, plane, base, stride, column, n_rows, row, blocks):
 
     def generate(context, builder, signature, arguments):
         plane, base, stride, column, n_rows, row, blocks = arguments
-        plane_data = array_data(context, builder, signature.args[0], plane)
-        column_data = array_data(context, builder, signature.args[3], column)
-        row_data = array_data(context, builder, signature.args[5], row)
+        plane_data = lanes.data(context, builder, signature.args[0], plane)
+        column_data = lanes.data(context, builder, signature.args[3], column)
+        row_data = lanes.data(context, builder, signature.args[5], row)
         with cgutils.for_range(builder, blocks) as block:
-            lane = builder.mul(block.index, ir.Constant(_INT, LANES))
-            vector = builder.load(vector_pointer(builder, row_data, lane), align=4)
+            lane = builder.mul(block.index, ir.Constant(lanes.INTEGER, lanes.LANES))
+            vector = builder.load(lanes.vector_pointer(builder, row_data, lane), align=4)
             start = builder.add(base, lane)
             with cgutils.for_range(builder, n_rows) as loop:
                 offset = builder.add(start, builder.mul(loop.index, stride))
-                pointer = vector_pointer(builder, plane_data, offset)
+                pointer = lanes.vector_pointer(builder, plane_data, offset)
                 factor = builder.load(builder.gep(column_data, [loop.index]))
                 old = builder.load(pointer, align=4)
-                new = multiply_add(builder, splat_scalar(builder, factor), vector, old)
+                new = lanes.multiply_add(builder, lanes.broadcast(builder, factor), vector, old)
                 builder.store(new, pointer, align=4)
         return context.get_dummy_value()
 
@@ -135,26 +105,24 @@ def dot_outer(typing_context, plane, base, stride, column, n_rows, row, blocks):
 
     def generate(context, builder, signature, arguments):
         plane, base, stride, column, n_rows, row, blocks = arguments
-        plane_data = array_data(context, builder, signature.args[0], plane)
-        column_data = array_data(context, builder, signature.args[3], column)
-        row_data = array_data(context, builder, signature.args[5], row)
-        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        plane_data = lanes.data(context, builder, signature.args[0], plane)
+        column_data = lanes.data(context, builder, signature.args[3], column)
+        row_data = lanes.data(context, builder, signature.args[5], row)
+        zeros = ir.Constant(lanes.VECTOR, [0.0] * lanes.LANES)
         total = cgutils.alloca_once_value(builder, zeros)
         partial = cgutils.alloca_once_value(builder, zeros)
         with cgutils.for_range(builder, blocks) as block:
-            lane = builder.mul(block.index, ir.Constant(_INT, LANES))
+            lane = builder.mul(block.index, ir.Constant(lanes.INTEGER, lanes.LANES))
             start = builder.add(base, lane)
             builder.store(zeros, partial)
             with cgutils.for_range(builder, n_rows) as loop:
                 offset = builder.add(start, builder.mul(loop.index, stride))
-                values = builder.load(vector_pointer(builder, plane_data, offset), align=4)
-                factor = splat_scalar(builder, builder.load(builder.gep(column_data, [loop.index])))
-                builder.store(multiply_add(builder, factor, values, builder.load(partial)), partial)
-            vector = builder.load(vector_pointer(builder, row_data, lane), align=4)
-            builder.store(multiply_add(builder, vector, builder.load(partial), builder.load(total)), total)
-        reduce_type = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR])
-        reduce = cgutils.get_or_insert_function(builder.module, reduce_type, "llvm.vector.reduce.fadd.v8f32")
-        return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), builder.load(total)], fastmath=_FAST)
+                values = builder.load(lanes.vector_pointer(builder, plane_data, offset), align=4)
+                factor = lanes.broadcast(builder, builder.load(builder.gep(column_data, [loop.index])))
+                builder.store(lanes.multiply_add(builder, factor, values, builder.load(partial)), partial)
+            vector = builder.load(lanes.vector_pointer(builder, row_data, lane), align=4)
+            builder.store(lanes.multiply_add(builder, vector, builder.load(partial), builder.load(total)), total)
+        return lanes.total(builder, builder.load(total))
 
     return signature, generate
 
@@ -174,23 +142,23 @@ def add_outer_planes(
 
     def generate(context, builder, signature, arguments):
         planes, base, stride, plane_size, columns, column_size, n_rows, first_row, second_row, blocks = arguments
-        plane_data = array_data(context, builder, signature.args[0], planes)
-        column_data = array_data(context, builder, signature.args[4], columns)
+        plane_data = lanes.data(context, builder, signature.args[0], planes)
+        column_data = lanes.data(context, builder, signature.args[4], columns)
         row_data = [
-            array_data(context, builder, signature.args[7 + n], row) for n, row in enumerate((first_row, second_row))
+            lanes.data(context, builder, signature.args[7 + n], row) for n, row in enumerate((first_row, second_row))
         ]
         with cgutils.for_range(builder, blocks) as block:
-            lane = builder.mul(block.index, ir.Constant(_INT, LANES))
-            vectors = [builder.load(vector_pointer(builder, data, lane), align=4) for data in row_data]
+            lane = builder.mul(block.index, ir.Constant(lanes.INTEGER, lanes.LANES))
+            vectors = [builder.load(lanes.vector_pointer(builder, data, lane), align=4) for data in row_data]
             start = builder.add(base, lane)
             with cgutils.for_range(builder, n_rows) as loop:
                 offset = builder.add(start, builder.mul(loop.index, stride))
                 entry = loop.index
                 for plane in range(7):
-                    pointer = vector_pointer(builder, plane_data, offset)
-                    factor = splat_scalar(builder, builder.load(builder.gep(column_data, [entry])))
+                    pointer = lanes.vector_pointer(builder, plane_data, offset)
+                    factor = lanes.broadcast(builder, builder.load(builder.gep(column_data, [entry])))
                     vector = vectors[1 if plane in (2, 4, 6) else 0]
-                    new = multiply_add(builder, factor, vector, builder.load(pointer, align=4))
+                    new = lanes.multiply_add(builder, factor, vector, builder.load(pointer, align=4))
                     builder.store(new, pointer, align=4)
                     offset, entry = builder.add(offset, plane_size), builder.add(entry, column_size)
         return context.get_dummy_value()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gsvr.kernels.lanes import LANES
 from gsvr.kernels.plan import (
     FIRST_COLUMN,
     FIRST_ROW,
@@ -32,7 +33,7 @@ from gsvr.kernels.plan import (
 )
 from gsvr.kernels.short_splat import add_short, differentiate_short, dot_short, fill_distances, gather, scatter
 from gsvr.kernels.short_window import BATCH
-from gsvr.kernels.simd import LANES, add_outer, add_outer_planes, dot_outer, gaussian_window
+from gsvr.kernels.simd import add_outer, add_outer_planes, dot_outer, gaussian_window
 
 # Order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
 N_DERIVATIVE_PLANES = 7

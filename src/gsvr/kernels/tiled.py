@@ -8,7 +8,6 @@ largest part or less, so this mode is at least as exact as the other.
 
 from __future__ import annotations
 
-from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from gsvr.field import Lattice
 from gsvr.kernels import plain_tiles
 from gsvr.kernels.culling import SliceWindows
+from gsvr.kernels.host_kernel import HostKernel
 from gsvr.kernels.tiles import TILE, TileLists, tile_lists
 
 
@@ -127,37 +127,11 @@ class TiledKernel:
         return (total.to(self.lists.corners.dtype) / scale).to(torch.float32).mul_(self.support)
 
 
-class HostTiledKernel:
+class HostTiledKernel(HostKernel[TiledKernel]):
     """A `TiledKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
 
-    Nothing is computed or stored on the device before the first application. It is deterministic, always: masks and
-    searches depend on it, and these are few applications.
+    It is deterministic, always: masks and searches depend on it, and these are few applications.
     """
 
     def __init__(self, lattice: Lattice, windows: SliceWindows, name: str) -> None:
-        self.name = name
-        self._arguments = (lattice, windows, torch.device(name))
-
-    @cached_property
-    def kernel(self) -> TiledKernel:
-        """The kernel on the device."""
-        return TiledKernel(*self._arguments, deterministic=True)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values, np.float32)).to(self.kernel.device)
-
-    def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
-        """Pixels A c."""
-        return self.kernel.predict(self._tensor(amplitudes)).cpu().numpy()
-
-    def derivatives(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), and d x derivative (3), in the slice frame."""
-        return self.kernel.derivatives(self._tensor(amplitudes)).cpu().numpy()
-
-    def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """A^T r."""
-        return self.kernel.adjoint(self._tensor(pixels)).cpu().numpy()
-
-    def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """(A * A)^T r."""
-        return self.kernel.squared_adjoint(self._tensor(pixels)).cpu().numpy()
+        super().__init__(name, lambda: TiledKernel(lattice, windows, torch.device(name), deterministic=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,6 @@ from jaxtyping import Float32
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField, LatticeField
 from gsvr.forward import AcquisitionOperator
-from gsvr.kernels import backend_for
 from gsvr.solver.free_amplitudes import solve_free_amplitudes
 from gsvr.solver.neighbour_prior import NeighbourPrior, Neighbours, find_neighbours, sharpening
 from gsvr.solver.rounds import refined_amplitudes, stage_lattice, weighed
@@ -19,7 +19,7 @@ from gsvr.solver.seeding import seed_from_lattice
 from gsvr.solver.state import State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FreeState(State):
     """A state whose Gaussians are free.
 
@@ -31,8 +31,8 @@ class FreeState(State):
         Intensity of a field of amplitudes one.
     """
 
-    neighbours: Neighbours | None = None
-    level: float = 1.0
+    neighbours: Neighbours
+    level: float
 
     @property
     def free_field(self) -> GaussianField:
@@ -41,9 +41,14 @@ class FreeState(State):
         assert isinstance(field, GaussianField)
         return field
 
+    def with_diagonal(self) -> FreeState:
+        """The same state with the diagonal of its normal matrix."""
+        if self.diagonal is not None:
+            return self
+        return replace(self, diagonal=self.operator.diagonal(self.weights.pixels))
+
     def prior(self, edge: float) -> NeighbourPrior:
         """The prior at these amplitudes."""
-        assert self.neighbours is not None
         return NeighbourPrior(self.neighbours, self.amplitudes, self.level, edge)
 
 
@@ -52,8 +57,7 @@ def begin_free_stage(slices: Slices, stage: Stage, options: SolverOptions, state
     lattice = stage_lattice(slices, state.poses, stage, options.margin)
     previous = LatticeField(lattice, refined_amplitudes(state.lattice_field, lattice))
     seeds = seed_from_lattice(previous, state.weights.white_noise, options.seeds)
-    backend = backend_for(seeds, options.backend)
-    operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, backend)
+    operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)
     neighbours = find_neighbours(seeds, options.neighbours.count)
     prediction = operator.predict(seeds.amplitudes)
     level = options.seeds.level
@@ -69,45 +73,48 @@ def advance_free(slices: Slices, stage: Stage, options: SolverOptions, state: Fr
 
 def solve_round(slices: Slices, options: SolverOptions, state: FreeState, iterations: int) -> FreeState:
     """Better amplitudes at the weights and gains of the state."""
-    operator, weights = state.operator, state.weights
+    state = state.with_diagonal()
     prior = state.prior(options.neighbours.edge)
-    strength = options.neighbours.strength * weights.white_noise**2
-    diagonal = operator.diagonal(weights.pixels) if state.diagonal is None else state.diagonal
-    assert state.neighbours is not None
+    strength = options.neighbours.strength * state.weights.white_noise**2
     amplitudes, prediction = solve_free_amplitudes(
-        operator,
+        state.operator,
         slices.values,
-        weights.pixels,
+        state.weights.pixels,
         prior,
         strength,
-        sharpening(state.neighbours, diagonal + np.float32(strength) * prior.diagonal(), options.neighbours),
+        _preconditioner(state, prior, strength, options),
         state.amplitudes,
         state.prediction,
         iterations,
     )
-    return replace(state, amplitudes=amplitudes, prediction=prediction, diagonal=diagonal)
+    return replace(state, amplitudes=amplitudes, prediction=prediction)
+
+
+def _preconditioner(
+    state: FreeState, prior: NeighbourPrior, strength: float, options: SolverOptions
+) -> Callable[[np.ndarray], np.ndarray]:
+    assert state.diagonal is not None
+    diagonal = state.diagonal + np.float32(strength) * prior.diagonal()
+    return sharpening(state.neighbours, diagonal, options.neighbours)
 
 
 def posterior_sample(
     slices: Slices, state: FreeState, options: SolverOptions, rng: np.random.Generator, iterations: int
 ) -> Float32[np.ndarray, " n"]:
     """Amplitudes of a sample of the posterior minus its mean (see `gsvr.solver.uncertainty`)."""
-    weights, prior = state.weights, state.prior(options.neighbours.edge)
-    strength = options.neighbours.strength * weights.white_noise**2
-    root = np.sqrt(np.maximum(weights.pixels, 1e-6)).astype(np.float32)
-    noise = np.float32(weights.white_noise) * rng.standard_normal(len(root), np.float32)
-    diagonal = state.operator.diagonal(weights.pixels) if state.diagonal is None else state.diagonal
-    assert state.neighbours is not None
+    state = state.with_diagonal()
+    prior = state.prior(options.neighbours.edge)
+    strength = options.neighbours.strength * state.weights.white_noise**2
     sample, _ = solve_free_amplitudes(
         state.operator,
-        noise / root,  # of variance noise^2 / W, as a pixel of weight W has
-        weights.pixels,
+        state.weights.noise_sample(rng),
+        state.weights.pixels,
         prior,
         strength,
-        sharpening(state.neighbours, diagonal + np.float32(strength) * prior.diagonal(), options.neighbours),
+        _preconditioner(state, prior, strength, options),
         np.zeros_like(state.amplitudes),
         np.zeros_like(slices.values),
         iterations,
-        pull=np.float32(weights.white_noise) * prior.noise(strength, rng),
+        pull=np.float32(state.weights.white_noise) * prior.noise(strength, rng),
     )
     return sample

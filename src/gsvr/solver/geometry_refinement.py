@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool
 
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField
@@ -108,18 +107,7 @@ def split_and_pruned(slices: Slices, state: FreeState, options: SolverOptions) -
     count = int(refinement.split_share * len(keep))
     chosen = np.zeros_like(keep)
     chosen[np.argsort(energy)[len(energy) - count :]] = True
-    return joined(selected(field, keep & ~chosen), halves(selected(field, chosen)))
-
-
-def selected(field: GaussianField, which: Bool[np.ndarray, " n"]) -> GaussianField:
-    """Some Gaussians of a field."""
-    return replace(
-        field,
-        means=field.means[which],
-        log_scales=field.log_scales[which],
-        quaternions=field.quaternions[which],
-        amplitudes=field.amplitudes[which],
-    )
+    return joined(field.subset(keep & ~chosen), halves(field.subset(chosen)))
 
 
 def joined(one: GaussianField, other: GaussianField) -> GaussianField:

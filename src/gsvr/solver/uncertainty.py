@@ -44,15 +44,14 @@ def posterior_deviations(
     operator, weights = state.operator, state.weights
     strength = options.prior.strength * weights.white_noise**2
     prior = quadratic_prior(operator.lattice, state.amplitudes, options.prior.edge)
-    root = np.sqrt(np.maximum(weights.pixels, 1e-6)).astype(np.float32)
     nothing = np.zeros(operator.lattice.shape, np.float32)
     samples = []
     for _ in range(options.uncertainty_samples):
-        noise = np.float32(weights.white_noise) * rng.standard_normal(len(root), np.float32)
+        noise = weights.noise_sample(rng)
         pull = np.float32(weights.white_noise) * _prior_noise(prior, strength, rng)
         solution = solve_amplitudes(
             operator,
-            noise / root,  # of variance noise^2 / W, as a pixel of weight W has
+            noise,
             weights.pixels,
             prior,
             strength,

@@ -59,6 +59,11 @@ class Weights:
     white_noise: float
     residuals: Float[np.ndarray, " n"]
 
+    def noise_sample(self, rng: np.random.Generator) -> Float32[np.ndarray, " p"]:
+        """Noise of every pixel: of variance white_noise^2 / W, as a pixel of weight W has."""
+        root = np.sqrt(np.maximum(self.pixels, 1e-6)).astype(np.float32)
+        return np.float32(self.white_noise) * rng.standard_normal(len(root), np.float32) / root
+
 
 def robust_deviation(values: np.ndarray) -> float:
     """Standard deviation of a normal distribution with the same median absolute value."""
