@@ -36,7 +36,7 @@ _COLOURS = {
     "inr": "#d1603d",
     "inr-siren": "#e0a458",
     "paper": "#7a4ea3",
-    "free": "#3a8f5c",
+    "fast": "#3a8f5c",
     "uncorrected": "#8a8a8a",
     "known-poses": "#333333",
 }
@@ -74,9 +74,15 @@ def _over_time(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method])
         grid[1, column].set_ylim(bottom=0.6)
     grid[0, 0].set_ylabel("PSNR (dB)")
     grid[1, 0].set_ylabel("SSIM")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
+    # not every method has been run on every subject
+    shown = {label: line for axes in grid[0] for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(
-        handles, labels, loc="lower center", ncols=min(4, len(labels)), frameon=False, bbox_to_anchor=(0.5, -0.06)
+        [*shown.values()],
+        [*shown],
+        loc="lower center",
+        ncols=min(4, len(shown)),
+        frameon=False,
+        bbox_to_anchor=(0.5, -0.06),
     )
     figure.suptitle("Quality over time, moderate motion")
     return _save(figure, "bench_quality_over_time.png")
