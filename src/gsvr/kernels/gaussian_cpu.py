@@ -19,16 +19,18 @@ from gsvr.kernels.gaussian_window import FORM_SIZE
 from gsvr.kernels.lanes import LANES
 from gsvr.kernels.threads import parallel_for
 
+# Buckets whose adjoint is taken together: more read the plan in longer pieces, fewer share the cores better.
+_BUCKETS_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
-class _Splats:
-    """Pairs of a Gaussian and a slice, by slice and then by bucket."""
+class _Pieces:
+    """Pieces of splats (pairs of a Gaussian and a slice), by slice and then by bucket."""
 
     first: np.ndarray
     gaussians: np.ndarray
-    starts: np.ndarray
+    corners: np.ndarray
     n_rows: np.ndarray
-    blocks: np.ndarray
     forms: np.ndarray
     depths: np.ndarray
 
@@ -54,9 +56,9 @@ class CpuGaussianKernel:
         self._padded_first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
     @cached_property
-    def _limits(self) -> np.ndarray:
+    def _limits(self) -> np.ndarray | None:
         radii = self.views.squared_radii
-        return np.zeros(1, np.float32) if radii is None else self._padded(radii)
+        return None if radii is None else self._padded(radii)
 
     def _padded(self, *pixels: np.ndarray) -> np.ndarray:
         size = int(self._padded_first[-1])
@@ -68,31 +70,34 @@ class CpuGaussianKernel:
         return padded
 
     @cached_property
-    def _splats(self) -> _Splats:
+    def _pieces(self) -> _Pieces:
         v, buckets = self.views, self._buckets
         n_slices, n_buckets = len(v.shapes), len(buckets.radii)
         first = np.zeros((n_slices, n_buckets + 1), np.int64)
 
-        def plan(s: int, write: bool, *splats: np.ndarray) -> None:
+        def plan(s: int, write: bool, *pieces: np.ndarray) -> None:
             gaussian_plan.plan_slice(
                 s, write, buckets.first, buckets.centres, buckets.radii, self._means, self._covariances,
                 self._determinants, v.to_slice, v.spread.in_plane_variances, v.spread.weights, v.spread.offsets,
-                v.spread.variances, v.cutoff, v.exact, v.pixel_spacing, v.shapes, first, *splats,
+                v.spread.variances, v.cutoff, v.exact, v.pixel_spacing, v.shapes, first, *pieces,
             )  # fmt: skip
 
-        empty = _new_splats(0, False)
+        empty = _new_pieces(0, False)
         parallel_for(lambda s: plan(s, False, *empty), n_slices)
         ends = np.cumsum(first[:, 1:].ravel()).reshape(n_slices, n_buckets)
         first[:, 1:] = ends
         first[1:, 0] = ends[:-1, -1]
-        splats = _new_splats(int(ends[-1, -1]), v.squared_radii is not None)
-        parallel_for(lambda s: plan(s, True, *splats), n_slices)
-        return _Splats(first, *splats)
+        pieces = _new_pieces(int(ends[-1, -1]), v.squared_radii is not None)
+        parallel_for(lambda s: plan(s, True, *pieces), n_slices)
+        return _Pieces(first, *pieces)
 
     @property
     def n_splats(self) -> int:
         """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
-        return int(self._splats.first[-1, -1])
+        pieces = self._pieces
+        begins = np.concatenate([[True], np.diff(pieces.gaussians) != 0])  # the pieces of a splat follow each other
+        begins[pieces.first[:, 0][pieces.first[:, 0] < len(begins)]] = True
+        return int(begins[: len(pieces.gaussians)].sum())
 
     def _sorted(self, per_gaussian: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(per_gaussian[self._buckets.order], np.float32)
@@ -104,51 +109,54 @@ class CpuGaussianKernel:
 
     def predict(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " p"]:
         """Every pixel of every slice, A c."""
-        v, splats, factors = self.views, self._splats, self._sorted(amplitudes)
+        v, pieces, factors = self.views, self._pieces, self._sorted(amplitudes)
         out = np.zeros(int(v.first_pixel[-1]), np.float32)
 
         def body(s: int) -> None:
             gaussian_splat.predict_slice(
-                s, factors, splats.first, splats.gaussians, splats.starts, splats.n_rows, splats.blocks, splats.forms,
-                splats.depths, v.pixel_spacing, v.shapes, v.first_pixel, self._limits, self._padded_first, out,
+                s, factors, pieces.first, pieces.gaussians, pieces.corners, pieces.n_rows, pieces.forms,
+                pieces.depths, v.pixel_spacing, v.shapes, v.first_pixel, self._limits, self._padded_first, out,
             )  # fmt: skip
 
         parallel_for(body, len(v.shapes))
         return out
 
-    def _adjoint(self, pixels: np.ndarray, power: float) -> np.ndarray:
-        v, splats = self.views, self._splats
+    def _adjoint(self, pixels: np.ndarray, squared: bool) -> np.ndarray:
+        v, pieces = self.views, self._pieces
         padded, out = self._padded(pixels), np.zeros(len(self._means), np.float32)
 
-        def body(bucket: int) -> None:
-            gaussian_splat.adjoint_bucket(
-                bucket, padded, self._padded_first, splats.first, splats.gaussians, splats.starts, splats.n_rows,
-                splats.blocks, splats.forms, splats.depths, v.pixel_spacing, v.shapes, self._limits,
-                np.float32(power), out,
+        n_buckets = len(self._buckets.radii)
+
+        def body(run: int) -> None:
+            first = run * _BUCKETS_AT_ONCE
+            gaussian_splat.adjoint_buckets(
+                first, min(first + _BUCKETS_AT_ONCE, n_buckets), padded, self._padded_first, pieces.first,
+                pieces.gaussians, pieces.corners, pieces.n_rows, pieces.forms, pieces.depths,
+                v.pixel_spacing, v.shapes, self._limits, squared, out,
             )  # fmt: skip
 
-        parallel_for(body, len(self._buckets.radii))
+        parallel_for(body, -(-n_buckets // _BUCKETS_AT_ONCE))
         return self._unsorted(out)
 
     def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """A^T r."""
-        return self._adjoint(pixels, 1.0)
+        return self._adjoint(pixels, False)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
         """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
-        return self._adjoint(pixels, 2.0)
+        return self._adjoint(pixels, True)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
         """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame (see `gaussian_simd`)."""
-        v, splats, factors = self.views, self._splats, self._sorted(amplitudes)
+        v, pieces, factors = self.views, self._pieces, self._sorted(amplitudes)
         if v.squared_radii is not None:
             raise ValueError("derivative planes are not made for nearest neighbours: use `gradient`")
         out = np.zeros((N_PLANES, int(v.first_pixel[-1])), np.float32)
 
         def body(s: int) -> None:
             gaussian_splat.differentiate_slice(
-                s, factors, splats.first, splats.gaussians, splats.starts, splats.n_rows,
-                splats.blocks, splats.forms, self._means, self._covariances, v.to_slice, v.spread.in_plane_variances,
+                s, factors, pieces.first, pieces.gaussians, pieces.corners, pieces.n_rows,
+                pieces.forms, self._means, self._covariances, v.to_slice, v.spread.in_plane_variances,
                 v.spread.offsets, v.spread.variances, v.exact, v.pixel_spacing, v.shapes, v.first_pixel, out,
             )  # fmt: skip
 
@@ -162,7 +170,7 @@ class CpuGaussianKernel:
         density_pixels: Float32[np.ndarray, " p"] | None = None,
     ) -> GeometryGradient:
         """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
-        v, splats, factors = self.views, self._splats, self._sorted(amplitudes)
+        v, pieces, factors = self.views, self._pieces, self._sorted(amplitudes)
         n, n_buckets, n_slices = len(self._means), len(self._buckets.radii), len(v.shapes)
         zero = np.zeros_like(pixels) if density_pixels is None else density_pixels
         planes, second = self._padded(pixels, zero), int(self._padded_first[-1])
@@ -171,8 +179,8 @@ class CpuGaussianKernel:
 
         def body(bucket: int) -> None:
             gaussian_splat.gradient_bucket(
-                bucket, planes, second, factors, self._padded_first, splats.first, splats.gaussians,
-                splats.starts, splats.n_rows, splats.blocks, splats.forms, splats.depths,
+                bucket, planes, second, factors, self._padded_first, pieces.first, pieces.gaussians,
+                pieces.corners, pieces.n_rows, pieces.forms, pieces.depths,
                 self._means, self._covariances, v.to_slice, v.spread.in_plane_variances, v.spread.offsets,
                 v.spread.variances, v.centres, v.exact, v.pixel_spacing, v.shapes, self._limits, peaks, means,
                 covariances, poses,
@@ -190,9 +198,9 @@ def _supported(views: SliceViews) -> bool:
     return variances.shape[1] == 1 or (variances.shape[1] == 2 and bool((variances[:, 0] == variances[:, 1]).all()))
 
 
-def _new_splats(n: int, nearest: bool) -> tuple[np.ndarray, ...]:
-    """Empty arrays for `n` splats, in the order of `_Splats`."""
+def _new_pieces(n: int, nearest: bool) -> tuple[np.ndarray, ...]:
+    """Empty arrays for `n` pieces, in the order of `_Pieces`."""
     return (
         np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int16),
-        np.empty(n, np.int16), np.empty(n * FORM_SIZE, np.float32), np.empty(n if nearest else 1, np.float32),
+        np.empty(n * FORM_SIZE, np.float32), np.empty(n if nearest else 1, np.float32),
     )  # fmt: skip

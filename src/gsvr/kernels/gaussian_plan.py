@@ -19,10 +19,22 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.gaussian_window import ABSENT, FORM_SIZE
+from gsvr.kernels.gaussian_window import (
+    ABSENT,
+    FORM_SIZE,
+    LONGEST_PIECE,
+    MEAN,
+    NEXT_ROW,
+    NEXT_ROW_STEP,
+    PIECE_DEVIATIONS,
+    SECOND,
+    SECOND_STEP,
+    VALUE,
+)
 from gsvr.kernels.lanes import LANES
 
 _PER_BUCKET = 64
+_LOG2_E = float(np.log2(np.e))
 
 
 @dataclass(frozen=True)
@@ -145,12 +157,11 @@ def position(to_slice, mean):
 @njit(nogil=True, fastmath=True, cache=True)
 def plan_slice(
     s, write, bucket_first, bucket_centres, bucket_radii, means, covariances, determinants, to_slice, in_plane, weights,
-    offsets, variances, cutoff, exact, spacing, shapes, splat_first, gaussians, starts, n_rows, blocks,
-    forms, depths,
+    offsets, variances, cutoff, exact, spacing, shapes, piece_first, gaussians, corners, n_rows, forms, depths,
 ):  # fmt: skip
-    """Count the splats of slice `s` by bucket into ``splat_first[s, 1:]``, or with `write` write them.
+    """Count the pieces of splats of slice `s` by bucket into ``piece_first[s, 1:]``, or with `write` write them.
 
-    Gaussians are in the order of their buckets. ``splat_first[s, b]`` must then tell where each bucket's splats start.
+    Gaussians are in the order of their buckets. ``piece_first[s, b]`` must then tell where each bucket's pieces start.
     """
     turn, shape, pixel = to_slice[s], shapes[s], spacing[s]
     stride = shape[1] + LANES
@@ -158,7 +169,7 @@ def plan_slice(
     for m in range(weights.shape[0]):
         depth = max(depth, abs(offsets[s, m]) + cutoff * np.sqrt(variances[s, m]))
     for bucket in range(bucket_centres.shape[0]):
-        n = splat_first[s, bucket] if write else 0
+        n = piece_first[s, bucket] if write else 0
         centre, radius = bucket_centres[bucket], bucket_radii[bucket]
         if _bucket_in_sight(turn, centre, radius, in_plane[s], depth, cutoff, pixel, shape):
             for j in range(bucket_first[bucket], bucket_first[bucket + 1]):
@@ -172,47 +183,59 @@ def plan_slice(
                     row, last_row, column, last_column = _both((row, last_row, column, last_column), other)
                 if last_row < row:
                     continue
-                if write:
-                    gaussians[n], starts[n] = j, row * stride + column
-                    n_rows[n], blocks[n] = last_row - row + 1, (last_column - column) // LANES + 1
-                    precision, determinant = inverse(blurred)
-                    peak = weights[0] * (np.sqrt(determinants[j] / determinant) if exact else 1.0)
-                    _write_form(forms, n, precision, offsets[s, 0] - w, peak, pixel, u, v, row, column)
-                    if weights.shape[0] == 2:
-                        step = offsets[s, 1] - offsets[s, 0]
-                        middle = 0.5 * (offsets[s, 1] + offsets[s, 0]) - w
-                        _write_ratio(forms, n, precision, middle, step, weights[1] / weights[0], pixel)
-                    if depths.size > 1:
-                        depths[n] = w * w
-                n += 1
+                precision, determinant = inverse(blurred)
+                rows = _piece_rows(precision[0], pixel[0])
+                if not write:
+                    n += ((last_column - column) // LANES + 1) * ((last_row - row) // rows + 1)
+                    continue
+                peak = weights[0] * (np.sqrt(determinants[j] / determinant) if exact else 1.0)
+                step = offsets[s, -1] - offsets[s, 0]
+                share = weights[-1] / weights[0] if weights.shape[0] == 2 else 0.0
+                for left in range(column, last_column + 1, LANES):
+                    for top in range(row, last_row + 1, rows):
+                        gaussians[n], corners[n] = j, top * stride + left
+                        n_rows[n] = min(rows, last_row + 1 - top)
+                        mean_y, mean_x = u / pixel[0] - top, v / pixel[1] - left
+                        _write_form(forms, n, precision, offsets[s, 0] - w, peak, step, share, pixel, mean_y, mean_x)
+                        if depths.size > 1:
+                            depths[n] = w * w
+                        n += 1
         if not write:
-            splat_first[s, bucket + 1] = n
+            piece_first[s, bucket + 1] = n
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _write_form(forms, n, precision, distance, peak, pixel, u, v, row, column):
+def _piece_rows(precision, spacing):
+    """Most rows of a piece: see `PIECE_DEVIATIONS`."""
+    return int(min(max(PIECE_DEVIATIONS / (np.sqrt(precision) * spacing), 1.0), LONGEST_PIECE))
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y, mean_x):
+    """The form of a piece (see `gaussian_window`) whose first pixel is at -(mean_y, mean_x) from the Gaussian.
+
+    `distance`: of the slice from the Gaussian along w, as the profile's first component sees it; the second stands
+    `step` further and has `share` times the weight of the first.
+    """
     uu, uv, uw, vv, vw, ww = precision
+    yy, yx, xx = -_LOG2_E * uu * pixel[0] * pixel[0], -_LOG2_E * uv * pixel[0] * pixel[1], -_LOG2_E * vv * pixel[1] ** 2
+    along_y, along_x = -_LOG2_E * uw * pixel[0], -_LOG2_E * vw * pixel[1]
     first = FORM_SIZE * n
-    forms[first] = np.log(peak) - 0.5 * ww * distance * distance
-    forms[first + 1] = -uw * distance * pixel[0]
-    forms[first + 2] = -vw * distance * pixel[1]
-    forms[first + 3] = -0.5 * uu * pixel[0] * pixel[0]
-    forms[first + 4] = -uv * pixel[0] * pixel[1]
-    forms[first + 5] = -0.5 * vv * pixel[1] * pixel[1]
-    forms[first + 6] = u / pixel[0] - row
-    forms[first + 7] = v / pixel[1] - column
-    forms[first + 8], forms[first + 9], forms[first + 10], forms[first + 11] = ABSENT, 0.0, 0.0, 1.0
-
-
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _write_ratio(forms, n, precision, middle, step, share, pixel):
-    """Logarithm of the second component over the first; `middle`: d_w half-way between, `step`: their distance."""
-    _, _, uw, _, vw, ww = precision
-    first = FORM_SIZE * n + 8
-    forms[first] = np.log(share) - ww * middle * step
-    forms[first + 1] = -uw * step * pixel[0]
-    forms[first + 2] = -vw * step * pixel[1]
-    forms[first + 3] = np.exp(-uw * step * pixel[0])
+    slope_y = along_y * distance - yy * mean_y - yx * mean_x
+    slope_x = along_x * distance - yx * mean_y - xx * mean_x
+    # by Euler: the quadratic at the corner is half of its slope there and half of its linear part times the place
+    corner = -0.5 * (slope_y * mean_y + slope_x * mean_x + distance * (along_y * mean_y + along_x * mean_x))
+    forms[first + VALUE] = np.log2(peak) - 0.5 * _LOG2_E * ww * distance * distance + corner
+    forms[first + VALUE + 1], forms[first + VALUE + 2] = slope_x, 0.5 * xx
+    forms[first + NEXT_ROW], forms[first + NEXT_ROW + 1] = slope_y + 0.5 * yy, yx
+    forms[first + NEXT_ROW_STEP] = np.exp2(yy)
+    forms[first + MEAN], forms[first + MEAN + 1] = mean_y, mean_x
+    if share == 0.0:
+        forms[first + SECOND], forms[first + SECOND + 1], forms[first + SECOND_STEP] = ABSENT, 0.0, 1.0
+    else:
+        middle = -_LOG2_E * ww * (distance + 0.5 * step) - along_y * mean_y - along_x * mean_x
+        forms[first + SECOND], forms[first + SECOND + 1] = np.log2(share) + step * middle, step * along_x
+        forms[first + SECOND_STEP] = np.exp2(step * along_y)
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")

@@ -8,19 +8,27 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gsvr.kernels.compiled import by_multiplication
 from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
 from gsvr.kernels.gaussian_simd import (
     N_MOMENTS,
     N_PLANES,
     add_gaussian,
     add_gaussian_planes,
-    add_nearest_gaussian,
+    add_moments,
     dot_gaussian,
-    dot_nearest_gaussian,
-    moments_of_gaussian,
-    moments_of_nearest_gaussian,
+    dot_squared_gaussian,
 )
-from gsvr.kernels.gaussian_window import ABSENT, FORM_SIZE
+from gsvr.kernels.gaussian_window import (
+    FORM_SIZE,
+    NEXT_ROW,
+    PIECES_AT_ONCE,
+    SECOND,
+    SECOND_STEP,
+    START_SIZE,
+    VALUE,
+    start_pieces,
+)
 from gsvr.kernels.lanes import LANES
 
 
@@ -29,32 +37,35 @@ def _set_reach(reach, depth, spacing):
     reach[0], reach[1], reach[2] = depth, spacing[0] * spacing[0], spacing[1] * spacing[1]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@by_multiplication
 def predict_slice(
-    s, factors, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes, first_pixel, limits,
+    s, factors, piece_first, gaussians, corners, n_rows, forms, depths, spacing, shapes, first_pixel, limits,
     limits_first, out,
 ):  # fmt: skip
     """Add every splat of slice `s`, `factors` times, and write its pixels."""
     stride = shapes[s, 1] + LANES
     plane = np.zeros(shapes[s, 0] * stride + LANES, np.float32)
-    nearest = limits.size > 1
-    limit = limits[limits_first[s] : limits_first[s + 1]] if nearest else limits
-    reach = np.zeros(3, np.float32)
-    for n in range(splat_first[s, 0], splat_first[s, -1]):
-        start, factor = np.int64(starts[n]), factors[gaussians[n]]
-        rows, width = np.int64(n_rows[n]), np.int64(blocks[n])
-        if nearest:
-            _set_reach(reach, depths[n], spacing[s])
-            add_nearest_gaussian(plane, start, stride, forms, n, factor, rows, width, limit, reach)
-        else:
-            add_gaussian(plane, start, stride, forms, n, factor, rows, width, limit, reach)
+    reach, starts = np.zeros(3, np.float32), np.empty(PIECES_AT_ONCE * START_SIZE, np.float32)
+    end = piece_first[s, -1]
+    for first in range(piece_first[s, 0], end, PIECES_AT_ONCE):
+        count = min(PIECES_AT_ONCE, end - first)
+        start_pieces(forms, first, count, starts)
+        for place in range(count):
+            n = first + place
+            corner, rows, factor = np.int64(corners[n]), np.int64(n_rows[n]), factors[gaussians[n]]
+            if limits is None:
+                add_gaussian(plane, corner, stride, forms, n, starts, place, factor, rows, None, reach)
+            else:
+                _set_reach(reach, depths[n], spacing[s])
+                limit = limits[limits_first[s] : limits_first[s + 1]]
+                add_gaussian(plane, corner, stride, forms, n, starts, place, factor, rows, limit, reach)
     for a in range(shapes[s, 0]):
         source, target = a * stride, first_pixel[s] + a * shapes[s, 1]
         for b in range(shapes[s, 1]):
             out[target + b] = plane[source + b]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@by_multiplication
 def pad_slices(values, shapes, first_pixel, padded, padded_first):
     """Copy every slice into rows that are eight columns wider, so that vectors need no border checks."""
     for s in range(shapes.shape[0]):
@@ -65,30 +76,38 @@ def pad_slices(values, shapes, first_pixel, padded, padded_first):
                 padded[target + b] = values[source + b]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
-def adjoint_bucket(
-    bucket, padded, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms, depths, spacing, shapes,
-    limits, power, out,
+@by_multiplication
+def adjoint_buckets(
+    first_bucket, last_bucket, padded, padded_first, piece_first, gaussians, corners, n_rows, forms, depths, spacing,
+    shapes, limits, squared, out,
 ):  # fmt: skip
-    """Transpose of `predict_slice` for the Gaussians of one bucket, over all slices; `power` 2 squares the weights."""
-    nearest = limits.size > 1
-    reach = np.zeros(3, np.float32)
+    """Transpose of `predict_slice` for the Gaussians of some buckets, over all slices; of squared weights if `squared`.
+
+    Squared weights are those of pieces, which do not share a pixel. Several buckets together, because their splats in
+    one slice follow each other in memory.
+    """
+    reach, starts = np.zeros(3, np.float32), np.empty(PIECES_AT_ONCE * START_SIZE, np.float32)
     for s in range(shapes.shape[0]):
         stride, base = shapes[s, 1] + LANES, padded_first[s]
-        for n in range(splat_first[s, bucket], splat_first[s, bucket + 1]):
-            start = base + np.int64(starts[n])
-            rows, width = np.int64(n_rows[n]), np.int64(blocks[n])
-            if nearest:
-                _set_reach(reach, depths[n], spacing[s])
-                value = dot_nearest_gaussian(padded, start, stride, forms, n, power, rows, width, limits, reach)
-            else:
-                value = dot_gaussian(padded, start, stride, forms, n, power, rows, width, limits, reach)
-            out[gaussians[n]] += value
+        end = piece_first[s, last_bucket]
+        for first in range(piece_first[s, first_bucket], end, PIECES_AT_ONCE):
+            count = min(PIECES_AT_ONCE, end - first)
+            start_pieces(forms, first, count, starts)
+            for place in range(count):
+                n = first + place
+                corner, rows = base + np.int64(corners[n]), np.int64(n_rows[n])
+                if limits is not None:
+                    _set_reach(reach, depths[n], spacing[s])
+                if squared:
+                    value = dot_squared_gaussian(padded, corner, stride, forms, n, starts, place, rows, limits, reach)
+                else:
+                    value = dot_gaussian(padded, corner, stride, forms, n, starts, place, rows, limits, reach)
+                out[gaussians[n]] += value
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@by_multiplication
 def differentiate_slice(
-    s, factors, splat_first, gaussians, starts, n_rows, blocks, forms, means, covariances, to_slice,
+    s, factors, piece_first, gaussians, corners, n_rows, forms, means, covariances, to_slice,
     in_plane, offsets, variances, exact, spacing, shapes, first_pixel, out,
 ):  # fmt: skip
     """Pixels of slice `s` and their derivatives, the seven planes of `add_gaussian_planes`, component by component."""
@@ -96,9 +115,9 @@ def differentiate_slice(
     size = shapes[s, 0] * stride + LANES
     planes = np.zeros(N_PLANES * size, np.float32)
     slopes = np.zeros(16, np.float32)
-    form = np.empty(FORM_SIZE, np.float32)
+    form, start = np.empty(FORM_SIZE, np.float32), np.empty(START_SIZE, np.float32)
     pixel = spacing[s]
-    for n in range(splat_first[s, 0], splat_first[s, -1]):
+    for n in range(piece_first[s, 0], piece_first[s, -1]):
         j = gaussians[n]
         uu, uv, uw, vv, vw, ww = in_slice_frame(to_slice[s], covariances[j])
         depth = variances[s, 0]
@@ -116,10 +135,10 @@ def differentiate_slice(
             distance = offsets[s, m] - w
             slopes[0], slopes[3], slopes[6], slopes[15] = uw * distance, vw * distance, ww * distance, offsets[s, m]
             _component(forms, n, m, form)
+            start_pieces(form, 0, 1, start)
             add_gaussian_planes(
-                planes, np.int64(starts[n]), stride, size, form, 0, factors[j], slopes, np.int64(n_rows[n]),
-                np.int64(blocks[n]),
-            )  # fmt: skip
+                planes, np.int64(corners[n]), stride, size, form, 0, start, 0, factors[j], slopes, np.int64(n_rows[n])
+            )
     for plane in range(N_PLANES):
         for a in range(shapes[s, 0]):
             source, target = plane * size + a * stride, first_pixel[s] + a * shapes[s, 1]
@@ -129,13 +148,14 @@ def differentiate_slice(
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
 def _component(forms, n, m, form):
-    """Form of one component of the slice profile alone."""
+    """Form of one component of the slice profile alone, for a loop that does not look at the second."""
     first = FORM_SIZE * n
-    for entry in range(8):
+    for entry in range(FORM_SIZE):
         form[entry] = forms[first + entry]
-    for entry in range(3 if m == 1 else 0):
-        form[entry] += forms[first + 8 + entry]
-    form[8], form[9], form[10], form[11] = ABSENT, 0.0, 0.0, 1.0
+    if m == 1:
+        form[VALUE] += form[SECOND]
+        form[VALUE + 1] += form[SECOND + 1]
+        form[NEXT_ROW] += np.log2(form[SECOND_STEP])
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
@@ -157,10 +177,10 @@ def _symmetric_product(a, m):
     )
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@by_multiplication
 def gradient_bucket(
-    bucket, planes, second, factors, padded_first, splat_first, gaussians, starts, n_rows, blocks, forms,
-    depths, means, covariances, to_slice, in_plane, offsets, variances, centres, exact, spacing, shapes, limits,
+    bucket, planes, second, factors, padded_first, piece_first, gaussians, corners, n_rows, forms, depths,
+    means, covariances, to_slice, in_plane, offsets, variances, centres, exact, spacing, shapes, limits,
     peaks, mean_gradient, covariance_gradient, pose_gradient,
 ):  # fmt: skip
     """Gradient of the sum of r times the pixels by geometry and poses, for the Gaussians of one bucket.
@@ -170,23 +190,23 @@ def gradient_bucket(
     With M the moments of r G d d^T and L the inverse of the blurred covariance, the gradient by it is
     L M L / 2 - L sum(r G) / 2.
     """
-    nearest = limits.size > 1
     reach, sums = np.zeros(3, np.float32), np.zeros(N_MOMENTS, np.float32)
+    starts = np.empty(PIECES_AT_ONCE * START_SIZE, np.float32)
     for s in range(shapes.shape[0]):
         stride, base, pixel = shapes[s, 1] + LANES, padded_first[s], spacing[s]
         turn = to_slice[s]
-        for n in range(splat_first[s, bucket], splat_first[s, bucket + 1]):
+        begin, end = piece_first[s, bucket], piece_first[s, bucket + 1]
+        for n in range(begin, end):
+            place = (n - begin) % PIECES_AT_ONCE
+            if place == 0:
+                start_pieces(forms, n, min(PIECES_AT_ONCE, end - n), starts)
             j = gaussians[n]
-            start, rows, width = base + np.int64(starts[n]), np.int64(n_rows[n]), np.int64(blocks[n])
-            if nearest:
+            corner, rows = base + np.int64(corners[n]), np.int64(n_rows[n])
+            if limits is not None:
                 _set_reach(reach, depths[n], pixel)
-                moments_of_nearest_gaussian(
-                    planes, start, stride, second, factors[j], forms, n, rows, width, limits, reach, sums
-                )
-            else:
-                moments_of_gaussian(
-                    planes, start, stride, second, factors[j], forms, n, rows, width, limits, reach, sums
-                )
+            add_moments(
+                planes, corner, stride, second, factors[j], forms, n, starts, place, rows, limits, reach, sums
+            )  # fmt: skip
             u, v, w = position(turn, means[j])
             whole = np.float64(sums[0])
             mu, mv, mw, moment = _moments(sums, offsets[s, 0] - w, offsets[s, -1] - w, pixel)

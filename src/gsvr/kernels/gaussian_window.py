@@ -1,100 +1,130 @@
-"""The window of one free Gaussian in a slice: its form in registers, and the loop over rows and blocks of columns.
+"""The window of one free Gaussian in a slice, in pieces of at most eight columns: its form, and the loop over its rows.
 
-A *form* holds the coefficients of the quadratic that a blurred Gaussian is the exponential of (see `gaussian_simd`).
+A piece's *form* holds the coefficients of the quadratic that a blurred Gaussian is two to the power of, about the
+piece's first pixel. From row to row the Gaussian follows by two multiplications, so only the first row takes
+exponentials. They are taken for many pieces in turn: each is a long chain of operations that depend on each other, and
+a processor works on several chains at a time only where nothing between them has to be guessed.
 """
+
+# Numba's intrinsics have no types.
+# pyright: reportCallIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 
 import llvmlite.ir as ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 from gsvr.kernels import lanes
+from gsvr.kernels.lanes import LANES
 
-# log peak, coefficients of y, x, y y, y x, x x, the mean's place along u and v in the window; then the logarithm of the
-# second component over the first: constant, y, x, and by what factor that ratio changes from row to row
-FORM_SIZE = 12
-# a second component that is not there: exp of it is nothing
+# Binary logarithms at the pixel in lane x of the first row, as coefficients of 1 and x: of the Gaussian (and of x x), of
+# the next row over this one, of the second component over the first. Then by what factors these two ratios change from
+# row to row, and where the mean stands along u and v from the first pixel.
+VALUE, NEXT_ROW, SECOND, NEXT_ROW_STEP, SECOND_STEP, MEAN = 0, 3, 5, 7, 8, 9
+FORM_SIZE = 11
+# a second component that is not there: two to the power of it is nothing
 ABSENT = -200.0
+# A value below 2^-126 in the first row is lost for the whole piece. A Gaussian falls by exp(-n^2 / 2) over n of its own
+# standard deviations along the column, so pieces this long lose nothing that is nearer to its mean than three.
+PIECE_DEVIATIONS = 10.0
+LONGEST_PIECE = 16
+# Pieces whose first rows are prepared together, and the numbers kept of each: three vectors.
+PIECES_AT_ONCE = 16
+START_SIZE = 3 * LANES
+# Largest binary logarithm of a ratio of neighbouring rows: float32 has nothing above 2^128.
+_MOST = 115.0
 
 
-class Form:
-    """The coefficients of one Gaussian in registers; `power` multiplies the exponent (2: the squared Gaussian)."""
-
-    def __init__(self, builder, data, index, power) -> None:
-        first = builder.mul(index, ir.Constant(lanes.INTEGER, FORM_SIZE))
-
-        def read(number):
-            return lanes.load_scalar(builder, data, builder.add(first, ir.Constant(lanes.INTEGER, number)))
-
-        self.log_peak, self.y, self.x, self.yy, self.yx, self.xx = (
-            builder.fmul(read(number), power, flags=lanes.FAST) for number in range(6)
-        )
-        self.mean_y, self.mean_x = read(6), read(7)
-        self.ratio, self.ratio_y, self.ratio_x = read(8), read(9), read(10)
-        self.ratio_step = lanes.broadcast(builder, read(11))
-
-    def first_ratios(self, builder, x):
-        """Second component over the first in the window's first row."""
-        y = builder.fneg(self.mean_y)
-        row = lanes.multiply_add(builder, self.ratio_y, y, self.ratio)
-        slope = lanes.multiply(builder, lanes.broadcast(builder, self.ratio_x), x)
-        exponent = lanes.add(builder, slope, lanes.broadcast(builder, row))
-        # a component that is not there is zero, not a number so small that the machine is slow with it
-        there = builder.fcmp_ordered(">", exponent, lanes.constant(ABSENT / 2))
-        return builder.select(there, lanes.exponential(builder, exponent), lanes.constant(0.0))
-
-    def columns(self, builder, block):
-        """Distances x of a block of eight pixels, and the part of the exponent that depends on x alone."""
-        start = builder.sitofp(builder.mul(block, ir.Constant(lanes.INTEGER, lanes.LANES)), lanes.FLOAT)
-        start = builder.fsub(start, self.mean_x, flags=lanes.FAST)
-        x = lanes.add(builder, lanes.broadcast(builder, start), lanes.lane_numbers())
-        slope = lanes.multiply_add(builder, lanes.broadcast(builder, self.xx), x, lanes.broadcast(builder, self.x))
-        return x, lanes.multiply_add(builder, slope, x, lanes.broadcast(builder, self.log_peak))
-
-    def row(self, builder, row, x, along):
-        """Distance y of a row, and the Gaussian at its eight pixels."""
-        y = builder.fsub(builder.sitofp(row, lanes.FLOAT), self.mean_y, flags=lanes.FAST)
-        whole = lanes.multiply(builder, y, lanes.multiply_add(builder, self.yy, y, self.y))
-        tilt = lanes.broadcast(builder, lanes.multiply(builder, y, self.yx))
-        exponent = lanes.multiply_add(builder, tilt, x, lanes.add(builder, along, lanes.broadcast(builder, whole)))
-        return y, lanes.exponential(builder, exponent)
+def _coefficient(builder, forms, first, number):
+    """One number of a form, in every lane."""
+    offset = builder.add(first, ir.Constant(lanes.INTEGER, number))
+    return lanes.broadcast(builder, lanes.load_scalar(builder, forms, offset))
 
 
-class Window:
-    """Loops over the window of a Gaussian.
+@intrinsic
+def start_pieces(typing_context, forms, first, count, starts):
+    """First rows of pieces first + i, i < count: starts[i] gets the Gaussian, the next row over it, the second component.
 
-    `visit` gets where eight pixels are, their y and x, the Gaussian there (of the profile's first component), and the
-    second component as a multiple of the first.
+    The last two are ratios, to the Gaussian of the profile's first component.
+    """
+    integer = types.int64
+    signature = types.void(forms, integer, integer, starts)
+
+    def generate(context, builder, signature, arguments):
+        forms, first, count, starts = arguments
+        forms = lanes.data(context, builder, signature.args[0], forms)
+        starts = lanes.data(context, builder, signature.args[3], starts)
+        x, most = lanes.lane_numbers(), lanes.constant(_MOST)
+        with cgutils.for_range(builder, count) as piece:
+            form = builder.mul(builder.add(first, piece.index), ir.Constant(lanes.INTEGER, FORM_SIZE))
+            target = builder.mul(piece.index, ir.Constant(lanes.INTEGER, START_SIZE))
+
+            def coefficient(number, form=form):
+                return _coefficient(builder, forms, form, number)
+
+            slope = lanes.multiply_add(builder, coefficient(VALUE + 2), x, coefficient(VALUE + 1))
+            value = lanes.multiply_add(builder, slope, x, coefficient(VALUE))
+            change = lanes.multiply_add(builder, coefficient(NEXT_ROW + 1), x, coefficient(NEXT_ROW))
+            change = builder.select(builder.fcmp_ordered("<", change, most), change, most)
+            second = lanes.multiply_add(builder, coefficient(SECOND + 1), x, coefficient(SECOND))
+            for number, exponent in enumerate((value, change, second)):
+                place = builder.add(target, ir.Constant(lanes.INTEGER, number * LANES))
+                power = lanes.power_of_two(builder, exponent)
+                builder.store(power, lanes.vector_pointer(builder, starts, place), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class Rows:
+    """Loops over the rows of one piece.
+
+    `visit` gets where eight pixels are, their y and x from the mean, the Gaussian there (of the profile's first
+    component), and the second component as a multiple of the first. The Gaussian is multiplied by `factor` (a vector)
+    if that is given, and is zero where it is not among the nearest if there are limits.
     """
 
-    def __init__(self, form, base, stride, n_rows, blocks, limits=None, reach=None) -> None:
-        self.form, self.base, self.stride, self.n_rows, self.blocks = form, base, stride, n_rows, blocks
-        self.limits, self.reach = limits, reach
+    def __init__(self, forms, index, starts, place, base, stride, n_rows, limits=None, reach=None, factor=None) -> None:
+        self.forms, self.index, self.starts, self.place = forms, index, starts, place
+        self.base, self.stride, self.n_rows = base, stride, n_rows
+        self.limits, self.reach, self.factor = limits, reach, factor
 
-    def run(self, builder, visit, before_block=None, after_block=None):
-        """Emit the loops; what `before_block` makes of a block's x is handed to `visit`."""
-        ratios = cgutils.alloca_once_value(builder, lanes.constant(0.0))
-        with cgutils.for_range(builder, self.blocks) as block:
-            x, along = self.form.columns(builder, block.index)
-            builder.store(self.form.first_ratios(builder, x), ratios)
-            start = builder.add(self.base, builder.mul(block.index, ir.Constant(lanes.INTEGER, lanes.LANES)))
-            context = before_block(x) if before_block else None
-            with cgutils.for_range(builder, self.n_rows) as row:
-                y, value = self.form.row(builder, row.index, x, along)
-                offset = builder.add(start, builder.mul(row.index, self.stride))
-                ratio = builder.load(ratios)
-                builder.store(lanes.multiply(builder, ratio, self.form.ratio_step), ratios)
-                visit(offset, y, x, self._seen(builder, offset, y, x, value), ratio, context)
-            if after_block:
-                after_block(x)
+    def run(self, builder, visit):
+        """Emit the loop; returns the distance x of the eight columns."""
+        form = builder.mul(self.index, ir.Constant(lanes.INTEGER, FORM_SIZE))
+        next_row_step, second_step, mean_y, mean_x = (
+            _coefficient(builder, self.forms, form, number)
+            for number in (NEXT_ROW_STEP, SECOND_STEP, MEAN, MEAN + 1)
+        )
+        x = builder.fsub(lanes.lane_numbers(), mean_x, flags=lanes.FAST)
+        start = builder.mul(self.place, ir.Constant(lanes.INTEGER, START_SIZE))
+        value, change, second = (
+            lanes.load_vector(builder, self.starts, builder.add(start, ir.Constant(lanes.INTEGER, n * LANES)))
+            for n in range(3)
+        )
+        value = value if self.factor is None else lanes.multiply(builder, value, self.factor)
+        values, changes, seconds = (cgutils.alloca_once_value(builder, vector) for vector in (value, change, second))
+        with cgutils.for_range(builder, self.n_rows) as row:
+            number = lanes.broadcast(builder, builder.sitofp(row.index, lanes.FLOAT))
+            y = builder.fsub(number, mean_y, flags=lanes.FAST)
+            offset = builder.add(self.base, builder.mul(row.index, self.stride))
+            value, change, second = builder.load(values), builder.load(changes), builder.load(seconds)
+            builder.store(lanes.multiply(builder, value, change), values)
+            builder.store(lanes.multiply(builder, change, next_row_step), changes)
+            builder.store(lanes.multiply(builder, second, second_step), seconds)
+            visit(offset, y, x, self._seen(builder, offset, y, x, value), second)
+        return x
 
     def _seen(self, builder, offset, y, x, value):
         """The Gaussian where it is among the nearest, zero elsewhere."""
         if self.limits is None:
             return value
-        depth, unit_y, unit_x = (lanes.load_scalar(builder, self.reach, number) for number in range(3))
+        depth, unit_y, unit_x = (
+            lanes.broadcast(builder, lanes.load_scalar(builder, self.reach, number)) for number in range(3)
+        )
         row = lanes.multiply_add(builder, lanes.multiply(builder, y, y), unit_y, depth)
-        square = lanes.multiply(builder, x, x)
-        distance = lanes.multiply_add(builder, square, lanes.broadcast(builder, unit_x), lanes.broadcast(builder, row))
+        distance = lanes.multiply_add(builder, lanes.multiply(builder, x, x), unit_x, row)
         limit = lanes.load_vector(builder, self.limits, offset)
         return builder.select(builder.fcmp_ordered("<=", distance, limit), value, lanes.constant(0.0))
