@@ -40,7 +40,7 @@ class Cost:
 
 def warm_up_kernels() -> None:
     """Compile what is not in the kernel cache yet, so that no measurement pays for it."""
-    code = "from gsvr.solver.warmup import warm_up; warm_up()"
+    code = "from gsvr.warmup import warm_up; warm_up()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -16,7 +16,7 @@ from benchmarks.methods import METHODS
 from benchmarks.problem import read_problem
 from benchmarks.recorder import BudgetSpentError, Recorder
 from gsvr.io.record import write_record
-from gsvr.solver.warmup import warm_up
+from gsvr.warmup import warm_up
 
 
 def run_row(method: str, acquisition: Acquisition, budget: float | None) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from gsvr import pipeline
 from gsvr.acquisition import Slices
 from gsvr.field import sample_lattice
 from gsvr.kernels.cpu import CpuKernel
+from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
 from gsvr.pipeline import StackInputs
+from gsvr.solver.neighbour_prior import NeighbourPrior, sharpening
 from gsvr.solver.prior import QuadraticPrior
 from gsvr.solver.reconstruct import Progress
 
@@ -39,16 +41,24 @@ _FUNCTIONS = {
     "new lattice": ["gsvr.solver.rounds.stage_lattice", "gsvr.solver.rounds.refined_amplitudes"],
     "search for lost stacks": ["gsvr.solver.initialise.find_lost_stacks"],
     "conjugate gradients themselves": ["gsvr.solver.amplitudes.solve_amplitudes"],
+    "seeding of free Gaussians": ["gsvr.solver.seeding.seed_from_lattice"],
+    "neighbours of free Gaussians": ["gsvr.solver.neighbour_prior.find_neighbours"],
     "rendering": ["gsvr.volume.render_volume"],
 }
 _METHODS: dict[str, list[tuple[type, str]]] = {
+    "predict, free Gaussians": [(CpuGaussianKernel, "predict")],
+    "adjoint, free Gaussians": [(CpuGaussianKernel, "_adjoint")],
+    "prior, free Gaussians": [(NeighbourPrior, "__init__"), (NeighbourPrior, "apply")],
     "predict": [(CpuKernel, "predict")],
     "adjoint": [(CpuKernel, "_adjoint")],
     "derivatives": [(CpuKernel, "derivatives")],
     "prior": [(QuadraticPrior, "apply"), (QuadraticPrior, "diagonal")],
     "binning": [(Slices, "binned")],
 }
-_PLANS = ("_touched", "_splats")
+_PLANS = {
+    "plan": [(CpuKernel, "_touched"), (CpuKernel, "_splats")],
+    "plan, free Gaussians": [(CpuGaussianKernel, "_pieces")],
+}
 
 
 class Clock:
@@ -88,10 +98,15 @@ class Clock:
             for owner, attribute in places:
                 if hasattr(owner, attribute):
                     setattr(owner, attribute, self.timed(name, getattr(owner, attribute)))
-        for attribute in _PLANS:
-            prepared = CpuKernel.__dict__.get(attribute)
-            if prepared is not None:
-                prepared.func = self.timed("plan", prepared.func)
+        for name, places in _PLANS.items():
+            for owner, attribute in places:
+                prepared = owner.__dict__.get(attribute)
+                if prepared is not None:
+                    prepared.func = self.timed(name, prepared.func)
+        _replace_everywhere(sharpening, self._timed_preconditioner)
+
+    def _timed_preconditioner(self, *arguments: Any) -> Callable[..., Any]:
+        return self.timed("preconditioner, free Gaussians", sharpening(*arguments))
 
 
 def _replace_everywhere(old: Callable[..., Any], new: Callable[..., Any]) -> None:
@@ -137,7 +152,7 @@ def profile(stacks: list[Path], masks: list[Path]) -> dict[str, Any]:
 
 def main() -> None:
     """Warm up, reconstruct, write the numbers."""
-    from gsvr.solver.warmup import warm_up
+    from gsvr.warmup import warm_up
 
     output, folder = Path(sys.argv[1]), Path(sys.argv[2])
     masks = sorted(folder.glob("stack-*_mask.nii.gz"))

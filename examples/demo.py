@@ -26,7 +26,7 @@ from gsvr.picture import PictureOptions, save_mid_slices
 from gsvr.pipeline import Job, Reconstruction, run
 from gsvr.quality import Comparison, PoseErrors, compare, pose_errors
 from gsvr.simulate import Simulation, SimulationOptions, simulate
-from gsvr.solver.warmup import warm_up
+from gsvr.warmup import warm_up
 
 OUTPUT = Path("demo-output")
 VOXEL = 0.8

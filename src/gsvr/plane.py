@@ -7,8 +7,10 @@ from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField, LatticeField
+from gsvr.geometry import invert
+from gsvr.kernels.gaussian_planes import ParallelPlanes
 from gsvr.psf import PointSpread, ProfileName, point_spread
-from gsvr.sampling import plane_slices, points_only, sample_planes
+from gsvr.sampling import plane_slices, points_only, sample_parallel, sample_planes
 
 # Pixel rows that are rendered as one piece; pieces share the threads, and their number must not depend on how many.
 _STRIP_ROWS = 64
@@ -82,6 +84,12 @@ def render_plane(
     rotation = frame[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:
         raise ValueError("the frame of a plane must be rigid: three perpendicular right-handed axes of unit length")
+    if isinstance(field, GaussianField) and field.nearest is None:
+        through = _spread(1, thickness, profile)
+        planes = ParallelPlanes(
+            invert(frame)[:3], (1, *shape), (1.0, *spacing), through.weights, through.offsets[0], through.variances[0]
+        )
+        return sample_parallel(field, planes)[0]
     strips = _strips(frame, shape, spacing)
     return sample_planes(field, strips, _spread(strips.n_slices, thickness, profile)).reshape(shape)
 

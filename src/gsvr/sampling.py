@@ -10,6 +10,7 @@ from gsvr.field import GaussianField, LatticeField
 from gsvr.geometry import identity_poses
 from gsvr.kernels import gaussian_kernel, lattice_kernel
 from gsvr.kernels.culling import slice_windows
+from gsvr.kernels.gaussian_planes import ParallelPlanes, splat_on_planes
 from gsvr.kernels.gaussian_views import nearest_radii, slice_views
 from gsvr.psf import PointSpread
 
@@ -54,8 +55,6 @@ def sample_planes(
     if isinstance(field, LatticeField):
         windows = slice_windows(field.lattice, planes, still, spread, _CUTOFF)
         return lattice_kernel("cpu", field.lattice, windows).predict(field.amplitudes)
-    if field.nearest is None:
-        field = _near(field, planes, spread)
     exact = field.normalisation is None
     radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
     kernel = gaussian_kernel("cpu", field, slice_views(planes, still, spread, _CUTOFF, exact, radii))
@@ -65,19 +64,22 @@ def sample_planes(
     return values / (kernel.predict(np.ones(len(field.means), np.float32)) + np.float32(field.normalisation))
 
 
-def _near(field: GaussianField, planes: Slices, spread: PointSpread) -> GaussianField:
-    """The Gaussians that reach some of the planes, where these are parallel: a single plane needs few of them."""
-    normals = planes.frames[:, :3, 2]
-    if not np.allclose(normals, normals[0], atol=1e-9):
-        return field
-    places = planes.frames[:, :3, 3] @ normals[0]
-    through = (np.abs(spread.offsets) + _CUTOFF * np.sqrt(spread.variances)).max()
-    reach = _CUTOFF * np.exp(field.log_scales.max(axis=1)) + through
-    heights = field.means @ normals[0]
-    near = (heights + reach >= places.min()) & (heights - reach <= places.max())
-    if not near.any():
-        near[0] = True  # kernels need a Gaussian; it is cut off
-    return field.subset(near)
+def sample_parallel(field: GaussianField, planes: ParallelPlanes) -> Float32[np.ndarray, "planes rows columns"]:
+    """Free Gaussians at the points of parallel planes; terms below float32 are left out.
+
+    Raises
+    ------
+    ValueError
+        If only the nearest Gaussians count: which these are, `sample_planes` finds.
+    """
+    if field.nearest is not None:
+        raise ValueError("a field of nearest neighbours is sampled by sample_planes")
+    amplitudes = field.amplitudes.astype(np.float32)
+    if field.normalisation is None:
+        return splat_on_planes(field, amplitudes, planes, _CUTOFF, exact=True)
+    values = splat_on_planes(field, amplitudes, planes, _CUTOFF, exact=False)
+    density = splat_on_planes(field, np.ones_like(amplitudes), planes, _CUTOFF, exact=False)
+    return values / (density + np.float32(field.normalisation))
 
 
 def sample_grid(
@@ -85,6 +87,11 @@ def sample_grid(
 ) -> Float32[np.ndarray, "nx ny nz"]:
     """Values of free Gaussians on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
     x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
+    if field.nearest is None:
+        # the planes' axes u, v, w are the world's y, z, x
+        to_planes = np.array([[0, 1, 0, -y[0]], [0, 0, 1, -z[0]], [1, 0, 0, -x[0]]], dtype=np.float64)
+        shape, spacing = (len(x), len(y), len(z)), (_step(x), _step(y), _step(z))
+        return sample_parallel(field, ParallelPlanes(to_planes, shape, spacing, np.ones(1), np.zeros(1), np.zeros(1)))
     spacing = (_step(y), _step(z))
     frames = np.zeros((len(x), 4, 4))
     # the planes' axes u, v, w are the world's y, z, x

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from gsvr.errors import InputError
 from gsvr.field import GaussianField, LatticeField, sample_lattice
+from gsvr.mask_grid import mask_on_grid
 from gsvr.morphology import within
 from gsvr.sampling import sample_grid
 from gsvr.volume_grid import Volume
@@ -67,7 +68,7 @@ def render_volume(
     data = sample_field(field, (axes[0], axes[1], axes[2]))
     if mask is None:
         return Volume(data, affine)
-    inside = _on_grid(mask, affine, data.shape)
+    inside = mask_on_grid(mask, affine, data.shape)
     near = within(inside, margin, spacing)
     return Volume(np.where(near, data, np.float32(0)), affine, inside)
 
@@ -114,29 +115,3 @@ def _extent(field: LatticeField | GaussianField) -> tuple[np.ndarray, np.ndarray
     if len(means) == 0:
         raise ValueError("the field has no Gaussians")
     return means.min(axis=0).astype(np.float64), means.max(axis=0).astype(np.float64)
-
-
-def _on_grid(mask: Volume, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The mask on another grid: the half level of its smooth linear interpolation."""
-    smooth = ndimage.gaussian_filter(np.asarray(mask.mask, dtype=np.float32), 0.7)
-    step = np.linalg.inv(mask.affine) @ affine
-    if np.abs(step[:3, :3] - np.diag(np.diag(step[:3, :3]))).max() * max(shape) > 1e-6:
-        turned = ndimage.affine_transform(smooth, step[:3], output_shape=shape, order=1)
-        return np.asarray(turned) > 0.5
-    # grids along the same axes: one axis after the other
-    for axis, count in enumerate(shape):
-        smooth = _interpolated(smooth, axis, step[axis, axis] * np.arange(count) + step[axis, 3])
-    return smooth > 0.5
-
-
-def _interpolated(values: np.ndarray, axis: int, positions: np.ndarray) -> np.ndarray:
-    """Linear interpolation at positions (voxels) along one axis; zero beyond the first and last voxel."""
-    lower = np.clip(np.floor(positions).astype(int), 0, max(values.shape[axis] - 2, 0))
-    upper = np.minimum(lower + 1, values.shape[axis] - 1)
-    inside = (positions >= 0) & (positions <= values.shape[axis] - 1)
-    along = tuple(-1 if other == axis else 1 for other in range(values.ndim))
-    share = (positions - lower).reshape(along).astype(np.float32)
-    weight = inside.reshape(along).astype(np.float32)
-    result = np.take(values, lower, axis) * ((1 - share) * weight)
-    result += np.take(values, upper, axis) * (share * weight)
-    return result

@@ -29,7 +29,7 @@ def load_kernels(console: Console) -> None:
     """Compile or load the kernels, saying so when it takes long."""
     from threading import Timer
 
-    from gsvr.solver.warmup import warm_up
+    from gsvr.warmup import warm_up
 
     with console.status("loading kernels") as status:
         message = "compiling kernels for this machine: only the first run does this, about 10 s"

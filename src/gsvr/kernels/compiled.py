@@ -19,6 +19,6 @@ def without_allocation(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(nogil=True, fastmath=True, cache=True, _nrt=False)(function)  # pyright: ignore[reportCallIssue]
 
 
-def by_multiplication(function: Callable[..., Any]) -> Callable[..., Any]:
+def by_multiplication(makes_arrays: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a kernel that goes from row to row by multiplication (see `lanes.FAST`)."""
-    return njit(nogil=True, fastmath=set(FAST), cache=True)(function)  # pyright: ignore[reportCallIssue]
+    return njit(nogil=True, fastmath=set(FAST), cache=True, _nrt=makes_arrays)  # pyright: ignore[reportCallIssue]

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
+from gsvr.kernels.compiled import without_allocation
 from gsvr.kernels.gaussian_window import (
     ABSENT,
     FORM_SIZE,
@@ -32,9 +33,10 @@ from gsvr.kernels.gaussian_window import (
     VALUE,
 )
 from gsvr.kernels.lanes import LANES
+from gsvr.kernels.simd import exponential
 
 _PER_BUCKET = 64
-_LOG2_E = float(np.log2(np.e))
+_LOG2_E, _LOG_2 = float(np.log2(np.e)), float(np.log(2))
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def inverse(matrix):
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _window(u, v, distance, blurred, cutoff, spacing, shape):
+def window(u, v, distance, blurred, cutoff, spacing, shape):
     """First and last row, first and last column inside the cut-off; the last before the first: out of sight."""
     uu, _, uw, vv, vw, ww = blurred
     left = cutoff * cutoff - distance * distance / ww
@@ -154,7 +156,7 @@ def position(to_slice, mean):
     )
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@without_allocation
 def plan_slice(
     s, write, bucket_first, bucket_centres, bucket_radii, means, covariances, determinants, to_slice, in_plane, weights,
     offsets, variances, cutoff, exact, spacing, shapes, piece_first, gaussians, corners, n_rows, forms, depths,
@@ -165,6 +167,8 @@ def plan_slice(
     """
     turn, shape, pixel = to_slice[s], shapes[s], spacing[s]
     stride = shape[1] + LANES
+    step, log_weight = offsets[s, -1] - offsets[s, 0], np.log2(weights[0])
+    share = np.log2(weights[1] / weights[0]) if weights.shape[0] == 2 else ABSENT
     depth = 0.0
     for m in range(weights.shape[0]):
         depth = max(depth, abs(offsets[s, m]) + cutoff * np.sqrt(variances[s, m]))
@@ -174,29 +178,29 @@ def plan_slice(
         if _bucket_in_sight(turn, centre, radius, in_plane[s], depth, cutoff, pixel, shape):
             for j in range(bucket_first[bucket], bucket_first[bucket + 1]):
                 u, v, w = position(turn, means[j])
+                if _out_of_depth(w, turn, covariances[j], offsets[s], variances[s], cutoff):
+                    continue
                 uu, uv, uw, vv, vw, ww = in_slice_frame(turn, covariances[j])
                 uu, vv = uu + in_plane[s, 0], vv + in_plane[s, 1]
                 blurred = (uu, uv, uw, vv, vw, ww + variances[s, 0])
-                row, last_row, column, last_column = _window(u, v, offsets[s, 0] - w, blurred, cutoff, pixel, shape)
+                row, last_row, column, last_column = window(u, v, offsets[s, 0] - w, blurred, cutoff, pixel, shape)
                 if weights.shape[0] == 2:
-                    other = _window(u, v, offsets[s, 1] - w, blurred, cutoff, pixel, shape)
-                    row, last_row, column, last_column = _both((row, last_row, column, last_column), other)
+                    other = window(u, v, offsets[s, 1] - w, blurred, cutoff, pixel, shape)
+                    row, last_row, column, last_column = joined((row, last_row, column, last_column), other)
                 if last_row < row:
                     continue
                 precision, determinant = inverse(blurred)
-                rows = _piece_rows(precision[0], pixel[0])
+                rows = piece_rows(precision[0], pixel[0])
                 if not write:
                     n += ((last_column - column) // LANES + 1) * ((last_row - row) // rows + 1)
                     continue
-                peak = weights[0] * (np.sqrt(determinants[j] / determinant) if exact else 1.0)
-                step = offsets[s, -1] - offsets[s, 0]
-                share = weights[-1] / weights[0] if weights.shape[0] == 2 else 0.0
+                peak = log_weight + (0.5 * np.log2(determinants[j] / determinant) if exact else 0.0)
                 for left in range(column, last_column + 1, LANES):
                     for top in range(row, last_row + 1, rows):
                         gaussians[n], corners[n] = j, top * stride + left
                         n_rows[n] = min(rows, last_row + 1 - top)
                         mean_y, mean_x = u / pixel[0] - top, v / pixel[1] - left
-                        _write_form(forms, n, precision, offsets[s, 0] - w, peak, step, share, pixel, mean_y, mean_x)
+                        write_form(forms, n, precision, offsets[s, 0] - w, peak, step, share, pixel, mean_y, mean_x)
                         if depths.size > 1:
                             depths[n] = w * w
                         n += 1
@@ -205,17 +209,35 @@ def plan_slice(
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _piece_rows(precision, spacing):
+def _out_of_depth(w, turn, covariance, offsets, variances, cutoff):
+    """Whether the slice is too far away for any pixel of it to see the Gaussian: most are left out by this alone."""
+    xx, xy, xz, yy, yz, zz = covariance
+    x, y, z = turn[2, 0], turn[2, 1], turn[2, 2]
+    variance = x * (x * xx + 2.0 * (y * xy + z * xz)) + y * (y * yy + 2.0 * z * yz) + z * z * zz
+    nearest = np.inf
+    for m in range(offsets.shape[0]):
+        nearest = min(nearest, (offsets[m] - w) ** 2 / (variance + variances[m]))
+    return nearest >= cutoff * cutoff
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def _exponential_of_two(y):
+    return exponential(np.float32(y * _LOG_2))
+
+
+@njit(nogil=True, fastmath=True, cache=True, inline="always")
+def piece_rows(precision, spacing):
     """Most rows of a piece: see `PIECE_DEVIATIONS`."""
     return int(min(max(PIECE_DEVIATIONS / (np.sqrt(precision) * spacing), 1.0), LONGEST_PIECE))
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y, mean_x):
+def write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y, mean_x):
     """The form of a piece (see `gaussian_window`) whose first pixel is at -(mean_y, mean_x) from the Gaussian.
 
     `distance`: of the slice from the Gaussian along w, as the profile's first component sees it; the second stands
-    `step` further and has `share` times the weight of the first.
+    `step` further. `peak` is the binary logarithm of the first's peak, `share` that of the second's weight over the
+    first's.
     """
     uu, uv, uw, vv, vw, ww = precision
     yy, yx, xx = -_LOG2_E * uu * pixel[0] * pixel[0], -_LOG2_E * uv * pixel[0] * pixel[1], -_LOG2_E * vv * pixel[1] ** 2
@@ -225,21 +247,21 @@ def _write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y,
     slope_x = along_x * distance - yx * mean_y - xx * mean_x
     # by Euler: the quadratic at the corner is half of its slope there and half of its linear part times the place
     corner = -0.5 * (slope_y * mean_y + slope_x * mean_x + distance * (along_y * mean_y + along_x * mean_x))
-    forms[first + VALUE] = np.log2(peak) - 0.5 * _LOG2_E * ww * distance * distance + corner
+    forms[first + VALUE] = peak - 0.5 * _LOG2_E * ww * distance * distance + corner
     forms[first + VALUE + 1], forms[first + VALUE + 2] = slope_x, 0.5 * xx
     forms[first + NEXT_ROW], forms[first + NEXT_ROW + 1] = slope_y + 0.5 * yy, yx
-    forms[first + NEXT_ROW_STEP] = np.exp2(yy)
+    forms[first + NEXT_ROW_STEP] = _exponential_of_two(yy)
     forms[first + MEAN], forms[first + MEAN + 1] = mean_y, mean_x
-    if share == 0.0:
+    if share == ABSENT:
         forms[first + SECOND], forms[first + SECOND + 1], forms[first + SECOND_STEP] = ABSENT, 0.0, 1.0
     else:
         middle = -_LOG2_E * ww * (distance + 0.5 * step) - along_y * mean_y - along_x * mean_x
-        forms[first + SECOND], forms[first + SECOND + 1] = np.log2(share) + step * middle, step * along_x
-        forms[first + SECOND_STEP] = np.exp2(step * along_y)
+        forms[first + SECOND], forms[first + SECOND + 1] = share + step * middle, step * along_x
+        forms[first + SECOND_STEP] = _exponential_of_two(step * along_y)
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _both(one, other):
+def joined(one, other):
     """The smallest window around two."""
     if one[1] < one[0]:
         return other

@@ -1,7 +1,7 @@
 """Vector loops over a piece of a free Gaussian's window: add it to a slice, or take its moments with one.
 
-All work on one piece of `gaussian_window` whose first row `start_pieces` has prepared. A loop runs over all pixels of the
-piece where `limits` is None, else over those that have the Gaussian among their nearest: it compares the squared
+All work on one piece of `gaussian_window` whose first row `start_pieces` has prepared. A loop runs over all pixels of
+the piece where `limits` is None, else over those that have the Gaussian among their nearest: it compares the squared
 distance of pixel and mean, ``reach[0] + reach[1] y^2 + reach[2] x^2`` (mm^2), with a plane of limits.
 """
 
@@ -33,27 +33,34 @@ def _pointers(context, builder, signature, arguments):
             yield lanes.data(context, builder, kind, value) if isinstance(kind, types.Array) else value
 
 
-@intrinsic
-def add_gaussian(typing_context, plane, base, stride, forms, index, starts, place, factor, n_rows, limits, reach):
-    """plane[base + a stride + l] += factor G(a, l) for a < n_rows, l < 8."""
-    integer = types.int64
-    signature = types.void(
-        plane, integer, integer, forms, integer, starts, integer, types.float32, integer, limits, reach
-    )
-
-    def generate(context, builder, signature, arguments):
-        plane, base, stride, forms, index, starts, place, factor, n_rows, limits, reach = _pointers(
-            context, builder, signature, arguments
+def _adding(components):
+    @intrinsic
+    def add_gaussian(typing_context, plane, base, stride, forms, index, starts, place, factor, n_rows, limits, reach):
+        """plane[base + a stride + l] += factor G(a, l) for a < n_rows, l < 8."""
+        integer = types.int64
+        signature = types.void(
+            plane, integer, integer, forms, integer, starts, integer, types.float32, integer, limits, reach
         )
 
-        def visit(offset, y, x, value, second):
-            lanes.add_to(builder, plane, offset, lanes.multiply_add(builder, value, second, value))
+        def generate(context, builder, signature, arguments):
+            plane, base, stride, forms, index, starts, place, factor, n_rows, limits, reach = _pointers(
+                context, builder, signature, arguments
+            )
 
-        factor = lanes.broadcast(builder, factor)
-        Rows(forms, index, starts, place, base, stride, n_rows, limits, reach, factor).run(builder, visit)
-        return context.get_dummy_value()
+            def visit(offset, y, x, value, second):
+                both = lanes.multiply_add(builder, value, second, value) if components == 2 else value
+                lanes.add_to(builder, plane, offset, both)
 
-    return signature, generate
+            factor = lanes.broadcast(builder, factor)
+            Rows(forms, index, starts, place, base, stride, n_rows, limits, reach, factor).run(builder, visit)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return add_gaussian
+
+
+add_gaussian, add_single_gaussian = _adding(2), _adding(1)
 
 
 def _dotting(power):

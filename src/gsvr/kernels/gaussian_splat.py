@@ -28,6 +28,7 @@ from gsvr.kernels.gaussian_window import (
     START_SIZE,
     VALUE,
     start_pieces,
+    start_single_pieces,
 )
 from gsvr.kernels.lanes import LANES
 
@@ -37,7 +38,7 @@ def _set_reach(reach, depth, spacing):
     reach[0], reach[1], reach[2] = depth, spacing[0] * spacing[0], spacing[1] * spacing[1]
 
 
-@by_multiplication
+@by_multiplication(makes_arrays=True)
 def predict_slice(
     s, factors, piece_first, gaussians, corners, n_rows, forms, depths, spacing, shapes, first_pixel, limits,
     limits_first, out,
@@ -65,7 +66,7 @@ def predict_slice(
             out[target + b] = plane[source + b]
 
 
-@by_multiplication
+@by_multiplication(makes_arrays=True)
 def pad_slices(values, shapes, first_pixel, padded, padded_first):
     """Copy every slice into rows that are eight columns wider, so that vectors need no border checks."""
     for s in range(shapes.shape[0]):
@@ -76,7 +77,7 @@ def pad_slices(values, shapes, first_pixel, padded, padded_first):
                 padded[target + b] = values[source + b]
 
 
-@by_multiplication
+@by_multiplication(makes_arrays=True)
 def adjoint_buckets(
     first_bucket, last_bucket, padded, padded_first, piece_first, gaussians, corners, n_rows, forms, depths, spacing,
     shapes, limits, squared, out,
@@ -105,7 +106,7 @@ def adjoint_buckets(
                 out[gaussians[n]] += value
 
 
-@by_multiplication
+@by_multiplication(makes_arrays=True)
 def differentiate_slice(
     s, factors, piece_first, gaussians, corners, n_rows, forms, means, covariances, to_slice,
     in_plane, offsets, variances, exact, spacing, shapes, first_pixel, out,
@@ -135,7 +136,7 @@ def differentiate_slice(
             distance = offsets[s, m] - w
             slopes[0], slopes[3], slopes[6], slopes[15] = uw * distance, vw * distance, ww * distance, offsets[s, m]
             _component(forms, n, m, form)
-            start_pieces(form, 0, 1, start)
+            start_single_pieces(form, 0, 1, start)
             add_gaussian_planes(
                 planes, np.int64(corners[n]), stride, size, form, 0, start, 0, factors[j], slopes, np.int64(n_rows[n])
             )
@@ -177,7 +178,7 @@ def _symmetric_product(a, m):
     )
 
 
-@by_multiplication
+@by_multiplication(makes_arrays=True)
 def gradient_bucket(
     bucket, planes, second, factors, padded_first, piece_first, gaussians, corners, n_rows, forms, depths,
     means, covariances, to_slice, in_plane, offsets, variances, centres, exact, spacing, shapes, limits,

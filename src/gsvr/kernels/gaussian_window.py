@@ -19,16 +19,17 @@ from numba.extending import intrinsic
 from gsvr.kernels import lanes
 from gsvr.kernels.lanes import LANES
 
-# Binary logarithms at the pixel in lane x of the first row, as coefficients of 1 and x: of the Gaussian (and of x x), of
-# the next row over this one, of the second component over the first. Then by what factors these two ratios change from
-# row to row, and where the mean stands along u and v from the first pixel.
+# Binary logarithms at the pixel in lane x of the first row, as coefficients of 1 and x: of the Gaussian (and of x x),
+# of the next row over this one, of the second component over the first. Then by what factors these two ratios change
+# from row to row, and where the mean stands along u and v from the first pixel.
 VALUE, NEXT_ROW, SECOND, NEXT_ROW_STEP, SECOND_STEP, MEAN = 0, 3, 5, 7, 8, 9
 FORM_SIZE = 11
 # a second component that is not there: two to the power of it is nothing
 ABSENT = -200.0
 # A value below 2^-126 in the first row is lost for the whole piece. A Gaussian falls by exp(-n^2 / 2) over n of its own
-# standard deviations along the column, so pieces this long lose nothing that is nearer to its mean than three.
-PIECE_DEVIATIONS = 10.0
+# standard deviations along the column, so pieces this long lose nothing that is nearer to its mean than five: a value
+# at most 5 + 8 of them from the largest in its column.
+PIECE_DEVIATIONS = 8.0
 LONGEST_PIECE = 16
 # Pieces whose first rows are prepared together, and the numbers kept of each: three vectors.
 PIECES_AT_ONCE = 16
@@ -43,39 +44,50 @@ def _coefficient(builder, forms, first, number):
     return lanes.broadcast(builder, lanes.load_scalar(builder, forms, offset))
 
 
-@intrinsic
-def start_pieces(typing_context, forms, first, count, starts):
-    """First rows of pieces first + i, i < count: starts[i] gets the Gaussian, the next row over it, the second component.
+def _starting(components):
+    @intrinsic
+    def start_pieces(typing_context, forms, first, count, starts):
+        """First rows of pieces first + i, i < count: the Gaussian, the next row over it, the second component over it.
 
-    The last two are ratios, to the Gaussian of the profile's first component.
-    """
-    integer = types.int64
-    signature = types.void(forms, integer, integer, starts)
+        They are written to starts[i]; the second component only if there are two.
+        """
+        integer = types.int64
+        signature = types.void(forms, integer, integer, starts)
 
-    def generate(context, builder, signature, arguments):
-        forms, first, count, starts = arguments
-        forms = lanes.data(context, builder, signature.args[0], forms)
-        starts = lanes.data(context, builder, signature.args[3], starts)
-        x, most = lanes.lane_numbers(), lanes.constant(_MOST)
-        with cgutils.for_range(builder, count) as piece:
-            form = builder.mul(builder.add(first, piece.index), ir.Constant(lanes.INTEGER, FORM_SIZE))
-            target = builder.mul(piece.index, ir.Constant(lanes.INTEGER, START_SIZE))
+        def generate(context, builder, signature, arguments):
+            forms, first, count, starts = arguments
+            forms = lanes.data(context, builder, signature.args[0], forms)
+            starts = lanes.data(context, builder, signature.args[3], starts)
+            with cgutils.for_range(builder, count) as piece:
+                form = builder.mul(builder.add(first, piece.index), ir.Constant(lanes.INTEGER, FORM_SIZE))
+                target = builder.mul(piece.index, ir.Constant(lanes.INTEGER, START_SIZE))
+                for number, exponent in enumerate(_first_row(builder, forms, form, components)):
+                    place = builder.add(target, ir.Constant(lanes.INTEGER, number * LANES))
+                    power = lanes.power_of_two(builder, exponent)
+                    builder.store(power, lanes.vector_pointer(builder, starts, place), align=4)
+            return context.get_dummy_value()
 
-            def coefficient(number, form=form):
-                return _coefficient(builder, forms, form, number)
+        return signature, generate
 
-            slope = lanes.multiply_add(builder, coefficient(VALUE + 2), x, coefficient(VALUE + 1))
-            value = lanes.multiply_add(builder, slope, x, coefficient(VALUE))
-            change = lanes.multiply_add(builder, coefficient(NEXT_ROW + 1), x, coefficient(NEXT_ROW))
-            change = builder.select(builder.fcmp_ordered("<", change, most), change, most)
-            second = lanes.multiply_add(builder, coefficient(SECOND + 1), x, coefficient(SECOND))
-            for number, exponent in enumerate((value, change, second)):
-                place = builder.add(target, ir.Constant(lanes.INTEGER, number * LANES))
-                power = lanes.power_of_two(builder, exponent)
-                builder.store(power, lanes.vector_pointer(builder, starts, place), align=4)
-        return context.get_dummy_value()
+    return start_pieces
 
-    return signature, generate
+
+def _first_row(builder, forms, form, components):
+    """Binary logarithms of what `start_pieces` writes."""
+
+    def coefficient(number):
+        return _coefficient(builder, forms, form, number)
+
+    x, most = lanes.lane_numbers(), lanes.constant(_MOST)
+    slope = lanes.multiply_add(builder, coefficient(VALUE + 2), x, coefficient(VALUE + 1))
+    yield lanes.multiply_add(builder, slope, x, coefficient(VALUE))
+    change = lanes.multiply_add(builder, coefficient(NEXT_ROW + 1), x, coefficient(NEXT_ROW))
+    yield builder.select(builder.fcmp_ordered("<", change, most), change, most)
+    if components == 2:
+        yield lanes.multiply_add(builder, coefficient(SECOND + 1), x, coefficient(SECOND))
+
+
+start_pieces, start_single_pieces = _starting(2), _starting(1)
 
 
 class Rows:
@@ -95,8 +107,7 @@ class Rows:
         """Emit the loop; returns the distance x of the eight columns."""
         form = builder.mul(self.index, ir.Constant(lanes.INTEGER, FORM_SIZE))
         next_row_step, second_step, mean_y, mean_x = (
-            _coefficient(builder, self.forms, form, number)
-            for number in (NEXT_ROW_STEP, SECOND_STEP, MEAN, MEAN + 1)
+            _coefficient(builder, self.forms, form, number) for number in (NEXT_ROW_STEP, SECOND_STEP, MEAN, MEAN + 1)
         )
         x = builder.fsub(lanes.lane_numbers(), mean_x, flags=lanes.FAST)
         start = builder.mul(self.place, ir.Constant(lanes.INTEGER, START_SIZE))

@@ -7,6 +7,7 @@ import numpy as np
 from gsvr.acquisition import Stack, slices_from_stacks
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.volume import render_volume
 
 
 def warm_up() -> None:
@@ -25,4 +26,5 @@ def warm_up() -> None:
         Stage("slices", 2.0, 1, 1, 1, "slices"),
         Stage("free", 2.0, 1, 1, 1, "none", free=True),
     )
-    reconstruct(slices_from_stacks(stacks, [mask, mask]), SolverOptions(stages=stages))
+    result = reconstruct(slices_from_stacks(stacks, [mask, mask]), SolverOptions(stages=stages))
+    render_volume(result.field, 2.0, result.mask)
