@@ -17,14 +17,13 @@ from numba import njit
 
 from gsvr.field import GaussianField
 from gsvr.kernels.compiled import by_multiplication
-from gsvr.kernels.gaussian_plan import inverse, joined, piece_rows, position, window, write_form
-from gsvr.kernels.gaussian_simd import add_gaussian, add_single_gaussian
+from gsvr.kernels.gaussian_plan import inverse, piece_rows, position, window, write_form
+from gsvr.kernels.gaussian_simd import add_single_gaussian
 from gsvr.kernels.gaussian_window import (
     ABSENT,
     FORM_SIZE,
     PIECES_AT_ONCE,
     START_SIZE,
-    start_pieces,
     start_single_pieces,
 )
 from gsvr.kernels.lanes import LANES
@@ -80,9 +79,7 @@ def splat_on_planes(
     )
     cells, most = np.floor(heights / _CELL), float(reach.max(initial=0.0))
     spacing = np.array(planes.spacing, dtype=np.float64)
-    weight, share = float(np.log2(planes.weights[0])), None
-    if len(planes.weights) == 2:
-        share = float(np.log2(planes.weights[1] / planes.weights[0]))
+    log_weights = np.log2(planes.weights)
     out = np.empty(planes.shape, np.float32)
     n_strips = min(_STRIPS, planes.shape[1]) if planes.shape[0] == 1 else 1
     edges = [planes.shape[1] * strip // n_strips for strip in range(n_strips + 1)]
@@ -99,7 +96,7 @@ def splat_on_planes(
         padded = np.zeros((*part.shape[:2], part.shape[2] + LANES), np.float32)
         _add_to_planes(
             *(values[begin:end] for values in gaussians), to_part, spacing[0], spacing[1:], np.array(part.shape[1:]),
-            weight, share, planes.offsets, planes.variances, cutoff, exact, *_new_pieces(), padded.reshape(-1),
+            log_weights, planes.offsets, planes.variances, cutoff, exact, *_new_pieces(), padded.reshape(-1),
         )  # fmt: skip
         part[:] = padded[:, :, : part.shape[2]]
 
@@ -129,62 +126,56 @@ def _new_pieces() -> tuple[np.ndarray, ...]:
 
 @by_multiplication(makes_arrays=False)
 def _add_to_planes(
-    means, scales, quaternions, amplitudes, reaches, to_planes, between, pixel, shape, weight, share, offsets,
-    variances, cutoff, exact, forms, starts, corners, rows, factors, out,
+    means, scales, quaternions, amplitudes, reaches, to_planes, between, pixel, shape, log_weights, offsets, variances,
+    cutoff, exact, forms, starts, corners, rows, factors, out,
 ):  # fmt: skip
-    """Add Gaussians to planes `between` apart, whose rows are padded; `weight` and `share` are binary logarithms."""
+    """Add Gaussians to planes `between` apart, whose rows are padded: each component of the profile by itself.
+
+    Two thin components may stand many standard deviations apart, so one is no multiple of the other in float32.
+    """
     stride = shape[1] + LANES
     size, count = shape[0] * stride, 0
     n_planes = out.shape[0] // size
-    last, step = offsets.shape[0] - 1, offsets[-1] - offsets[0]
     for j in range(means.shape[0]):
         u, v, w = position(to_planes, means[j])
         if u + reaches[j] < 0.0 or u - reaches[j] > shape[0] * pixel[0]:
             continue
         uu, uv, uw, vv, vw, ww = _turned(to_planes, quaternions[j], scales[j])
-        blurred = (uu, uv, uw, vv, vw, ww + variances[0])
-        reach = cutoff * np.sqrt(ww + variances[0])
-        begin = max(int(np.ceil((w - offsets[last] - reach) / between)), 0)
-        end = min(int(np.floor((w - offsets[0] + reach) / between)) + 1, n_planes)
-        if begin >= end:
-            continue
-        precision, determinant = inverse(blurred)
-        size_ratio = (scales[j, 0] * scales[j, 1] * scales[j, 2]) ** 2 / determinant
-        peak = weight + (0.5 * np.log2(size_ratio) if exact else 0.0)
-        most_rows = piece_rows(precision[0], pixel[0])
-        for plane in range(begin, end):
-            distance = plane * between + offsets[0] - w
-            box = window(u, v, distance, blurred, cutoff, pixel, shape)
-            if share is not None:
-                box = joined(box, window(u, v, distance + step, blurred, cutoff, pixel, shape))
-            top, bottom, left, right = box
-            for column in range(left, right + 1, LANES):
-                for row in range(top, bottom + 1, most_rows):
-                    mean_y, mean_x = u / pixel[0] - row, v / pixel[1] - column
-                    second = ABSENT if share is None else share
-                    write_form(forms, count, precision, distance, peak, step, second, pixel, mean_y, mean_x)
-                    corners[count], rows[count] = plane * size + row * stride + column, min(most_rows, bottom + 1 - row)
-                    factors[count] = amplitudes[j]
-                    count += 1
-                    if count == PIECES_AT_ONCE:
-                        _add(out, stride, forms, starts, corners, rows, factors, count, share)
-                        count = 0
-    _add(out, stride, forms, starts, corners, rows, factors, count, share)
+        volume = scales[j, 0] * scales[j, 1] * scales[j, 2]
+        for m in range(offsets.shape[0]):
+            blurred = (uu, uv, uw, vv, vw, ww + variances[m])
+            reach, height = cutoff * np.sqrt(ww + variances[m]), w - offsets[m]
+            begin = max(int(np.ceil((height - reach) / between)), 0)
+            end = min(int(np.floor((height + reach) / between)) + 1, n_planes)
+            if begin >= end:
+                continue
+            precision, determinant = inverse(blurred)
+            peak = log_weights[m] + (0.5 * np.log2(volume * volume / determinant) if exact else 0.0)
+            most_rows = piece_rows(precision[0], pixel[0])
+            for plane in range(begin, end):
+                distance = plane * between - height
+                top, bottom, left, right = window(u, v, distance, blurred, cutoff, pixel, shape)
+                for column in range(left, right + 1, LANES):
+                    for row in range(top, bottom + 1, most_rows):
+                        mean_y, mean_x = u / pixel[0] - row, v / pixel[1] - column
+                        write_form(forms, count, precision, distance, peak, 0.0, ABSENT, pixel, mean_y, mean_x)
+                        corners[count] = plane * size + row * stride + column
+                        rows[count], factors[count] = min(most_rows, bottom + 1 - row), amplitudes[j]
+                        count += 1
+                        if count == PIECES_AT_ONCE:
+                            _add(out, stride, forms, starts, corners, rows, factors, count)
+                            count = 0
+    _add(out, stride, forms, starts, corners, rows, factors, count)
 
 
 @by_multiplication(makes_arrays=False)
-def _add(out, stride, forms, starts, corners, rows, factors, count, share):
+def _add(out, stride, forms, starts, corners, rows, factors, count):
     """Add the pieces that have been gathered."""
-    if share is None:
-        start_single_pieces(forms, 0, count, starts)
-    else:
-        start_pieces(forms, 0, count, starts)
+    start_single_pieces(forms, 0, count, starts)
     for place in range(count):
-        corner, n_rows, factor = corners[place], rows[place], factors[place]
-        if share is None:
-            add_single_gaussian(out, corner, stride, forms, place, starts, place, factor, n_rows, None, starts)
-        else:
-            add_gaussian(out, corner, stride, forms, place, starts, place, factor, n_rows, None, starts)
+        add_single_gaussian(
+            out, corners[place], stride, forms, place, starts, place, factors[place], rows[place], None, starts
+        )
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")

@@ -34,7 +34,7 @@ LONGEST_PIECE = 16
 # Pieces whose first rows are prepared together, and the numbers kept of each: three vectors.
 PIECES_AT_ONCE = 16
 START_SIZE = 3 * LANES
-# Largest binary logarithm of a ratio of neighbouring rows: float32 has nothing above 2^128.
+# Largest binary logarithm of a ratio: float32 has nothing above 2^128.
 _MOST = 115.0
 
 
@@ -81,10 +81,9 @@ def _first_row(builder, forms, form, components):
     x, most = lanes.lane_numbers(), lanes.constant(_MOST)
     slope = lanes.multiply_add(builder, coefficient(VALUE + 2), x, coefficient(VALUE + 1))
     yield lanes.multiply_add(builder, slope, x, coefficient(VALUE))
-    change = lanes.multiply_add(builder, coefficient(NEXT_ROW + 1), x, coefficient(NEXT_ROW))
-    yield builder.select(builder.fcmp_ordered("<", change, most), change, most)
-    if components == 2:
-        yield lanes.multiply_add(builder, coefficient(SECOND + 1), x, coefficient(SECOND))
+    for number in (NEXT_ROW, SECOND)[:components]:
+        ratio = lanes.multiply_add(builder, coefficient(number + 1), x, coefficient(number))
+        yield builder.select(builder.fcmp_ordered("<", ratio, most), ratio, most)
 
 
 start_pieces, start_single_pieces = _starting(2), _starting(1)
