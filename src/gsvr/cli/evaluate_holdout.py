@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.acquisition import Slices, Stack
-from gsvr.cli.progress import load_kernels, round_progress
+from gsvr.cli.kernel_loading import load_kernels
+from gsvr.cli.progress import round_progress
 from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
 from gsvr.geometry import transform_points

@@ -1,4 +1,4 @@
-"""What a long command shows on the screen: log messages, loading of kernels, and the progress of rounds."""
+"""What a long command shows on the screen: log messages, and the progress of rounds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from gsvr.solver.paper import PaperProgress
     from gsvr.solver.reconstruct import Progress
 
-# Loading kernels from the cache takes less; compiling them takes longer and deserves a word.
-_SECONDS_BEFORE_COMPILING = 1.5
-
 
 def log_to(console: Console, verbose: bool) -> None:
     """Show warnings, and with `verbose` every decision, on the console."""
@@ -23,23 +20,6 @@ def log_to(console: Console, verbose: bool) -> None:
 
     handler = RichHandler(console=console, show_time=False, show_path=False)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], format="%(message)s")
-
-
-def load_kernels(console: Console) -> None:
-    """Compile or load the kernels, saying so when it takes long."""
-    from threading import Timer
-
-    from gsvr.warmup import warm_up
-
-    with console.status("loading kernels") as status:
-        message = "compiling kernels for this machine: only the first run does this, about 10 s"
-        timer = Timer(_SECONDS_BEFORE_COMPILING, lambda: status.update(message))
-        timer.daemon = True
-        timer.start()
-        try:
-            warm_up()
-        finally:
-            timer.cancel()
 
 
 @contextmanager

@@ -74,8 +74,9 @@ def reconstruct_command(
     settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
+    from gsvr.cli.kernel_loading import load_kernels
     from gsvr.cli.presets import chosen_options
-    from gsvr.cli.progress import load_kernels, log_to
+    from gsvr.cli.progress import log_to
     from gsvr.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.pipeline import StackInputs, prepare
     from gsvr.volume import check_voxel_size
