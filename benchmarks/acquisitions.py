@@ -60,6 +60,10 @@ class Acquisition:
         return json.loads((self.folder / "simulation.json").read_text(encoding="utf-8"))
 
 
+# Protocol of Dannecker et al. (MIDL 2026, Table 1): three orthogonal stacks of 0.5 x 0.5 x 3 mm, independent motion.
+PUBLISHED = "published"
+
+
 def acquire(subject: Subject, motion: str = "moderate", seed: int = 0, n_stacks: int = 6) -> Acquisition:
     """Simulate an acquisition, unless the same one is there already.
 
@@ -68,8 +72,11 @@ def acquire(subject: Subject, motion: str = "moderate", seed: int = 0, n_stacks:
     subject
         What is imaged.
     motion, seed, n_stacks
-        Options of ``gsvr simulate``; the others keep their defaults.
+        Options of ``gsvr simulate``; the others keep their defaults. The motion may be `PUBLISHED`: then the whole
+        protocol is.
     """
+    spacing = ["--in-plane-spacing", "0.5"] if motion == PUBLISHED else []
+    n_stacks = 3 if motion == PUBLISHED else n_stacks
     name = f"{subject.name}_{motion}_{n_stacks}-stacks_seed-{seed}"
     folder = OUTPUT / "acquisitions" / name
     stamp = folder / "stamp.txt"
@@ -78,8 +85,9 @@ def acquire(subject: Subject, motion: str = "moderate", seed: int = 0, n_stacks:
     if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
         return acquisition
     shutil.rmtree(folder, ignore_errors=True)
-    words = [*GSVR, "simulate", subject.volume, "--output-dir", folder, "--motion", motion, "--seed", str(seed)]
-    words += ["--n-stacks", str(n_stacks)]
+    level = "uniform" if motion == PUBLISHED else motion
+    words = [*GSVR, "simulate", subject.volume, "--output-dir", folder, "--motion", level, "--seed", str(seed)]
+    words += ["--n-stacks", str(n_stacks), *spacing]
     if subject.mask is not None:
         words += ["--mask", subject.mask]
     run_command(words, OUTPUT / "logs" / f"simulate_{name}.txt")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.acquisitions import acquire
+from benchmarks.acquisitions import PUBLISHED, acquire
 from benchmarks.command import CommandError, module_command, run_command, warm_up_kernels
 from benchmarks.machine import REPOSITORY
 from benchmarks.methods import METHODS
@@ -27,7 +27,7 @@ from gsvr.io.record import write_record
 logger = logging.getLogger("benchmarks.compare")  # also when run as a program
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "compare"
-MOTIONS = ("mild", "moderate", "severe", "uniform")
+MOTIONS = ("mild", "moderate", "severe", "uniform")  # and the published protocol, to be asked for by name
 # too slow to be part of every comparison; to be asked for by name
 _SLOW = ("inr-siren", "paper-torch")
 COMPARED = tuple(name for name, method in METHODS.items() if method.kind != "ablation" and name not in _SLOW)
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="all subjects, motions and seeds (hours)")
     parser.add_argument("--subjects", nargs="+", choices=list(SUBJECTS))
-    parser.add_argument("--motions", nargs="+", choices=MOTIONS)
+    parser.add_argument("--motions", nargs="+", choices=(*MOTIONS, PUBLISHED))
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS))
     parser.add_argument("--budget", type=float, help="CPU seconds for one row")

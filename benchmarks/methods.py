@@ -121,7 +121,23 @@ def _gsvr(change: Change, description: str, kind: str = "ablation", known_poses:
 
 
 def _prior(options: SolverOptions, factor: float) -> SolverOptions:
-    return replace(options, prior=replace(options.prior, strength=factor * options.prior.strength))
+    return replace(
+        options,
+        prior=replace(options.prior, strength=factor * options.prior.strength),
+        neighbours=replace(options.neighbours, strength=factor * options.neighbours.strength),
+    )
+
+
+def _seeds(options: SolverOptions, **changes: float) -> SolverOptions:
+    return replace(options, seeds=replace(options.seeds, **changes))
+
+
+def _neighbours(options: SolverOptions, **changes: int) -> SolverOptions:
+    return replace(options, neighbours=replace(options.neighbours, **changes))
+
+
+def _moving_geometry(options: SolverOptions) -> SolverOptions:
+    return replace(options, stages=(*options.stages[:-1], replace(options.stages[-1], geometry_steps=30)))
 
 
 def _on_lattice(options: SolverOptions) -> SolverOptions:
@@ -152,6 +168,15 @@ METHODS: dict[str, Method] = {
         lambda o: replace(o, weights=replace(o.weights, pixel_cauchy=1e6, slice_welsch=1e6)), "all data weighed alike"
     ),
     "gains-off": _gsvr(lambda o: replace(o, weights=replace(o.weights, gain_limit=1.0)), "gains not estimated"),
-    "lattice-coarser": _gsvr(partial(_with_final_spacing, 1.3), "final Gaussians 1.3 times as far apart"),
-    "lattice-finer": _gsvr(partial(_with_final_spacing, 0.8), "final Gaussians 0.8 times as far apart"),
+    "gaussians-quarter": _gsvr(partial(_seeds, contrast=16.0), "free Gaussians: about a quarter as many"),
+    "gaussians-half": _gsvr(partial(_seeds, contrast=8.0), "free Gaussians: about half as many"),
+    "gaussians-more": _gsvr(partial(_seeds, contrast=2.5), "free Gaussians: about half as many again"),
+    "seeds-even": _gsvr(partial(_seeds, gradient_power=0.0, floor=1.0), "free Gaussians: evenly spread"),
+    "seeds-round": _gsvr(partial(_seeds, stretch=1.0), "free Gaussians: round"),
+    "neighbours-4": _gsvr(partial(_neighbours, count=4), "free Gaussians: four neighbours each"),
+    "neighbours-16": _gsvr(partial(_neighbours, count=16), "free Gaussians: sixteen neighbours each"),
+    "sharpening-off": _gsvr(partial(_neighbours, sharpenings=0), "free Gaussians: plain preconditioner"),
+    "geometry-moves": _gsvr(_moving_geometry, "free Gaussians: thirty steps of their geometry"),
+    "lattice-coarser": _gsvr(partial(_with_final_spacing, 1.3), "final spacing 1.3 times as large"),
+    "lattice-finer": _gsvr(partial(_with_final_spacing, 0.8), "final spacing 0.8 times as large"),
 }

@@ -40,7 +40,7 @@ _COLOURS = {
     "uncorrected": "#8a8a8a",
     "known-poses": "#333333",
 }
-_MOTION_ORDER = ("mild", "moderate", "severe", "uniform")
+_MOTION_ORDER = ("mild", "moderate", "severe", "uniform", "published")
 
 
 def draw_plots(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method]) -> list[Path]:
