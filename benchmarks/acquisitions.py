@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,13 @@ class Acquisition:
 PUBLISHED = "published"
 
 
-def acquire(subject: Subject, motion: str = "moderate", seed: int = 0, n_stacks: int = 6) -> Acquisition:
+def acquire(
+    subject: Subject,
+    motion: str = "moderate",
+    seed: int = 0,
+    n_stacks: int = 6,
+    settings: Mapping[str, str | float] | None = None,
+) -> Acquisition:
     """Simulate an acquisition, unless the same one is there already.
 
     Parameters
@@ -74,10 +81,21 @@ def acquire(subject: Subject, motion: str = "moderate", seed: int = 0, n_stacks:
     motion, seed, n_stacks
         Options of ``gsvr simulate``; the others keep their defaults. The motion may be `PUBLISHED`: then the whole
         protocol is.
+    settings
+        More options of ``gsvr simulate``, by name; they are part of the acquisition's name.
     """
+    settings = settings or {}
     spacing = ["--in-plane-spacing", "0.5"] if motion == PUBLISHED else []
     n_stacks = 3 if motion == PUBLISHED else n_stacks
-    name = f"{subject.name}_{motion}_{n_stacks}-stacks_seed-{seed}"
+    name = "_".join(
+        [
+            subject.name,
+            motion,
+            f"{n_stacks}-stacks",
+            f"seed-{seed}",
+            *(f"{key}-{value}" for key, value in settings.items()),
+        ]
+    )
     folder = OUTPUT / "acquisitions" / name
     stamp = folder / "stamp.txt"
     digest = _digest(subject)
@@ -88,6 +106,7 @@ def acquire(subject: Subject, motion: str = "moderate", seed: int = 0, n_stacks:
     level = "uniform" if motion == PUBLISHED else motion
     words = [*GSVR, "simulate", subject.volume, "--output-dir", folder, "--motion", level, "--seed", str(seed)]
     words += ["--n-stacks", str(n_stacks), *spacing]
+    words += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     if subject.mask is not None:
         words += ["--mask", subject.mask]
     run_command(words, OUTPUT / "logs" / f"simulate_{name}.txt")

@@ -111,7 +111,8 @@ def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tu
     return render_network(result, problem.slices, RESOLUTION), result.poses
 
 
-def _with_final_spacing(factor: float, options: SolverOptions) -> SolverOptions:
+def with_final_spacing(factor: float, options: SolverOptions) -> SolverOptions:
+    """The last stage with a spacing this many times as large."""
     last = options.stages[-1]
     return replace(options, stages=(*options.stages[:-1], replace(last, spacing=factor * last.spacing)))
 
@@ -120,7 +121,8 @@ def _gsvr(change: Change, description: str, kind: str = "ablation", known_poses:
     return Method(partial(run_gsvr, change=change, known_poses=known_poses), description, kind)
 
 
-def _prior(options: SolverOptions, factor: float) -> SolverOptions:
+def change_prior(options: SolverOptions, factor: float) -> SolverOptions:
+    """Priors on the volume, of lattices and of free Gaussians, this many times as strong."""
     return replace(
         options,
         prior=replace(options.prior, strength=factor * options.prior.strength),
@@ -140,15 +142,18 @@ def _moving_geometry(options: SolverOptions) -> SolverOptions:
     return replace(options, stages=(*options.stages[:-1], replace(options.stages[-1], geometry_steps=30)))
 
 
-def _on_lattice(options: SolverOptions) -> SolverOptions:
-    return replace(options, stages=default_stages(options.stages[-1].spacing, free=False))
+def on_lattice(options: SolverOptions) -> SolverOptions:
+    """The schedule that ends on a lattice; without motion where the options are."""
+    last = options.stages[-1]
+    lattice = replace(default_stages(last.spacing, free=False)[-1], motion=last.motion)
+    return replace(options, stages=(*options.stages[:-1], lattice))
 
 
 METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
     "inr": Method(run_implicit, "implicit network (hash grid)"),
     "inr-siren": Method(partial(run_implicit, network="siren", hidden=128, head_rate=5e-4), "implicit network (SIREN)"),
-    "fast": _gsvr(_on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
+    "fast": _gsvr(on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
     "paper": Method(partial(run_paper, options=PaperOptions()), "published settings, compiled kernels"),
     "paper-torch": Method(
         partial(run_paper, options=PaperOptions(backend="torch")), "published settings, plain PyTorch on the CPU"
@@ -159,8 +164,8 @@ METHODS: dict[str, Method] = {
     "profile-slab-gaussian": _gsvr(lambda o: replace(o, profile="slab-gaussian"), "Gaussian with a slab's variance"),
     "in-plane-off": Method(partial(run_without_point_spread, profile=True), "no in-plane blur modelled", "ablation"),
     "psf-off": Method(partial(run_without_point_spread, profile=False), "no point spread function", "ablation"),
-    "prior-off": _gsvr(partial(_prior, factor=1e-4), "no prior on the volume"),
-    "prior-strong": _gsvr(partial(_prior, factor=4.0), "prior four times as strong"),
+    "prior-off": _gsvr(partial(change_prior, factor=1e-4), "no prior on the volume"),
+    "prior-strong": _gsvr(partial(change_prior, factor=4.0), "prior four times as strong"),
     "time-prior-off": _gsvr(
         lambda o: replace(o, motion=replace(o.motion, prior_share=0.0)), "no prior on motion over time"
     ),
@@ -177,6 +182,6 @@ METHODS: dict[str, Method] = {
     "neighbours-16": _gsvr(partial(_neighbours, count=16), "free Gaussians: sixteen neighbours each"),
     "sharpening-off": _gsvr(partial(_neighbours, sharpenings=0), "free Gaussians: plain preconditioner"),
     "geometry-moves": _gsvr(_moving_geometry, "free Gaussians: thirty steps of their geometry"),
-    "lattice-coarser": _gsvr(partial(_with_final_spacing, 1.3), "final spacing 1.3 times as large"),
-    "lattice-finer": _gsvr(partial(_with_final_spacing, 0.8), "final spacing 0.8 times as large"),
+    "lattice-coarser": _gsvr(partial(with_final_spacing, 1.3), "final spacing 1.3 times as large"),
+    "lattice-finer": _gsvr(partial(with_final_spacing, 0.8), "final spacing 0.8 times as large"),
 }
