@@ -51,7 +51,7 @@ class ParallelPlanes:
     spacing
         Distance (mm) of planes, of rows, of columns.
     weights, offsets, variances
-        Slice profile (see `gsvr.psf.PointSpread`); by default there is none.
+        Slice profile (see `gsvr.psf.PointSpread`); without one: a single component of no variance.
     """
 
     to_planes: Float[np.ndarray, "3 4"]
