@@ -22,6 +22,7 @@ from tests.acquisitions import small_slices
 from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
 
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
+from gsvr.device_solver.device_operator import DeviceOperator  # noqa: E402
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage  # noqa: E402
 from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
 from tests.kernels.tiled_kernels import DEVICE, TRITON, kernels_named  # noqa: E402
@@ -75,12 +76,25 @@ def test_rounds_are_those_of_the_host(name: str, motion: str):
     choices = DeviceChoices(tiles=kernels_named(name))
     running = DeviceStage(slices, stage, OPTIONS, want, DEVICE, choices)
     for _ in range(1 if name == "triton" else 3):
-        # a device computes its preconditioner anew in every round, the host keeps that of a round without motion
-        before, want = want.poses, advance(slices, stage, OPTIONS, replace(want, diagonal=None))
+        before, want = want.poses, advance(slices, stage, OPTIONS, want)
         moved = running.advance()
         assert moved == pytest.approx(np.median(displacements(slices, before, want.poses)), abs=1e-3)
         found = difference(slices, running.state(), want)
         assert all(value < LIMIT for value in found.values()), found
+
+
+def test_the_diagonal_is_kept_while_poses_stay(monkeypatch: pytest.MonkeyPatch):
+    slices, poses = wavy_slices(), small_slices()[1]
+    computed = []
+    diagonal = DeviceOperator.diagonal
+    monkeypatch.setattr(DeviceOperator, "diagonal", lambda *given: computed.append(1) or diagonal(*given))
+    for motion, times in (("none", 1), ("slices", 3)):
+        stage = Stage("test", 3.0, 1, 1, 2, motion, 0.7)
+        running = DeviceStage(slices, stage, OPTIONS, first_state(slices, stage, poses), DEVICE)
+        computed.clear()
+        for _ in range(3):
+            running.advance()
+        assert len(computed) == times
 
 
 def test_deterministic_rounds_give_the_same_bits_again():

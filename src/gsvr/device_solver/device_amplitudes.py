@@ -49,11 +49,12 @@ class ConjugateGradients:
         strength: Float32[Tensor, ""],
         start: Float32[Tensor, "nx ny nz"],
         prediction: Float32[Tensor, " p"],
+        diagonal: Float32[Tensor, "nx ny nz"],
         iterations: int,
     ) -> tuple[Float32[Tensor, "nx ny nz"], Float32[Tensor, " p"]]:
         """Amplitudes after some iterations from `start`, whose `prediction` is A c, and the prediction of them.
 
-        The prior is the one that was reweighted last.
+        The prior is the one that was reweighted last; `diagonal` is that of A^T W A, or nearly.
         """
         operator, gains = self.operator, self.operator.pixel_gains
         # the kernels know no gains: they go into the weights
@@ -61,7 +62,7 @@ class ConjugateGradients:
         self._strength.copy_(strength)
         self.amplitudes.copy_(start)
         self._predicted.copy_(prediction / gains)
-        diagonal = operator.kernel.squared_adjoint(self._weights)
+        diagonal = diagonal.clone()
         self.prior.add_diagonal(self._strength, diagonal)
         floor = _LEAST_DIAGONAL * (diagonal * operator.support).sum() / operator.n_sites
         torch.div(operator.support, torch.maximum(diagonal, floor), out=self._inverse)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
+from jaxtyping import Float32
+from torch import Tensor
 
 from gsvr.acquisition import Slices
 from gsvr.device_solver.device_amplitudes import ConjugateGradients
@@ -76,6 +78,7 @@ class DeviceStage:
         self.amplitudes = torch.as_tensor(state.amplitudes).to(device)
         self.prediction = self.operator.predict(self.amplitudes)
         self.weights = DeviceWeights.of(state.weights, slices, self.slices)
+        self._diagonal: Float32[Tensor, "nx ny nz"] | None = None
         self._host_operator = state.operator
         self._first = not state.amplitudes.any()
 
@@ -98,8 +101,10 @@ class DeviceStage:
         self.prior.reweight(self.amplitudes)
         strength = (options.prior.strength * self.weights.white_noise**2).to(torch.float32)
         iterations = self.stage.iterations * (2 if first else 1)
+        if self._diagonal is None:
+            self._diagonal = operator.diagonal(self.weights.pixels)
         self.amplitudes, self.prediction = self.solver.solve(
-            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, iterations
+            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, self._diagonal, iterations
         )
         if self.stage.motion != "none":
             self._move()
@@ -115,6 +120,7 @@ class DeviceStage:
             steps = solve_steps(slices, operator.poses, equations, self.weights.noise**2, motion)
             poses = moved_poses(slices, operator.poses, steps)
         operator.set_poses(poses)
+        self._diagonal = None  # kept while poses stay, see `gsvr.solver.state.State`
         self.prediction = operator.predict(self.amplitudes)
 
     def state(self) -> State:
