@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from gsvr.acquisition import Slices
+from gsvr.device_solver.device_field import DeviceField
 from gsvr.device_solver.device_free_amplitudes import FreeConjugateGradients
 from gsvr.device_solver.device_neighbours import DeviceNeighbours
 from gsvr.device_solver.device_operator import GainedOperator
@@ -16,10 +17,12 @@ from gsvr.device_solver.device_rounds import DeviceChoices
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.device_weights import DeviceWeights, fit_gains, robust_weights
 from gsvr.field import GaussianField
+from gsvr.forward import AcquisitionOperator
 from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
 from gsvr.kernels.gaussian_views import slice_views
 from gsvr.psf import point_spread
 from gsvr.solver.free_rounds import FreeState
+from gsvr.solver.neighbour_prior import find_neighbours
 from gsvr.solver.schedule import SolverOptions, Stage
 
 
@@ -48,18 +51,50 @@ class DeviceFreeStage:
         self.slices = DeviceSlices.of(slices, device)
         spread = point_spread(slices.spacings, slices.thicknesses, options.profile, slices.binning)
         views = slice_views(slices, state.poses, spread)
+        self._begun, self._graphs = state, choices.graphs
         kernel = DeviceGaussianKernel(field, views, device, choices.gaussians, options.deterministic, slices.mask)
-        self.operator = GainedOperator(kernel, self.slices, state.gains)
-        self.neighbours = DeviceNeighbours(
-            state.neighbours, kernel.n_gaussians, state.level, options.neighbours, device
-        )
-        self.solver = FreeConjugateGradients(self.operator, self.neighbours, choices.graphs)
-        self.amplitudes = torch.as_tensor(state.amplitudes).to(device)
-        self.prediction = self.operator.predict(self.amplitudes)
         self.weights = DeviceWeights.of(state.weights, slices, self.slices)
-        self._diagonal: Float32[Tensor, " n"] | None = None
-        self._begun = state
         self._weighs = bool(state.amplitudes.any())
+        self._neighbours, self._moved = state.neighbours, False
+        self._use(
+            replace(DeviceField.of(field, device), amplitudes=torch.as_tensor(state.amplitudes).to(device)),
+            GainedOperator(kernel, self.slices, state.gains),
+        )
+
+    def _use(self, field: DeviceField, operator: GainedOperator[DeviceGaussianKernel]) -> None:
+        """Start from these Gaussians, which the operator is for."""
+        self._field, self.operator = field, operator
+        self.amplitudes = field.amplitudes
+        self.prediction = operator.predict(field.amplitudes)
+        self._diagonal: Float32[Tensor, " n"] | None = None
+        self._find_columns()
+
+    def _find_columns(self) -> None:
+        n, options = len(self._field.means), self.options.neighbours
+        device = self._field.means.device
+        self.neighbours = DeviceNeighbours(self._neighbours, n, self._begun.level, options, device)
+        self.solver = FreeConjugateGradients(self.operator, self.neighbours, self._graphs)
+
+    @property
+    def field(self) -> DeviceField:
+        """The Gaussians as they stand."""
+        return replace(self._field, amplitudes=self.amplitudes)
+
+    def place(self, field: DeviceField) -> None:
+        """Go on with other Gaussians; asks the device for lengths of lists.
+
+        Neighbours stay those that were found last as long as there are as many Gaussians, see `renew_neighbours`.
+        """
+        kernel = self.operator.kernel.with_gaussians(field.means, field.covariances, field.log_scales)
+        if len(field.means) != len(self._field.means):
+            self._neighbours = find_neighbours(field.on_host(), self.options.neighbours.count)
+        self._moved = True
+        self._use(field, GainedOperator(kernel, self.slices, self.operator.gains))
+
+    def renew_neighbours(self) -> None:
+        """Find the neighbours where the Gaussians are now."""
+        self._neighbours = find_neighbours(self.field.on_host(), self.options.neighbours.count)
+        self._find_columns()
 
     def advance(self) -> float:
         """One round; nothing moves in it."""
@@ -68,29 +103,39 @@ class DeviceFreeStage:
 
     def round(self) -> None:
         """One round of weights, gains and amplitudes; nothing waits for the device."""
-        options, operator, slices, prediction = self.options, self.operator, self.slices, self.prediction
+        options, operator, slices = self.options, self.operator, self.slices
         if self._weighs:
-            self.weights = robust_weights(slices, prediction, options.weights)
-            plain = prediction / operator.pixel_gains
+            self.weights = robust_weights(slices, self.prediction, options.weights)
+            plain = self.prediction / operator.pixel_gains
             operator.set_gains(fit_gains(slices, plain, self.weights.pixels, options.weights))
-            prediction = plain * operator.pixel_gains
+            self.prediction = plain * operator.pixel_gains
         self._weighs = True
+        self.solve(self.stage.iterations)
+
+    def solve(self, iterations: int) -> None:
+        """Better amplitudes at the present weights and gains; nothing waits for the device."""
+        options, operator = self.options, self.operator
         self.neighbours.reweight(self.amplitudes)
         strength = (options.neighbours.strength * self.weights.white_noise**2).to(torch.float32)
         if self._diagonal is None:
             self._diagonal = operator.diagonal(self.weights.pixels)
         self.neighbours.prepare(self._diagonal, strength)
         self.amplitudes, self.prediction = self.solver.solve(
-            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, self.stage.iterations
+            self.slices.values, self.weights.pixels, strength, self.amplitudes, self.prediction, iterations
         )
 
     def state(self) -> FreeState:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
-        begun = self._begun
+        begun, options, gains = self._begun, self.options, self.operator.gains.cpu().double().numpy()
+        operator = begun.operator.with_gains(gains)
+        if self._moved:
+            field = self.field.on_host()
+            operator = AcquisitionOperator(field, operator.slices, begun.poses, gains, options.profile, options.backend)
         return replace(
             begun,
             amplitudes=self.amplitudes.cpu().numpy(),
-            operator=begun.operator.with_gains(self.operator.gains.cpu().double().numpy()),
+            operator=operator,
+            neighbours=self._neighbours,
             weights=self.weights.on_host(),
             prediction=self.prediction.cpu().numpy(),
             diagonal=None if self._diagonal is None else self._diagonal.cpu().numpy(),

@@ -13,6 +13,7 @@ import torch
 from gsvr.acquisition import Slices
 from gsvr.device_solver import device_binning, device_lattice, device_masks
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage
+from gsvr.device_solver.device_geometry_refinement import RefinedRounds
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
 from gsvr.forward import AcquisitionOperator
@@ -47,14 +48,13 @@ class DeviceStages:
     def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> StageRounds:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
-        if stage.geometry_steps:
-            raise ValueError(f"stage {stage.name!r}: geometry steps are for the CPU: leave them out on a device")
         if stage.free:
             begun = begin_on_host(slices, stage, options, state, poses)
             assert isinstance(begun, FreeState)
             # the lists that the first predictions have needed are let go: the stage makes its own, for the mask
             begun = replace(begun, operator=begun.operator.with_poses(begun.poses))
-            return DeviceFreeStage(slices, stage, options, begun, self._device, self._choices)
+            running = DeviceFreeStage(slices, stage, options, begun, self._device, self._choices)
+            return RefinedRounds(running) if stage.geometry_steps else running
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)
             return DeviceStage(slices, stage, options, first, self._device, self._choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from types import ModuleType
 
 import numpy as np
@@ -15,7 +16,7 @@ from gsvr.kernels.gaussian_gradient import geometry_gradient
 from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
 from gsvr.kernels.gaussian_views import SliceViews
 from gsvr.kernels.host_kernel import HostKernel
-from gsvr.kernels.splat_search import geometry_of
+from gsvr.kernels.splat_search import Geometry, geometry_of
 from gsvr.kernels.tiled import whole_number_scale
 from gsvr.kernels.tiles import TILE, exact_type
 
@@ -61,13 +62,28 @@ class DeviceGaussianKernel:
         self.device = device
         self.kernels = kernels or (triton_gaussian_kernels() if device.type == "cuda" else plain_gaussians)
         self.deterministic = deterministic
-        self._geometry = geometry_of(field, views, device)
+        self._views, self._needed = views, needed
         self._centres = torch.as_tensor(views.centres).to(exact_type(device)).to(device)
-        self.lists: GaussianTiles = gaussian_tiles(self._geometry, views, needed)
-        self.n_gaussians = len(field.means)
         self.n_pixels = int(views.first_pixel[-1])
+        self._place(geometry_of(field, views, device))
+
+    def _place(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.lists: GaussianTiles = gaussian_tiles(geometry, self._views, self._needed)
+        self.n_gaussians = len(geometry.means)
         # no Gaussian receives from more pixels than there are in tiles
         self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
+
+    def with_gaussians(
+        self, means: Float[Tensor, "k 3"], covariances: Float[Tensor, "k 3 3"], log_scales: Float[Tensor, "k 3"]
+    ) -> DeviceGaussianKernel:
+        """The same kernel for other Gaussians, which are on the device: in mm, mm^2 and log mm.
+
+        Asks the device for lengths of lists.
+        """
+        other = copy(self)
+        other._place(self._geometry.with_gaussians(means, covariances, log_scales, self._views.cutoff))
+        return other
 
     def predict(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, " p"]:
         """Pixels A c."""

@@ -6,7 +6,7 @@ not cut off. Geometry is in float64 where the device has it, see `tiles.exact_ty
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -74,6 +74,24 @@ class Geometry:
     def blur(self, s: Int64[Tensor, " k"]) -> Float[Tensor, "k 3 3"]:
         """Covariance of the point spread function of some slices, in their frames (mm^2)."""
         return torch.diag_embed(torch.cat([self.in_plane[s], self.variances[s, :1]], 1))
+
+    def with_gaussians(
+        self,
+        means: Float[Tensor, "k 3"],
+        covariances: Float[Tensor, "k 3 3"],
+        log_scales: Float[Tensor, "k 3"],
+        cutoff: float,
+    ) -> Geometry:
+        """The same views of other Gaussians; `log_scales` are the logarithms of their standard deviations (mm)."""
+        exact = self.means.dtype
+        scales = log_scales.to(exact)
+        return replace(
+            self,
+            means=means.to(exact),
+            covariances=covariances.to(exact),
+            log_determinants=2 * scales.sum(1),
+            reach=cutoff * scales.amax(1).exp(),
+        )
 
 
 def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -> Geometry:
