@@ -10,17 +10,21 @@ from torch import Tensor
 
 from gsvr.acquisition import Slices
 from gsvr.device_solver.device_free_amplitudes import FreeConjugateGradients
+from gsvr.device_solver.device_neighbour_search import DevicePairs, find_pairs
 from gsvr.device_solver.device_neighbours import DeviceNeighbours
 from gsvr.device_solver.device_operator import GainedOperator
 from gsvr.device_solver.device_rounds import DeviceChoices
+from gsvr.device_solver.device_seeding import seed_from_lattice
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.device_weights import DeviceWeights, fit_gains, robust_weights
-from gsvr.field import GaussianField
+from gsvr.field import GaussianField, Lattice
+from gsvr.forward import AcquisitionOperator
 from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
 from gsvr.kernels.gaussian_views import slice_views
 from gsvr.psf import point_spread
 from gsvr.solver.free_rounds import FreeState
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import State
 
 
 class DeviceFreeStage:
@@ -30,6 +34,8 @@ class DeviceFreeStage:
     ----------
     slices, stage, options, state
         As for `gsvr.solver.free_rounds.advance_free`.
+    pairs
+        The state's neighbours, where they are on the device already.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class DeviceFreeStage:
         state: FreeState,
         device: torch.device,
         choices: DeviceChoices | None = None,
+        pairs: DevicePairs | None = None,
     ) -> None:
         choices = choices or DeviceChoices()
         field = state.operator.primitives
@@ -50,9 +57,8 @@ class DeviceFreeStage:
         views = slice_views(slices, state.poses, spread)
         kernel = DeviceGaussianKernel(field, views, device, choices.gaussians, options.deterministic, slices.mask)
         self.operator = GainedOperator(kernel, self.slices, state.gains)
-        self.neighbours = DeviceNeighbours(
-            state.neighbours, kernel.n_gaussians, state.level, options.neighbours, device
-        )
+        pairs = pairs or DevicePairs.of(state.neighbours, device)
+        self.neighbours = DeviceNeighbours(pairs, state.level, options.neighbours)
         self.solver = FreeConjugateGradients(self.operator, self.neighbours, choices.graphs)
         self.amplitudes = torch.as_tensor(state.amplitudes).to(device)
         self.prediction = self.operator.predict(self.amplitudes)
@@ -95,3 +101,35 @@ class DeviceFreeStage:
             prediction=self.prediction.cpu().numpy(),
             diagonal=None if self._diagonal is None else self._diagonal.cpu().numpy(),
         )
+
+
+def begin_free_stage(
+    slices: Slices,
+    stage: Stage,
+    options: SolverOptions,
+    state: State,
+    lattice: Lattice,
+    amplitudes: Float32[Tensor, "nx ny nz"],
+    choices: DeviceChoices | None = None,
+) -> DeviceFreeStage:
+    """Free Gaussians where the previous field has its edges, and their neighbours, on the device of the amplitudes.
+
+    Parameters
+    ----------
+    slices, stage, options, state
+        As for `gsvr.solver.free_rounds.begin_free_stage`.
+    lattice, amplitudes
+        The previous field on this stage's lattice.
+    """
+    seeds = seed_from_lattice(amplitudes, lattice, state.weights.white_noise, options.seeds)
+    pairs = find_pairs(seeds.means, seeds.log_scales, options.neighbours.count)
+    field = seeds.on_host()
+    begun = FreeState(
+        amplitudes=field.amplitudes,
+        operator=AcquisitionOperator(field, slices, state.poses, state.gains, options.profile, options.backend),
+        weights=state.weights,
+        prediction=state.prediction,  # of another field: the stage predicts for itself
+        neighbours=pairs.on_host(),
+        level=options.seeds.level,
+    )
+    return DeviceFreeStage(slices, stage, options, begun, amplitudes.device, choices, pairs)
