@@ -11,19 +11,21 @@ from torch import Tensor
 from gsvr.acquisition import Slices
 from gsvr.device_solver.device_field import DeviceField
 from gsvr.device_solver.device_free_amplitudes import FreeConjugateGradients
+from gsvr.device_solver.device_neighbour_search import DevicePairs, find_pairs
 from gsvr.device_solver.device_neighbours import DeviceNeighbours
 from gsvr.device_solver.device_operator import GainedOperator
 from gsvr.device_solver.device_rounds import DeviceChoices
+from gsvr.device_solver.device_seeding import seed_from_lattice
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.device_weights import DeviceWeights, fit_gains, robust_weights
-from gsvr.field import GaussianField
+from gsvr.field import GaussianField, Lattice
 from gsvr.forward import AcquisitionOperator
 from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
 from gsvr.kernels.gaussian_views import slice_views
 from gsvr.psf import point_spread
 from gsvr.solver.free_rounds import FreeState
-from gsvr.solver.neighbour_prior import find_neighbours
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import State
 
 
 class DeviceFreeStage:
@@ -33,6 +35,8 @@ class DeviceFreeStage:
     ----------
     slices, stage, options, state
         As for `gsvr.solver.free_rounds.advance_free`.
+    pairs
+        The state's neighbours, where they are on the device already.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class DeviceFreeStage:
         state: FreeState,
         device: torch.device,
         choices: DeviceChoices | None = None,
+        pairs: DevicePairs | None = None,
     ) -> None:
         choices = choices or DeviceChoices()
         field = state.operator.primitives
@@ -55,7 +60,8 @@ class DeviceFreeStage:
         kernel = DeviceGaussianKernel(field, views, device, choices.gaussians, options.deterministic, slices.mask)
         self.weights = DeviceWeights.of(state.weights, slices, self.slices)
         self._weighs = bool(state.amplitudes.any())
-        self._neighbours, self._moved = state.neighbours, False
+        self._moved = False
+        self._set_pairs(pairs or DevicePairs.of(state.neighbours, device))
         self._use(
             replace(DeviceField.of(field, device), amplitudes=torch.as_tensor(state.amplitudes).to(device)),
             GainedOperator(kernel, self.slices, state.gains),
@@ -67,34 +73,30 @@ class DeviceFreeStage:
         self.amplitudes = field.amplitudes
         self.prediction = operator.predict(field.amplitudes)
         self._diagonal: Float32[Tensor, " n"] | None = None
-        self._find_columns()
+        self.solver = FreeConjugateGradients(operator, self.neighbours, self._graphs)
 
-    def _find_columns(self) -> None:
-        n, options = len(self._field.means), self.options.neighbours
-        device = self._field.means.device
-        self.neighbours = DeviceNeighbours(self._neighbours, n, self._begun.level, options, device)
-        self.solver = FreeConjugateGradients(self.operator, self.neighbours, self._graphs)
+    def _set_pairs(self, pairs: DevicePairs) -> None:
+        self._pairs = pairs
+        self.neighbours = DeviceNeighbours(pairs, self._begun.level, self.options.neighbours)
 
     @property
     def field(self) -> DeviceField:
         """The Gaussians as they stand."""
         return replace(self._field, amplitudes=self.amplitudes)
 
-    def place(self, field: DeviceField) -> None:
-        """Go on with other Gaussians; asks the device for lengths of lists.
+    def place(self, field: DeviceField, pairs: DevicePairs | None = None) -> None:
+        """Go on with other Gaussians, at the same weights and gains; asks the device for lengths of lists.
 
-        Neighbours stay those that were found last as long as there are as many Gaussians, see `renew_neighbours`.
+        Parameters
+        ----------
+        pairs
+            Their neighbours; default: the same as before, for as many Gaussians.
         """
+        if pairs is not None:
+            self._set_pairs(pairs)
         kernel = self.operator.kernel.with_gaussians(field.means, field.covariances, field.log_scales)
-        if len(field.means) != len(self._field.means):
-            self._neighbours = find_neighbours(field.on_host(), self.options.neighbours.count)
         self._moved = True
         self._use(field, GainedOperator(kernel, self.slices, self.operator.gains))
-
-    def renew_neighbours(self) -> None:
-        """Find the neighbours where the Gaussians are now."""
-        self._neighbours = find_neighbours(self.field.on_host(), self.options.neighbours.count)
-        self._find_columns()
 
     def advance(self) -> float:
         """One round; nothing moves in it."""
@@ -135,8 +137,40 @@ class DeviceFreeStage:
             begun,
             amplitudes=self.amplitudes.cpu().numpy(),
             operator=operator,
-            neighbours=self._neighbours,
+            neighbours=self._pairs.on_host(),
             weights=self.weights.on_host(),
             prediction=self.prediction.cpu().numpy(),
             diagonal=None if self._diagonal is None else self._diagonal.cpu().numpy(),
         )
+
+
+def begin_free_stage(
+    slices: Slices,
+    stage: Stage,
+    options: SolverOptions,
+    state: State,
+    lattice: Lattice,
+    amplitudes: Float32[Tensor, "nx ny nz"],
+    choices: DeviceChoices | None = None,
+) -> DeviceFreeStage:
+    """Free Gaussians where the previous field has its edges, and their neighbours, on the device of the amplitudes.
+
+    Parameters
+    ----------
+    slices, stage, options, state
+        As for `gsvr.solver.free_rounds.begin_free_stage`.
+    lattice, amplitudes
+        The previous field on this stage's lattice.
+    """
+    seeds = seed_from_lattice(amplitudes, lattice, state.weights.white_noise, options.seeds)
+    pairs = find_pairs(seeds.means, seeds.log_scales, options.neighbours.count)
+    field = seeds.on_host()
+    begun = FreeState(
+        amplitudes=field.amplitudes,
+        operator=AcquisitionOperator(field, slices, state.poses, state.gains, options.profile, options.backend),
+        weights=state.weights,
+        prediction=state.prediction,  # of another field: the stage predicts for itself
+        neighbours=pairs.on_host(),
+        level=options.seeds.level,
+    )
+    return DeviceFreeStage(slices, stage, options, begun, amplitudes.device, choices, pairs)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gsvr.device_solver.device_field import DeviceField
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage
+from gsvr.device_solver.device_neighbour_search import find_pairs
 from gsvr.device_solver.order_statistics import median
 from gsvr.solver.adamw import EPSILON, MEMORY, MOMENTUM
 from gsvr.solver.schedule import RefinementOptions
@@ -100,9 +101,10 @@ def refine_geometry(running: DeviceFreeStage, steps: int) -> None:
         running.place(optimiser.moved(running.field, means, covariances))
         if step % options.amplitudes_every == 0:
             running.solve(options.iterations)
+    field = running.field
     if options.split_share > 0 or options.prune_below > 0:
-        running.place(split_and_pruned(running))
-    running.renew_neighbours()
+        field = split_and_pruned(running)
+    running.place(field, find_pairs(field.means, field.log_scales, running.options.neighbours.count))
 
 
 def residual(running: DeviceFreeStage) -> Float32[Tensor, " p"]:
