@@ -62,14 +62,14 @@ class DeviceGaussianKernel:
         self.device = device
         self.kernels = kernels or (triton_gaussian_kernels() if device.type == "cuda" else plain_gaussians)
         self.deterministic = deterministic
-        self._views, self._needed = views, needed
+        self.views, self._needed = views, needed
         self._centres = torch.as_tensor(views.centres).to(exact_type(device)).to(device)
         self.n_pixels = int(views.first_pixel[-1])
         self._place(geometry_of(field, views, device))
 
     def _place(self, geometry: Geometry) -> None:
         self._geometry = geometry
-        self.lists: GaussianTiles = gaussian_tiles(geometry, self._views, self._needed)
+        self.lists: GaussianTiles = gaussian_tiles(geometry, self.views, self._needed)
         self.n_gaussians = len(geometry.means)
         # no Gaussian receives from more pixels than there are in tiles
         self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
@@ -82,7 +82,7 @@ class DeviceGaussianKernel:
         Asks the device for lengths of lists.
         """
         other = copy(self)
-        other._place(self._geometry.with_gaussians(means, covariances, log_scales, self._views.cutoff))
+        other._place(self._geometry.with_gaussians(means, covariances, log_scales, self.views.cutoff))
         return other
 
     def predict(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, " p"]:
