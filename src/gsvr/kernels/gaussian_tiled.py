@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient, plain_gaussians
+from gsvr.kernels.fixed_order import add_rows
 from gsvr.kernels.gaussian_gradient import geometry_gradient
 from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
 from gsvr.kernels.gaussian_views import SliceViews
@@ -122,13 +123,14 @@ class DeviceGaussianKernel:
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "slices 6"]]:
         """Gradients of <r, A c>, plus <t, A 1> if `density_pixels` t are given, by means, covariances and poses.
 
-        See `gsvr.kernels.GeometryGradient`. Sums over splats are in no fixed order on a card, `deterministic` or not.
+        See `gsvr.kernels.GeometryGradient`.
         """
         lists, more = self.lists, torch.zeros_like(pixels) if density_pixels is None else density_pixels
         entries = torch.empty((len(lists.splats), 9), device=self.device)
         self.kernels.moments(lists, amplitudes, pixels, more, entries)
-        moments = torch.zeros((len(lists.gaussians), 9), device=self.device).index_add_(0, lists.splats, entries)
-        return geometry_gradient(lists, self._geometry, self._centres, moments)
+        moments = torch.zeros((len(lists.gaussians), 9), device=self.device)
+        add_rows(moments, lists.splats, entries, self.deterministic)
+        return geometry_gradient(lists, self._geometry, self._centres, moments, self.deterministic)
 
     def _adjoint(self, pixels: Tensor, weights: Tensor | None, power: int) -> Tensor:
         if not self.deterministic:
@@ -144,10 +146,7 @@ class DeviceGaussianKernel:
 
 
 class HostGaussianKernel(HostKernel[DeviceGaussianKernel]):
-    """A `DeviceGaussianKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
-
-    All but the gradient is deterministic.
-    """
+    """`DeviceGaussianKernel`, deterministic, with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`."""
 
     def __init__(self, field: GaussianField, views: SliceViews, name: str) -> None:
         super().__init__(name, lambda: DeviceGaussianKernel(field, views, torch.device(name), deterministic=True))
