@@ -37,13 +37,13 @@ def lattice_covering(points: Float[Tensor, "n 3"], spacing: float, sigma: float,
     return Lattice(low * float(spacing), float(spacing), float(sigma), support)
 
 
-def site_axes(lattice: Lattice) -> tuple[Float[np.ndarray, " m"], ...]:
+def site_axes(lattice: Lattice) -> tuple[np.ndarray, ...]:
     """Coordinates (mm) of the sites on each axis."""
     return tuple(lattice.origin[axis] + lattice.spacing * np.arange(count) for axis, count in enumerate(lattice.shape))
 
 
 def sampled(
-    amplitudes: Float32[Tensor, "nx ny nz"], lattice: Lattice, axes: tuple[Float[np.ndarray, " m"], ...]
+    amplitudes: Float32[Tensor, "nx ny nz"], lattice: Lattice, axes: tuple[np.ndarray, ...]
 ) -> Float32[Tensor, "x y z"]:
     """`gsvr.field.sample_lattice`: three matrix products."""
     along = [
