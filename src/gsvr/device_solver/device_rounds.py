@@ -78,8 +78,8 @@ class DeviceStage:
         self.amplitudes = torch.as_tensor(state.amplitudes).to(device)
         self.prediction = self.operator.predict(self.amplitudes)
         self.weights = DeviceWeights.of(state.weights, slices, self.slices)
-        self._diagonal: Float32[Tensor, "nx ny nz"] | None = None
         self._host_operator = state.operator
+        self._diagonal: Float32[Tensor, "nx ny nz"] | None = None
         self._first = not state.amplitudes.any()
 
     def advance(self) -> float:
@@ -104,7 +104,7 @@ class DeviceStage:
         if self._diagonal is None:
             self._diagonal = operator.diagonal(self.weights.pixels)
         self.amplitudes, self.prediction = self.solver.solve(
-            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, self._diagonal, iterations
+            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, iterations, self._diagonal
         )
         if self.stage.motion != "none":
             self._move()
@@ -120,11 +120,13 @@ class DeviceStage:
             steps = solve_steps(slices, operator.poses, equations, self.weights.noise**2, motion)
             poses = moved_poses(slices, operator.poses, steps)
         operator.set_poses(poses)
-        self._diagonal = None  # kept while poses stay, see `gsvr.solver.state.State`
+        self._diagonal = None
         self.prediction = operator.predict(self.amplitudes)
 
     def state(self) -> State:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
         poses = self.operator.poses.cpu().double().numpy()
         operator = self._host_operator.with_poses(poses).with_gains(self.operator.gains.cpu().double().numpy())
-        return State(self.amplitudes.cpu().numpy(), operator, self.weights.on_host(), self.prediction.cpu().numpy())
+        diagonal = None if self._diagonal is None else self._diagonal.cpu().numpy()
+        weights = self.weights.on_host()
+        return State(self.amplitudes.cpu().numpy(), operator, weights, self.prediction.cpu().numpy(), diagonal)

@@ -59,7 +59,7 @@ class DeviceStages:
             return RefinedRounds(running) if stage.geometry_steps else running
         operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
         # the stage predicts for itself
-        begun = replace(state, amplitudes=amplitudes.cpu().numpy(), operator=operator)
+        begun = replace(state, amplitudes=amplitudes.cpu().numpy(), operator=operator, diagonal=None)
         return DeviceStage(slices, stage, options, begun, self._device, self._choices)
 
     def _lattice(self, slices: Slices, stage: Stage, poses: np.ndarray) -> Lattice:

@@ -146,7 +146,7 @@ class DeviceGaussianKernel:
 
 
 class HostGaussianKernel(HostKernel[DeviceGaussianKernel]):
-    """`DeviceGaussianKernel`, deterministic, with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`."""
+    """`DeviceGaussianKernel`, deterministic, with arrays: a backend of `gsvr.forward.AcquisitionOperator`."""
 
     def __init__(self, field: GaussianField, views: SliceViews, name: str) -> None:
         super().__init__(name, lambda: DeviceGaussianKernel(field, views, torch.device(name), deterministic=True))

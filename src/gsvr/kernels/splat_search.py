@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 
 from gsvr.field import GaussianField
+from gsvr.kernels.gaussian_reference import covariances
 from gsvr.kernels.gaussian_views import SliceViews
 from gsvr.kernels.tiles import exact_type
 
@@ -113,12 +114,12 @@ def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -
     def move(values: np.ndarray, dtype: torch.dtype = exact) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)
 
-    scales = field.log_scales.astype(np.float64)
+    log_scales = move(field.log_scales)
     return Geometry(
         means=move(field.means),
-        covariances=move(field.covariances),
-        log_determinants=move(2 * scales.sum(axis=1)),
-        reach=move(views.cutoff * np.exp(scales.max(axis=1))),
+        covariances=covariances(log_scales, move(field.quaternions)),
+        log_determinants=2 * log_scales.sum(1),
+        reach=views.cutoff * log_scales.amax(1).exp(),
         to_slice=move(views.to_slice),
         in_plane=move(views.spread.in_plane_variances),
         offsets=move(views.spread.offsets),
