@@ -129,15 +129,15 @@ class DeviceFreeStage:
     def state(self) -> FreeState:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
         begun, options, gains = self._begun, self.options, self.operator.gains.cpu().double().numpy()
-        operator = begun.operator.with_gains(gains)
+        operator, neighbours = begun.operator.with_gains(gains), begun.neighbours
         if self._moved:
-            field = self.field.on_host()
+            field, neighbours = self.field.on_host(), self._pairs.on_host()
             operator = AcquisitionOperator(field, operator.slices, begun.poses, gains, options.profile, options.backend)
         return replace(
             begun,
             amplitudes=self.amplitudes.cpu().numpy(),
             operator=operator,
-            neighbours=self._pairs.on_host(),
+            neighbours=neighbours,
             weights=self.weights.on_host(),
             prediction=self.prediction.cpu().numpy(),
             diagonal=None if self._diagonal is None else self._diagonal.cpu().numpy(),
