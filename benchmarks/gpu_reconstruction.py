@@ -46,7 +46,7 @@ def to_volume(slices: Slices, options: SolverOptions, tell: Callable[[Progress],
     """Result, volume, and wall seconds until both are there."""
     started = time.perf_counter()
     result = reconstruct(slices, options, tell)
-    volume = render_volume(result.field, VOXEL, result.mask)
+    volume = render_volume(result.field, VOXEL, result.mask, backend=options.backend)
     return result, volume, time.perf_counter() - started
 
 
