@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from gsvr.field import GaussianField, LatticeField, axis_kernel
