@@ -9,7 +9,6 @@ import pytest
 
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField
-from gsvr.geometry import quaternion_gradient, rotation_from_quaternion
 from gsvr.solver import geometry_refinement as host
 from gsvr.solver.free_rounds import FreeState, advance_free
 from gsvr.solver.neighbour_prior import find_neighbours
@@ -18,7 +17,6 @@ from gsvr.solver.schedule import RefinementOptions, SolverOptions
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
 from torch import Tensor  # noqa: E402
 
-from gsvr.device_solver import rigid  # noqa: E402
 from gsvr.device_solver.device_field import DeviceField  # noqa: E402
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage  # noqa: E402
 from gsvr.device_solver.device_geometry_refinement import (  # noqa: E402
@@ -53,19 +51,9 @@ def sorted_parts(field: GaussianField) -> np.ndarray:
     return np.concatenate([getattr(field, name)[order] for name in PARTS] + [field.amplitudes[order, None]], axis=1)
 
 
-def test_quaternions_are_those_of_the_host():
-    rng = np.random.default_rng(1)
-    quaternions, by_rotation = rng.normal(size=(50, 4)), rng.normal(size=(50, 3, 3))
-    got = rigid.rotation_from_quaternion(exact(quaternions)).cpu().numpy()
-    np.testing.assert_allclose(got, rotation_from_quaternion(quaternions), atol=1e-12)
-    got = rigid.quaternion_gradient(exact(quaternions), exact(by_rotation)).cpu().numpy()
-    np.testing.assert_allclose(got, quaternion_gradient(quaternions, by_rotation), atol=1e-12)
-
-
-def test_covariances_gradients_and_halves_are_those_of_the_host():
+def test_gradients_and_halves_are_those_of_the_host():
     field = random_field(200, seed=4)
     device = DeviceField.of(field, DEVICE)
-    np.testing.assert_allclose(device.covariances.cpu().numpy(), field.covariances, rtol=1e-12, atol=1e-12)
     by_covariance = np.random.default_rng(2).normal(size=(200, 3, 3))
     by_covariance = by_covariance + by_covariance.transpose(0, 2, 1)
     for got, want in zip(device.shape_gradient(exact(by_covariance)), field.shape_gradient(by_covariance), strict=True):
@@ -83,7 +71,7 @@ def test_a_kernel_with_other_gaussians_is_the_kernel_of_them(begun: tuple[Slices
     field = replace(field, means=field.means + np.float32(0.3), log_scales=field.log_scales * np.float32(0.9))
     want = DeviceGaussianKernel(field, kernel.views, DEVICE, needed=slices.mask)
     device = DeviceField.of(field, DEVICE)
-    got = kernel.with_gaussians(device.means, device.covariances, device.log_scales)
+    got = kernel.with_gaussians(device.means, device.log_scales, device.quaternions)
     assert (got.n_gaussians, len(got.lists.splats)) == (want.n_gaussians, len(want.lists.splats))
     assert kernel.n_gaussians > got.n_gaussians
     torch.testing.assert_close(got.predict(device.amplitudes), want.predict(device.amplitudes))

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from gsvr.device_solver.rigid import quaternion_gradient, rotation_from_quaternion
 from gsvr.field import GaussianField
+from gsvr.kernels.gaussian_reference import covariances, rotation_from_quaternion
 from gsvr.kernels.tiles import exact_type
 from gsvr.solver.geometry_refinement import APART
 
@@ -34,26 +34,16 @@ class DeviceField:
         """A copy."""
         return GaussianField(**{name: part.cpu().numpy() for name, part in vars(self).items()})
 
-    @property
-    def covariances(self) -> Float[Tensor, "n 3 3"]:
-        """Sigma_j in mm^2, in the type of geometry."""
-        rotation, variance = self._axes()
-        return (rotation * variance[:, None]) @ rotation.transpose(1, 2)
-
     def shape_gradient(
         self, covariance_gradient: Float[Tensor, "n 3 3"]
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 4"]]:
-        """Gradients by log-scales and quaternions from the (symmetric) gradient by the covariances."""
-        rotation, variance = self._axes()
-        turned = covariance_gradient @ rotation
-        by_scale = 2 * variance * (rotation * turned).sum(1)
-        quaternions = self.quaternions.to(rotation.dtype)
-        return by_scale, quaternion_gradient(quaternions, 2 * turned * variance[:, None])
-
-    def _axes(self) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
-        """Rotation and variances of every Gaussian."""
+        """Gradients by log-scales and quaternions from the gradient by the covariances."""
         exact = exact_type(self.means.device)
-        return rotation_from_quaternion(self.quaternions.to(exact)), torch.exp(2 * self.log_scales.to(exact))
+        shapes = [part.detach().to(exact).requires_grad_() for part in (self.log_scales, self.quaternions)]
+        with torch.enable_grad():
+            made = covariances(*shapes)
+        by_scale, by_quaternion = torch.autograd.grad(made, shapes, covariance_gradient)
+        return by_scale, by_quaternion
 
     def subset(self, keep: Bool[Tensor, " n"]) -> DeviceField:
         """Some of the Gaussians; asks the device how many."""
@@ -66,10 +56,11 @@ class DeviceField:
 
     def halves(self) -> DeviceField:
         """Two Gaussians for each, see `gsvr.solver.geometry_refinement.halves`."""
-        rotation, variance = self._axes()
+        exact = exact_type(self.means.device)
         longest = self.log_scales.argmax(1, keepdim=True)
+        rotation = rotation_from_quaternion(self.quaternions.to(exact))
         axes = rotation.gather(2, longest[:, None].expand(-1, 3, -1))[:, :, 0]
-        offset = APART * variance.gather(1, longest).sqrt() * axes
+        offset = APART * self.log_scales.gather(1, longest).to(exact).exp() * axes
         narrower = (1 - APART**2) ** 0.5
         along = torch.zeros_like(self.log_scales).scatter(1, longest, float(np.log(narrower)))
         half = replace(self, log_scales=self.log_scales + along, amplitudes=self.amplitudes / (2 * narrower))

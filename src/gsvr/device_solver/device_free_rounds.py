@@ -94,7 +94,7 @@ class DeviceFreeStage:
         """
         if pairs is not None:
             self._set_pairs(pairs)
-        kernel = self.operator.kernel.with_gaussians(field.means, field.covariances, field.log_scales)
+        kernel = self.operator.kernel.with_gaussians(field.means, field.log_scales, field.quaternions)
         self._moved = True
         self._use(field, GainedOperator(kernel, self.slices, self.operator.gains))
 

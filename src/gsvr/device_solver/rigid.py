@@ -85,35 +85,3 @@ def invert(pose: Float[Tensor, "n 4 4"]) -> Float[Tensor, "n 4 4"]:
 def transform_points(pose: Float[Tensor, "n 4 4"], points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     """Apply one pose to each point."""
     return (pose[:, :3, :3] @ points[:, :, None])[:, :, 0] + pose[:, :3, 3]
-
-
-def rotation_from_quaternion(quaternion: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
-    """Rotation matrices of quaternions (w, x, y, z); they need not have unit length."""
-    w, x, y, z = (quaternion / quaternion.norm(dim=1, keepdim=True)).unbind(1)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
-
-
-def quaternion_gradient(
-    quaternion: Float[Tensor, "n 4"], rotation_gradient: Float[Tensor, "n 3 3"]
-) -> Float[Tensor, "n 4"]:
-    """Gradient by quaternions (w, x, y, z) of any length, from the gradient by their rotation matrices."""
-    length = quaternion.norm(dim=1, keepdim=True)
-    unit = quaternion / length
-    w, x, y, z = unit.unbind(1)
-    g = [row.unbind(1) for row in rotation_gradient.unbind(1)]
-    by_unit = 2 * torch.stack(
-        [
-            x * (g[2][1] - g[1][2]) + y * (g[0][2] - g[2][0]) + z * (g[1][0] - g[0][1]),
-            w * (g[2][1] - g[1][2]) + y * (g[0][1] + g[1][0]) + z * (g[0][2] + g[2][0]) - 2 * x * (g[1][1] + g[2][2]),
-            w * (g[0][2] - g[2][0]) + x * (g[0][1] + g[1][0]) + z * (g[1][2] + g[2][1]) - 2 * y * (g[0][0] + g[2][2]),
-            w * (g[1][0] - g[0][1]) + x * (g[0][2] + g[2][0]) + y * (g[1][2] + g[2][1]) - 2 * z * (g[0][0] + g[1][1]),
-        ],
-        1,
-    )
-    # the length of a quaternion does not matter, so nothing along it
-    return (by_unit - unit * (by_unit * unit).sum(1, keepdim=True)) / length

@@ -76,14 +76,14 @@ class DeviceGaussianKernel:
         self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
 
     def with_gaussians(
-        self, means: Float[Tensor, "k 3"], covariances: Float[Tensor, "k 3 3"], log_scales: Float[Tensor, "k 3"]
+        self, means: Float[Tensor, "k 3"], log_scales: Float[Tensor, "k 3"], quaternions: Float[Tensor, "k 4"]
     ) -> DeviceGaussianKernel:
-        """The same kernel for other Gaussians, which are on the device: in mm, mm^2 and log mm.
+        """The same kernel for other Gaussians (see `gsvr.field.GaussianField`), which are on the device.
 
         Asks the device for lengths of lists.
         """
         other = copy(self)
-        other._place(self._geometry.with_gaussians(means, covariances, log_scales, self.views.cutoff))
+        other._place(self._geometry.with_gaussians(means, log_scales, quaternions, self.views.cutoff))
         return other
 
     def predict(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, " p"]:

@@ -79,20 +79,24 @@ class Geometry:
     def with_gaussians(
         self,
         means: Float[Tensor, "k 3"],
-        covariances: Float[Tensor, "k 3 3"],
         log_scales: Float[Tensor, "k 3"],
+        quaternions: Float[Tensor, "k 4"],
         cutoff: float,
     ) -> Geometry:
-        """The same views of other Gaussians; `log_scales` are the logarithms of their standard deviations (mm)."""
-        exact = self.means.dtype
-        scales = log_scales.to(exact)
-        return replace(
-            self,
-            means=means.to(exact),
-            covariances=covariances.to(exact),
-            log_determinants=2 * scales.sum(1),
-            reach=cutoff * scales.amax(1).exp(),
-        )
+        """The same views of other Gaussians, see `gsvr.field.GaussianField`."""
+        return replace(self, **_of_gaussians(means, log_scales, quaternions, cutoff))
+
+
+def _of_gaussians(means: Tensor, log_scales: Tensor, quaternions: Tensor, cutoff: float) -> dict[str, Tensor]:
+    """What a `Geometry` holds of Gaussians."""
+    exact = exact_type(means.device)
+    scales = log_scales.to(exact)
+    return {
+        "means": means.to(exact),
+        "covariances": covariances(scales, quaternions.to(exact)),
+        "log_determinants": 2 * scales.sum(1),
+        "reach": cutoff * scales.amax(1).exp(),
+    }
 
 
 def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -> Geometry:
@@ -114,12 +118,8 @@ def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -
     def move(values: np.ndarray, dtype: torch.dtype = exact) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)
 
-    log_scales = move(field.log_scales)
     return Geometry(
-        means=move(field.means),
-        covariances=covariances(log_scales, move(field.quaternions)),
-        log_determinants=2 * log_scales.sum(1),
-        reach=views.cutoff * log_scales.amax(1).exp(),
+        **_of_gaussians(move(field.means), move(field.log_scales), move(field.quaternions), views.cutoff),
         to_slice=move(views.to_slice),
         in_plane=move(views.spread.in_plane_variances),
         offsets=move(views.spread.offsets),
