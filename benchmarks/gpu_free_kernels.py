@@ -17,7 +17,9 @@ from benchmarks.gpu_ceilings import card_bounds
 from benchmarks.gpu_clock import milliseconds
 from benchmarks.speed_acquisitions import NOISE, phantom_field
 from gsvr.acquisition import Slices
+from gsvr.device_solver.device_neighbour_search import find_pairs
 from gsvr.device_solver.device_neighbours import DeviceNeighbours
+from gsvr.device_solver.device_seeding import seed_from_lattice as seed_on_device
 from gsvr.field import GaussianField, LatticeField
 from gsvr.geometry import identity_poses
 from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
@@ -26,7 +28,6 @@ from gsvr.kernels.gaussian_views import SliceViews, slice_views
 from gsvr.kernels.splat_search import find_splats, geometry_of
 from gsvr.kernels.tiles import TILE
 from gsvr.psf import point_spread
-from gsvr.solver.neighbour_prior import find_neighbours
 from gsvr.solver.rounds import refined_amplitudes, stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.seeding import seed_from_lattice
@@ -69,24 +70,37 @@ _WORKS = {
 _FOUND = 12 + 16 + 44 + 16
 
 
-def free_problem(slices: Slices, stage: Stage) -> tuple[Slices, GaussianField, SliceViews]:
+@dataclass(frozen=True)
+class _Problem:
     """What a stage with free Gaussians works on, with nothing moved and seeds from the phantom itself."""
+
+    slices: Slices
+    previous: LatticeField
+    noise: float
+    field: GaussianField
+    views: SliceViews
+
+
+def free_problem(slices: Slices, stage: Stage) -> _Problem:
+    """The stage's pixels, the phantom on its lattice, and the host's seeds from that."""
     options = SolverOptions()
     binned, poses = slices.binned(stage.binning), identity_poses(slices.n_slices)
     phantom, volume = phantom_field()
     lattice = stage_lattice(binned, poses, stage, options.margin)
     bright = float(np.percentile(volume.data[volume.mask], 99))
     previous = LatticeField(lattice, refined_amplitudes(phantom, lattice))
-    field = seed_from_lattice(previous, NOISE * bright, options.seeds)
+    noise = NOISE * bright
+    field = seed_from_lattice(previous, noise, options.seeds)
     spread = point_spread(binned.spacings, binned.thicknesses, options.profile, binned.binning)
-    return binned, field, slice_views(binned, poses, spread)
+    return _Problem(binned, previous, noise, field, slice_views(binned, poses, spread))
 
 
 def measure_free_kernels(
     slices: Slices, stage: Stage, device: torch.device, ceilings: dict[str, float]
 ) -> dict[str, Any]:
     """Milliseconds of every kernel of free Gaussians, and the share of the ceiling that binds it."""
-    binned, field, views = free_problem(slices, stage)
+    problem = free_problem(slices, stage)
+    binned, field, views = problem.slices, problem.field, problem.views
     kernel = DeviceGaussianKernel(field, views, device, needed=binned.mask)
     lists, geometry = kernel.lists, geometry_of(field, views, device)
     # tiles without a pixel that is needed have no list
@@ -107,6 +121,7 @@ def measure_free_kernels(
     bounds["splats"] = card_bounds(ceilings, moved=n_splats * _FOUND)
     bounds["splats and lists"] = card_bounds(ceilings, moved=n_splats * _FOUND + 4 * n_pairs)
     times["volume of 0.8 mm, to the host"] = milliseconds(lambda: render_volume(field, VOXEL, backend=str(device)))
+    times["seeds"] = _seeding_time(problem, device)
     of_neighbours, bounds_of_neighbours = _neighbour_times(field, device, ceilings)
     times, bounds = times | of_neighbours, bounds | bounds_of_neighbours
     return {
@@ -142,17 +157,27 @@ def _kernel_times(kernel: DeviceGaussianKernel, exact: DeviceGaussianKernel) -> 
     return {name: milliseconds(work) for name, work in works.items()}
 
 
+def _seeding_time(problem: _Problem, device: torch.device) -> float:
+    """Milliseconds of many small operations, which launches bind: there is no other ceiling to compare with."""
+    amplitudes = torch.as_tensor(problem.previous.amplitudes).to(device)
+    options = SolverOptions().seeds
+    return milliseconds(lambda: seed_on_device(amplitudes, problem.previous.lattice, problem.noise, options))
+
+
 def _neighbour_times(
     field: GaussianField, device: torch.device, ceilings: dict[str, float]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Prior and preconditioner: passes over columns of neighbours, which only memory binds."""
+    """Search; prior and preconditioner: passes over columns of neighbours, which only memory binds."""
     options, n = SolverOptions().neighbours, len(field.means)
-    found = find_neighbours(field, options.count)
-    neighbours = DeviceNeighbours(found, n, 1.0, options, device)
+    means, log_scales = (torch.as_tensor(part).to(device) for part in (field.means, field.log_scales))
+    found = find_pairs(means, log_scales, options.count)
+    neighbours = DeviceNeighbours(found, 1.0, options)
     values, strength = torch.rand(n, device=device), torch.ones((), device=device)
     neighbours.reweight(values)
     neighbours.prepare(values, strength)
     works = {
+        "neighbours, search": lambda: find_pairs(means, log_scales, options.count),
+        "neighbours, columns": found.columns,
         "neighbours, new weights": lambda: neighbours.reweight(values),
         "neighbours, prior": lambda: neighbours.apply(values, strength),
         "neighbours, preconditioner": lambda: neighbours.precondition(values),

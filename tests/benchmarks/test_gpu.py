@@ -141,6 +141,7 @@ def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, 
     assert 0 < free["gaussians"] < free["listed_splats"] <= min(free["splats"], free["pairs"])
     assert {"predict", "moments", "splats and lists", "neighbours, prior"} < set(free["share_of_what_binds"])
     assert set(free["share_of_what_binds"]) < set(free["milliseconds"])
+    assert {"seeds", "neighbours, search", "neighbours, columns"} < set(free["milliseconds"])
     assert [row["precision"] for row in record["kernels"]["launches"]] == ["ieee"]
     made = record["reconstruction"]
     assert [entry["stage"] for entry in made["stages"]] == ["stacks", "final", "free"]
