@@ -88,8 +88,8 @@ def _keep_memory() -> None:
     """Let the C library keep freed memory: PyTorch would otherwise spend a third of its time in page faults."""
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
-        library.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        library.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        library.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
+        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and the heap keeps its size
 
 
 def train(
