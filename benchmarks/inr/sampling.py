@@ -63,7 +63,7 @@ def near_pairs(uniform: Float[Tensor, "s 3"]) -> Float[Tensor, "s 3"]:
     """The same points in an order that puts number i of the first half near number i of the second.
 
     A slope between near points shows noise of the volume, which one between far points steps over. Pairs are made
-    greedily, the nearest first; distances are those of the unit cube without edges: a random shift does not change them.
+    greedily, the nearest first; distances are those of the unit cube without edges: random shifts do not change them.
     """
     apart = (uniform[:, None] - uniform[None]).abs()
     distance = torch.minimum(apart, 1 - apart).square().sum(dim=2).fill_diagonal_(torch.inf)
