@@ -136,10 +136,18 @@ def _on_lattice(options: SolverOptions) -> SolverOptions:
 
 METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
-    "inr": Method(run_implicit, "implicit network (hash grid), stacks aligned by gsvr"),
+    "inr": Method(run_implicit, "implicit network (hash grid)"),
     "inr-siren": Method(
-        partial(run_implicit, network="siren", hidden=128, head_rate=5e-4),
-        "implicit network (SIREN), stacks aligned by gsvr",
+        partial(
+            run_implicit,
+            network="siren",
+            hidden=256,
+            siren_layers=3,
+            batch_pixels=1024,
+            iterations=1000,
+            head_rate=5e-4,
+        ),
+        "implicit network (SIREN)",
     ),
     "fast": _gsvr(_on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
     "paper": Method(partial(run_paper, options=PaperOptions()), "published settings, compiled kernels"),
