@@ -41,8 +41,8 @@ class InrOptions:
     pose_share
         Share of the steps after which poses stay as they are.
     edge_weight, edge_scale
-        Edge-preserving regularisation of the gradient (per mm) at the last step, growing from zero at the first; and the
-        gradient above which it counts as an edge.
+        Edge-preserving regularisation of the gradient (per mm) at the last step, growing from zero at the first; and
+        the gradient above which it counts as an edge.
     pose_weight
         Pull of the poses towards where they were at the start.
     pixel_variance
