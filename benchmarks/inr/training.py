@@ -168,13 +168,13 @@ def _loss(
     variance = effects.variances(batch, features.view(n_pixels, n_samples, -1).mean(dim=1))
     loss = 0.5 * ((batch.values - predicted) ** 2 / variance + torch.log(variance)).mean()
     if options.edge_weight > 0:
-        loss = loss + share * options.edge_weight * _edge_penalty(intensity, points, options.edge_scale)
+        loss = loss + share * options.edge_weight * edge_penalty(intensity, points, options.edge_scale)
     if options.pose_weight > 0:
         loss = loss + options.pose_weight * poses.parameters_mm.square().mean()
     return loss
 
 
-def _edge_penalty(intensity: Float[Tensor, "b s"], points: Float[Tensor, "b s 3"], scale: float) -> Tensor:
+def edge_penalty(intensity: Float[Tensor, "b s"], points: Float[Tensor, "b s 3"], scale: float) -> Tensor:
     """Charbonnier penalty of the slope between the points of one pixel, taken in pairs."""
     half = intensity.shape[1] // 2
     difference = intensity[:, :half] - intensity[:, half : 2 * half]

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch
 from benchmarks.inr.encoding import HashGrid  # noqa: E402
 from benchmarks.inr.poses import SlicePoses  # noqa: E402
 from benchmarks.inr.sampling import PixelSampler, near_pairs, normal_points  # noqa: E402
+from benchmarks.inr.training import edge_penalty  # noqa: E402
 from gsvr.solver.motion import LEVER  # noqa: E402
 
 
@@ -59,6 +60,15 @@ def test_points_are_paired_with_near_ones(count):
 
     # independent points in the unit torus are 0.48 apart on average
     assert mean_distance(paired) < min(0.4, mean_distance(points))
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, 5.0])
+def test_edge_penalty_of_an_even_slope(slope):
+    """Small slopes cost their square, large ones their size, however far apart the points of a pair are."""
+    along = torch.rand(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    points = along[..., None] * torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64) / 3
+    found = float(edge_penalty(slope * along, points, scale=0.2))
+    assert found == pytest.approx(0.2 * (np.sqrt(1 + (slope / 0.2) ** 2) - 1), rel=1e-3)
 
 
 def test_learned_poses_are_those_of_the_geometry():
