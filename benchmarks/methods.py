@@ -141,11 +141,11 @@ METHODS: dict[str, Method] = {
         partial(
             run_implicit,
             network="siren",
-            hidden=256,
+            hidden=128,
             siren_layers=3,
             batch_pixels=1024,
-            iterations=1000,
             head_rate=5e-4,
+            edge_weight=4.0,
         ),
         "implicit network (SIREN)",
     ),
