@@ -192,7 +192,7 @@ def _optimiser(
     ]
     if isinstance(network, GridNetwork):
         groups.append({"params": list(network.grid.parameters()), "lr": options.grid_rate})
-        groups.append({"params": list(network.head.parameters()), "lr": options.head_rate})
+        groups.append({"params": [*network.first.parameters(), *network.last.parameters()], "lr": options.head_rate})
     else:
         groups.append({"params": list(network.parameters()), "lr": options.head_rate})
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
