@@ -41,8 +41,7 @@ class InrOptions:
     pose_share
         Share of the steps after which poses stay as they are.
     edge_weight, edge_scale
-        Edge-preserving regularisation of the gradient (per mm) at the last step, growing from zero at the first; and
-        the gradient above which it counts as an edge.
+        Edge-preserving regularisation of the gradient (per mm), and the gradient above which it counts as an edge.
     pose_weight
         Pull of the poses towards where they were at the start.
     pixel_variance
@@ -73,7 +72,7 @@ class InrOptions:
     slice_rate: float = 5e-3
     final_rate: float = 0.02
     pose_share: float = 1.0
-    edge_weight: float = 16.0
+    edge_weight: float = 5.0
     edge_scale: float = 0.025
     pose_weight: float = 0.0
     pixel_variance: bool = True

@@ -137,7 +137,7 @@ def train(
             group["lr"] = rate * decay
         network.open(share / max(options.opening_share, 1e-9))
         poses.parameters_mm.requires_grad_(share <= options.pose_share)
-        loss = _loss(network, poses, effects, sampler.draw(options.batch_pixels), options, share)
+        loss = _loss(network, poses, effects, sampler.draw(options.batch_pixels), options)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -147,18 +147,9 @@ def train(
 
 
 def _loss(
-    network: GridNetwork | SirenNetwork,
-    poses: SlicePoses,
-    effects: SliceEffects,
-    batch: Batch,
-    options: InrOptions,
-    share: float,
+    network: GridNetwork | SirenNetwork, poses: SlicePoses, effects: SliceEffects, batch: Batch, options: InrOptions
 ) -> Tensor:
-    """Gaussian negative log-likelihood, edge-preserving regularisation, and the pull on poses.
-
-    Regularisation grows with the share of steps that are done: while poses and variances are rough, what it needs in
-    the end would hold the volume flat.
-    """
+    """Gaussian negative log-likelihood, edge-preserving regularisation, and the pull on poses."""
     points = poses.place(batch.slices, batch.local)
     n_pixels, n_samples = points.shape[:2]
     intensity, features = network(points.reshape(-1, 3))
@@ -168,7 +159,7 @@ def _loss(
     variance = effects.variances(batch, features.view(n_pixels, n_samples, -1).mean(dim=1))
     loss = 0.5 * ((batch.values - predicted) ** 2 / variance + torch.log(variance)).mean()
     if options.edge_weight > 0:
-        loss = loss + share * options.edge_weight * edge_penalty(intensity, points, options.edge_scale)
+        loss = loss + options.edge_weight * edge_penalty(intensity, points, options.edge_scale)
     if options.pose_weight > 0:
         loss = loss + options.pose_weight * poses.parameters_mm.square().mean()
     return loss
