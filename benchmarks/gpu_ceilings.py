@@ -60,6 +60,17 @@ def measure_ceilings(
     }
 
 
+def card_bounds(
+    ceilings: dict[str, float], moved: float, exponentials: float = 0.0, multiply_adds: float = 0.0
+) -> dict[str, float]:
+    """Milliseconds that the ceilings allow at least for so many bytes, exponentials and multiply-adds."""
+    return {
+        "exponentials": 1e-6 * exponentials / ceilings["exponentials_1e9_per_second"],
+        "multiply-adds": 2e-6 * multiply_adds / ceilings["multiply_add_gflops"],
+        "memory": 1e-6 * moved / ceilings["memory_gigabytes_per_second"],
+    }
+
+
 def _matrix_product(device: torch.device, tf32: bool, size: int) -> float:
     a = torch.rand((size, size), device=device)
     before = torch.backends.cuda.matmul.allow_tf32

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.gpu_free_correctness import free_errors, largest_error
 from gsvr.acquisition import Slices, Stack, interleaved_times, slices_from_stacks
 from gsvr.device_solver.device_prior import DevicePrior
 from gsvr.field import Lattice, lattice_covering
@@ -62,13 +63,13 @@ def measure_correctness(device: torch.device, pixels: int = 60) -> dict[str, Any
         kernel = TiledKernel(lattice, windows, device, triton_kernels(), deterministic)
         along = torch.zeros(len(r), device=device)
         support = lattice.support
-        errors["predict"] = _error(kernel.predict(move(c)), predicted)
-        errors["derivatives"] = _error(kernel.derivatives(move(c)), derivatives)
-        errors["adjoint" + name] = _error(kernel.adjoint(move(r)), reference.adjoint(r))
-        errors["squared adjoint" + name] = _error(kernel.squared_adjoint(move(r)), reference.squared_adjoint(r))
+        errors["predict"] = largest_error(kernel.predict(move(c)), predicted)
+        errors["derivatives"] = largest_error(kernel.derivatives(move(c)), derivatives)
+        errors["adjoint" + name] = largest_error(kernel.adjoint(move(r)), reference.adjoint(r))
+        errors["squared adjoint" + name] = largest_error(kernel.squared_adjoint(move(r)), reference.squared_adjoint(r))
         normal = kernel.normal(move(c), move(w), along) * move(support)
-        errors["normal product" + name] = _error(normal, reference.adjoint(w * predicted))
-    errors |= _prior_errors(lattice, c, device)
+        errors["normal product" + name] = largest_error(normal, reference.adjoint(w * predicted))
+    errors |= _prior_errors(lattice, c, device) | free_errors(slices, poses, spread, _WIDE, device)
     return {"errors": errors, "tolerance": TOLERANCE, "passed": max(errors.values()) <= TOLERANCE}
 
 
@@ -81,8 +82,7 @@ def _prior_errors(lattice: Lattice, c: np.ndarray, device: torch.device) -> dict
     one = torch.ones((), device=device)
     prior.add(values, one, out)
     prior.add_diagonal(one, diagonal)
-    return {"prior": _error(out, expected.apply(c)), "diagonal of the prior": _error(diagonal, expected.diagonal())}
-
-
-def _error(got: torch.Tensor, want: np.ndarray) -> float:
-    return float(np.abs(got.double().cpu().numpy() - want).max() / np.abs(want).max())
+    return {
+        "prior": largest_error(out, expected.apply(c)),
+        "diagonal of the prior": largest_error(diagonal, expected.diagonal()),
+    }

@@ -1,4 +1,4 @@
-"""Kernels of a card stage by stage: milliseconds, and what binds them by the measured ceilings.
+"""Kernels of lattices on a card stage by stage: milliseconds, and what binds them by the measured ceilings.
 
 A pair of a tile and a site costs 2 x 16 exponentials and one for each component of the slice profile, and for each
 matrix product 16 x 16 multiply-adds (two operations each): one product for prediction and adjoint, two (and twice the
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu_ceilings import card_bounds
 from benchmarks.gpu_clock import milliseconds
 from benchmarks.speed_operator import stage_problem
 from gsvr.acquisition import Slices
@@ -72,12 +73,12 @@ def _bounds(
     pairs: int, components: int, products: int, factors: int, moved: int, ceilings: dict[str, float]
 ) -> dict[str, float]:
     """Milliseconds that the ceilings allow at least."""
-    exponentials = pairs * factors * (2 * TILE + components)
-    return {
-        "exponentials": 1e-6 * exponentials / ceilings["exponentials_1e9_per_second"],
-        "multiply-adds": 1e-6 * pairs * products * 2 * TILE**2 / ceilings["multiply_add_gflops"],
-        "memory": 1e-6 * pairs * moved / ceilings["memory_gigabytes_per_second"],
-    }
+    return card_bounds(
+        ceilings,
+        exponentials=pairs * factors * (2 * TILE + components),
+        multiply_adds=pairs * products * TILE**2,
+        moved=pairs * moved,
+    )
 
 
 def _prior_times(kernel: TiledKernel, amplitudes: torch.Tensor) -> dict[str, float]:

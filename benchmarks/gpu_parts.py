@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.gpu_ceilings import measure_ceilings
 from benchmarks.gpu_correctness import measure_correctness
+from benchmarks.gpu_free_kernels import measure_free_kernels
 from benchmarks.gpu_kernels import measure_launches, measure_stage_kernels
 from benchmarks.gpu_reconstruction import (
     measure_paper,
@@ -52,11 +53,14 @@ class GpuParts:
         return self._known["ceilings"]
 
     def kernels(self) -> dict[str, Any]:
-        """Every stage's kernels, and the finest stage's in several compilations."""
+        """Kernels of every stage's lattice and of free Gaussians; the finest lattice's in several compilations."""
         ceilings = self._known.get("ceilings") or self.ceilings()
         stages = options_for(USUAL, self._backend).stages
         return {
             "stages": [measure_stage_kernels(self._slices, stage, self._device, ceilings) for stage in stages[1:]],
+            "free": [
+                measure_free_kernels(self._slices, stage, self._device, ceilings) for stage in stages if stage.free
+            ],
             "launches": measure_launches(self._slices, stages[-1], self._device),
         }
 

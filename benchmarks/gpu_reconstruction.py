@@ -12,9 +12,11 @@ import torch
 
 from benchmarks.speed_acquisitions import SpeedAcquisition, make_stacks, phantom_field
 from gsvr.acquisition import Slices, slices_from_stacks
+from gsvr.device_solver.device_free_rounds import DeviceFreeStage
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.masking import first_masks
 from gsvr.quality import compare
+from gsvr.solver.free_rounds import begin_free_stage
 from gsvr.solver.motion import displacements
 from gsvr.solver.paper import PaperOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
@@ -46,7 +48,7 @@ def to_volume(slices: Slices, options: SolverOptions, tell: Callable[[Progress],
     """Result, volume, and wall seconds until both are there."""
     started = time.perf_counter()
     result = reconstruct(slices, options, tell)
-    volume = render_volume(result.field, VOXEL, result.mask)
+    volume = render_volume(result.field, VOXEL, result.mask, backend=options.backend)
     return result, volume, time.perf_counter() - started
 
 
@@ -123,7 +125,7 @@ def _measure_round(
     scale = np.float32(np.percentile(binned.values[binned.mask], 99))
     binned = replace(binned, values=binned.values / scale)
     choices = DeviceChoices(graphs=graphs)
-    running = DeviceStage(binned, stage, options, begin_stage(binned, stage, options, None), device, choices)
+    running = _begun(binned, stage, options, device, choices)
     for _ in range(2):
         running.round()
     torch.cuda.synchronize(device)
@@ -152,6 +154,20 @@ def _measure_round(
         "waits": sum(waited.values()),
         "waited": waited,
     }
+
+
+def _begun(
+    slices: Slices, stage: Stage, options: SolverOptions, device: torch.device, choices: DeviceChoices
+) -> DeviceStage | DeviceFreeStage:
+    """A stage before its first round; free Gaussians are seeded from a round on a lattice of their spacing."""
+    on_lattice = replace(stage, free=False)
+    first = DeviceStage(slices, on_lattice, options, begin_stage(slices, on_lattice, options, None), device, choices)
+    if not stage.free:
+        return first
+    first.round()
+    return DeviceFreeStage(
+        slices, stage, options, begin_free_stage(slices, stage, options, first.state()), device, choices
+    )
 
 
 def measure_paper(slices: Slices, device: torch.device, epochs: int = 6) -> dict[str, float]:

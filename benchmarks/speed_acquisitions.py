@@ -26,7 +26,8 @@ from gsvr.volume_grid import Volume
 
 _AXES = (np.eye(3), np.eye(3)[:, [2, 0, 1]], np.eye(3)[:, [1, 2, 0]])
 _MARGIN = 9.0
-_NOISE = 0.03
+# Of a pixel, as a share of bright tissue
+NOISE = 0.03
 # In-plane spacing that one field of Gaussians 1.1 mm apart serves
 _FIELD_SPACING = 1.1
 
@@ -84,7 +85,7 @@ def make_stacks(acquisition: SpeedAcquisition, seed: int = 0) -> list[Stack]:
         flat = AcquisitionOperator(field.lattice, slices, poses[number]).predict(field.amplitudes)
         clean = np.moveaxis(flat.reshape(shape[2], shape[0], shape[1]), 0, 2)
         mask = ndimage.binary_opening(clean > 0.08 * bright, np.ones((3, 3, 1)))
-        data = np.abs(clean + rng.normal(0, _NOISE * bright, shape)).astype(np.float32)
+        data = np.abs(clean + rng.normal(0, NOISE * bright, shape)).astype(np.float32)
         stacks.append(Stack(stack.name, data, affine, acquisition.thickness, mask, times[number]))
     return stacks
 

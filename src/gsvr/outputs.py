@@ -145,7 +145,7 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     write_field(paths.model, result.field, {"noise": result.noise}, np.asarray(result.mask.mask), result.mask.affine)
     save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions())
     if paths.uncertainty is not None:
-        deviation = render_deviation(result.deviations, volume)
+        deviation = render_deviation(result.deviations, volume, backend=reconstruction.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
     if paths.slices is not None:
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)

@@ -86,6 +86,8 @@ class Reconstruction:
         Field, poses and weights.
     volume
         The field on a voxel grid, with the brain mask.
+    backend
+        What the field was fitted on, and is rendered on.
     timings
         Wall seconds by step.
     """
@@ -94,6 +96,7 @@ class Reconstruction:
     options: SolverOptions | PaperOptions
     result: Result
     volume: Volume
+    backend: str
     timings: dict[str, float]
 
 
@@ -288,6 +291,7 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None
     else:
         result = reconstruct(job.slices, job.options, callback)
     reconstructed = time.perf_counter()
-    volume = render_volume(result.field, output_resolution, result.mask)
+    backend = job.options.device if isinstance(job.options, PaperOptions) else job.options.backend
+    volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
-    return Reconstruction(job.stacks, job.options, result, volume, job.timings | timings)
+    return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)

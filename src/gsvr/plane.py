@@ -55,6 +55,7 @@ def render_plane(
     spacing: tuple[float, float] = (0.5, 0.5),
     thickness: float = 0.0,
     profile: ProfileName = "slab",
+    backend: str = "cpu",
 ) -> Float32[np.ndarray, "columns rows"]:
     """Values of the field on a plane, exactly: Gaussians are left out only where they are below float32.
 
@@ -73,6 +74,8 @@ def render_plane(
         `gsvr.volume.render_volume`, a pixel is a value at a point.
     profile
         Slice profile, see `gsvr.psf.PROFILES`; without meaning at thickness zero.
+    backend
+        One of `gsvr.kernels.BACKENDS`: on a card (cuda, mps) the plane is rendered there, otherwise on the CPU.
 
     Raises
     ------
@@ -89,9 +92,9 @@ def render_plane(
         planes = ParallelPlanes(
             invert(frame)[:3], (1, *shape), (1.0, *spacing), through.weights, through.offsets[0], through.variances[0]
         )
-        return sample_parallel(field, planes)[0]
+        return sample_parallel(field, planes, backend)[0]
     strips = _strips(frame, shape, spacing)
-    return sample_planes(field, strips, _spread(strips.n_slices, thickness, profile)).reshape(shape)
+    return sample_planes(field, strips, _spread(strips.n_slices, thickness, profile), backend).reshape(shape)
 
 
 def _spread(n: int, thickness: float, profile: ProfileName) -> PointSpread:

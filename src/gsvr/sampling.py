@@ -1,14 +1,18 @@
-"""Values of a field at the pixels of planes: what volumes of free Gaussians and single planes are rendered with."""
+"""Values of a field at the pixels of planes: what volumes and single planes are rendered with.
+
+Everything is rendered on the host, or on the device of a `backend` (see `gsvr.kernels.rendering_device`).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
+from threadpoolctl import threadpool_limits
 
 from gsvr.acquisition import Slices
-from gsvr.field import GaussianField, LatticeField
+from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import identity_poses
-from gsvr.kernels import gaussian_kernel, lattice_kernel
+from gsvr.kernels import gaussian_kernel, lattice_kernel, rendering_device
 from gsvr.kernels.culling import slice_windows
 from gsvr.kernels.gaussian_planes import ParallelPlanes, splat_on_planes
 from gsvr.kernels.gaussian_views import nearest_radii, slice_views
@@ -48,23 +52,26 @@ def plane_slices(
 
 
 def sample_planes(
-    field: LatticeField | GaussianField, planes: Slices, spread: PointSpread
+    field: LatticeField | GaussianField, planes: Slices, spread: PointSpread, backend: str = "cpu"
 ) -> Float32[np.ndarray, " p"]:
     """The field at every pixel of the planes, seen through `spread`; terms below float32 are left out."""
     still = identity_poses(planes.n_slices)
+    name = rendering_device(backend) or "cpu"
     if isinstance(field, LatticeField):
         windows = slice_windows(field.lattice, planes, still, spread, _CUTOFF)
-        return lattice_kernel("cpu", field.lattice, windows).predict(field.amplitudes)
+        return lattice_kernel(name, field.lattice, windows).predict(field.amplitudes)
     exact = field.normalisation is None
     radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
-    kernel = gaussian_kernel("cpu", field, slice_views(planes, still, spread, _CUTOFF, exact, radii))
+    kernel = gaussian_kernel(name, field, slice_views(planes, still, spread, _CUTOFF, exact, radii))
     values = kernel.predict(field.amplitudes.astype(np.float32))
     if field.normalisation is None:
         return values
     return values / (kernel.predict(np.ones(len(field.means), np.float32)) + np.float32(field.normalisation))
 
 
-def sample_parallel(field: GaussianField, planes: ParallelPlanes) -> Float32[np.ndarray, "planes rows columns"]:
+def sample_parallel(
+    field: GaussianField, planes: ParallelPlanes, backend: str = "cpu"
+) -> Float32[np.ndarray, "planes rows columns"]:
     """Free Gaussians at the points of parallel planes; terms below float32 are left out.
 
     Raises
@@ -74,6 +81,13 @@ def sample_parallel(field: GaussianField, planes: ParallelPlanes) -> Float32[np.
     """
     if field.nearest is not None:
         raise ValueError("a field of nearest neighbours is sampled by sample_planes")
+    device = rendering_device(backend)
+    if device is not None:
+        import torch  # takes a second, and only devices need it
+
+        from gsvr.kernels.device_rendering import render_on_planes
+
+        return render_on_planes(field, planes, _CUTOFF, torch.device(device))
     amplitudes = field.amplitudes.astype(np.float32)
     if field.normalisation is None:
         return splat_on_planes(field, amplitudes, planes, _CUTOFF, exact=True)
@@ -83,15 +97,18 @@ def sample_parallel(field: GaussianField, planes: ParallelPlanes) -> Float32[np.
 
 
 def sample_grid(
-    field: GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: str = "cpu"
 ) -> Float32[np.ndarray, "nx ny nz"]:
-    """Values of free Gaussians on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
+    """Values of a field on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
+    if isinstance(field, LatticeField):
+        return _sample_lattice(field, axes, backend)
     x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
     if field.nearest is None:
         # the planes' axes u, v, w are the world's y, z, x
         to_planes = np.array([[0, 1, 0, -y[0]], [0, 0, 1, -z[0]], [1, 0, 0, -x[0]]], dtype=np.float64)
         shape, spacing = (len(x), len(y), len(z)), (_step(x), _step(y), _step(z))
-        return sample_parallel(field, ParallelPlanes(to_planes, shape, spacing, np.ones(1), np.zeros(1), np.zeros(1)))
+        planes = ParallelPlanes(to_planes, shape, spacing, np.ones(1), np.zeros(1), np.zeros(1))
+        return sample_parallel(field, planes, backend)
     spacing = (_step(y), _step(z))
     frames = np.zeros((len(x), 4, 4))
     # the planes' axes u, v, w are the world's y, z, x
@@ -101,10 +118,25 @@ def sample_grid(
     for first in range(0, len(x), _PLANES_AT_ONCE):
         some = frames[first : first + _PLANES_AT_ONCE]
         planes = plane_slices(some, np.tile([len(y), len(z)], (len(some), 1)), spacing)
-        out[first : first + len(some)] = sample_planes(field, planes, points_only(len(some))).reshape(
+        out[first : first + len(some)] = sample_planes(field, planes, points_only(len(some)), backend).reshape(
             len(some), len(y), len(z)
         )
     return out
+
+
+def _sample_lattice(
+    field: LatticeField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: str
+) -> Float32[np.ndarray, "nx ny nz"]:
+    device = rendering_device(backend)
+    if device is not None:
+        import torch
+
+        from gsvr.kernels.device_rendering import render_lattice
+
+        return render_lattice(field, axes, torch.device(device))
+    # products this short are slower on two threads than on one as soon as the machine does anything else
+    with threadpool_limits(1, "blas"):
+        return sample_lattice(field, axes)
 
 
 def _step(coordinates: np.ndarray) -> float:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from threadpoolctl import threadpool_limits
 
 from gsvr.errors import InputError
-from gsvr.field import GaussianField, LatticeField, sample_lattice
+from gsvr.field import GaussianField, LatticeField
 from gsvr.mask_grid import mask_on_grid
 from gsvr.morphology import within
 from gsvr.sampling import sample_grid
@@ -35,7 +34,11 @@ def check_voxel_size(spacing: float) -> None:
 
 
 def render_volume(
-    field: LatticeField | GaussianField, spacing: float, mask: Volume | None = None, margin: float = 2.0
+    field: LatticeField | GaussianField,
+    spacing: float,
+    mask: Volume | None = None,
+    margin: float = 2.0,
+    backend: str = "cpu",
 ) -> Volume:
     """Sample the field on an isotropic grid along the world's axes (RAS), exactly.
 
@@ -48,6 +51,8 @@ def render_volume(
     mask
         Brain mask, in volume world: becomes the volume's mask, and what lies more than `margin` (mm) outside of it
         becomes zero, since nothing was measured there.
+    backend
+        One of `gsvr.kernels.BACKENDS`: on a card (cuda, mps) the field is rendered there, otherwise on the CPU.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def render_volume(
     axes = tuple(spacing * np.arange(a, b + 1) for a, b in zip(first, last, strict=True))
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = first * spacing
-    data = sample_field(field, (axes[0], axes[1], axes[2]))
+    data = sample_grid(field, (axes[0], axes[1], axes[2]), backend)
     if mask is None:
         return Volume(data, affine)
     inside = mask_on_grid(mask, affine, data.shape)
@@ -73,7 +78,9 @@ def render_volume(
     return Volume(np.where(near, data, np.float32(0)), affine, inside)
 
 
-def render_deviation(samples: Sequence[LatticeField | GaussianField], volume: Volume, smoothing: float = 2.0) -> Volume:
+def render_deviation(
+    samples: Sequence[LatticeField | GaussianField], volume: Volume, smoothing: float = 2.0, backend: str = "cpu"
+) -> Volume:
     """Standard deviation of every voxel of a volume, from samples of the field's posterior.
 
     Parameters
@@ -85,6 +92,8 @@ def render_deviation(samples: Sequence[LatticeField | GaussianField], volume: Vo
     smoothing
         Standard deviation (mm) of the Gaussian that averages the variance over neighbouring voxels: a handful of
         samples alone gives a speckled one.
+    backend
+        As of `render_volume`.
 
     Raises
     ------
@@ -95,19 +104,10 @@ def render_deviation(samples: Sequence[LatticeField | GaussianField], volume: Vo
         raise ValueError("no samples of the posterior: ask for them in SolverOptions.uncertainty_samples")
     first, spacing = volume.affine[:3, 3], volume.spacing
     axes = tuple(first[axis] + spacing[axis] * np.arange(volume.data.shape[axis]) for axis in range(3))
-    variance = np.mean([sample_field(part, (axes[0], axes[1], axes[2])) ** 2 for part in samples], axis=0)
+    variance = np.mean([sample_grid(part, (axes[0], axes[1], axes[2]), backend) ** 2 for part in samples], axis=0)
     smooth = ndimage.gaussian_filter(variance, smoothing / spacing)
     deviation = np.sqrt(np.maximum(smooth, 0)) * (volume.data != 0)
     return Volume(deviation.astype(np.float32), volume.affine, volume.mask)
-
-
-def sample_field(field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    """Values on a grid along the world's axes, given by its coordinates (mm) on each axis."""
-    if isinstance(field, LatticeField):
-        # products this short are slower on two threads than on one as soon as the machine does anything else
-        with threadpool_limits(1, "blas"):
-            return sample_lattice(field, axes)
-    return sample_grid(field, axes)
 
 
 def _extent(field: LatticeField | GaussianField) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,15 @@ from tests.acquisitions import small_lattice
 
 torch = pytest.importorskip("torch", reason="the benchmark of a card needs PyTorch")
 pytest.importorskip("triton", reason="the benchmark of a card needs Triton")
-from benchmarks import gpu, gpu_ceilings, gpu_kernels, gpu_parts, gpu_reconstruction, speed_acquisitions  # noqa: E402
+from benchmarks import (  # noqa: E402
+    gpu,
+    gpu_ceilings,
+    gpu_free_kernels,
+    gpu_kernels,
+    gpu_parts,
+    gpu_reconstruction,
+    speed_acquisitions,
+)
 from benchmarks.speed_acquisitions import SpeedAcquisition  # noqa: E402
 from tests.kernels.tiled_kernels import CARD, DEVICE, HAS_TRITON  # noqa: E402
 
@@ -83,7 +91,7 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     }
     for name, function in pretended.items():
         monkeypatch.setattr(torch.cuda, name, function)
-    for module in (gpu_ceilings, gpu_kernels):
+    for module in (gpu_ceilings, gpu_kernels, gpu_free_kernels):
         monkeypatch.setattr(module, "milliseconds", wall_milliseconds)
     monkeypatch.setattr(gpu_ceilings, "_launches_in_a_graph", lambda *_: 1e6)
     monkeypatch.setattr(gpu_ceilings, "_STEPS", 2)
@@ -93,9 +101,12 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(gpu_kernels, "_CHUNKS", (32,))
     monkeypatch.setattr(gpu_kernels, "_WARPS", (1,))
     monkeypatch.setattr(gpu_kernels, "_PRECISIONS", ("ieee",))
-    monkeypatch.setattr(gpu_reconstruction, "default_stages", lambda _: (
-        Stage("stacks", 9.0, 1, 2, 2, "stacks", 0.8), Stage("final", 8.0, 1, 1, 2, "none", 0.6)
-    ))  # fmt: skip
+    stages = (
+        Stage("stacks", 9.0, 1, 2, 2, "stacks", 0.8),
+        Stage("final", 8.0, 1, 1, 2, "none", 0.6),
+        Stage("free", 5.0, 1, 1, 2, "none", 0.6, free=True),
+    )
+    monkeypatch.setattr(gpu_reconstruction, "default_stages", lambda _: stages)
     lattice = small_lattice(2.0, 1.5, 20.0)
     affine = np.eye(4)
     affine[:3, 3] = -20
@@ -103,7 +114,7 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     bright = 6.6 + 0.1 * np.indices((41, 41, 41))[0]
     phantom = Volume((ball * bright).astype(np.float32), affine, ball)
     field = LatticeField(lattice, lattice.support.astype(np.float32))
-    for module in (speed_acquisitions, gpu_reconstruction):
+    for module in (speed_acquisitions, gpu_reconstruction, gpu_free_kernels):
         monkeypatch.setattr(module, "phantom_field", lambda: (field, phantom))
     tiny = SpeedAcquisition("tiny", 3, 5.0, 8.0)
     monkeypatch.setattr(gpu_parts, "USUAL", tiny)
@@ -126,13 +137,24 @@ def test_every_part_runs_and_is_kept_under_the_cards_name(pretended_card: Path, 
     stage = record["kernels"]["stages"][0]
     assert 0 < stage["pairs"] <= stage["room_for_pairs"]
     assert set(stage["share_of_what_binds"]) < set(stage["milliseconds"])
+    (free,) = record["kernels"]["free"]
+    assert 0 < free["gaussians"] < free["listed_splats"] <= min(free["splats"], free["pairs"])
+    assert {"predict", "moments", "splats and lists", "neighbours, prior"} < set(free["share_of_what_binds"])
+    assert set(free["share_of_what_binds"]) < set(free["milliseconds"])
     assert [row["precision"] for row in record["kernels"]["launches"]] == ["ieee"]
     made = record["reconstruction"]
-    assert [entry["stage"] for entry in made["stages"]] == ["stacks", "final"]
+    assert [entry["stage"] for entry in made["stages"]] == ["stacks", "final", "free"]
     assert made["equal_bits"]  # as always on a CPU
     assert abs(made["quality"]["difference"]) < 1e-6
     rounds = [(entry["stage"], entry["graphs"]) for entry in record["rounds"]]
-    assert rounds == [("stacks", True), ("stacks", False), ("final", True), ("final", False)]
+    assert rounds == [
+        ("stacks", True),
+        ("stacks", False),
+        ("final", True),
+        ("final", False),
+        ("free", True),
+        ("free", False),
+    ]
     assert record["paper"]["seconds_an_epoch"] > 0
     assert record["large"]["pixels"] > 0
 

@@ -9,6 +9,7 @@ import pytest
 
 from gsvr.acquisition import Slices
 from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
+from gsvr.solver import free_rounds
 from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
 from gsvr.solver.neighbour_prior import NeighbourOptions, NeighbourPrior, find_neighbours, sharpening
 from gsvr.solver.rounds import advance, begin_stage
@@ -20,6 +21,7 @@ from torch import Tensor  # noqa: E402
 
 from gsvr import forward  # noqa: E402
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage  # noqa: E402
+from gsvr.device_solver.device_neighbour_search import DevicePairs  # noqa: E402
 from gsvr.device_solver.device_neighbours import DeviceNeighbours  # noqa: E402
 from gsvr.device_solver.device_rounds import DeviceChoices  # noqa: E402
 from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
@@ -61,7 +63,7 @@ def test_prior_and_preconditioner_are_those_of_the_host():
     amplitudes, values = rng.random(300).astype(np.float32), rng.normal(size=300).astype(np.float32)
     diagonal = rng.random(300).astype(np.float32) ** 8  # some are seen by (almost) nothing
     prior = NeighbourPrior(neighbours, amplitudes, level, options.edge)
-    device = DeviceNeighbours(neighbours, 300, level, options, DEVICE)
+    device = DeviceNeighbours(DevicePairs.of(neighbours, DEVICE), level, options)
     device.reweight(tensor(amplitudes))
     want = prior.apply(values, strength)
     got = device.apply(tensor(values), tensor(strength)).cpu().numpy()
@@ -132,10 +134,21 @@ def test_no_operation_of_a_round_waits(deterministic: bool, begun: tuple[Slices,
     assert sum(operations.counts.values()) > 50
 
 
-def test_the_free_stage_runs_on_the_device(begun: tuple[Slices, FreeState]):
+def test_the_free_stage_begins_on_the_device(begun: tuple[Slices, FreeState], monkeypatch: pytest.MonkeyPatch):
+    """Seeds and neighbours are the host's to rounding, and not made there."""
+    want = begun[1]
+    for module, name in ((free_rounds, "seed_from_lattice"), (free_rounds, "find_neighbours")):
+        monkeypatch.delattr(module, name)
     slices, state = lattice_state()
     running = DeviceStages(OPTIONS, DEVICE).begin(slices, FREE, state, state.poses)
     assert isinstance(running, DeviceFreeStage)
     assert not isinstance(running.operator.kernel, CpuGaussianKernel)
     first = running.state()
-    np.testing.assert_array_equal(first.amplitudes, begun[1].amplitudes)
+    assert isinstance(first, FreeState)
+    assert first.level == want.level
+    np.testing.assert_allclose(first.amplitudes, want.amplitudes, rtol=2e-6)
+    np.testing.assert_array_equal(first.free_field.means, want.free_field.means)
+    np.testing.assert_allclose(first.free_field.covariances, want.free_field.covariances, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(first.neighbours.first, want.neighbours.first)
+    np.testing.assert_array_equal(first.neighbours.second, want.neighbours.second)
+    np.testing.assert_allclose(first.prediction, want.prediction, atol=1e-5 * np.abs(want.prediction).max())

@@ -75,12 +75,29 @@ def test_rounds_are_those_of_the_host(name: str, motion: str):
     choices = DeviceChoices(tiles=kernels_named(name))
     running = DeviceStage(slices, stage, OPTIONS, want, DEVICE, choices)
     for _ in range(1 if name == "triton" else 3):
-        # a device computes its preconditioner anew in every round, the host keeps that of a round without motion
-        before, want = want.poses, advance(slices, stage, OPTIONS, replace(want, diagonal=None))
+        before, want = want.poses, advance(slices, stage, OPTIONS, want)
         moved = running.advance()
         assert moved == pytest.approx(np.median(displacements(slices, before, want.poses)), abs=1e-3)
         found = difference(slices, running.state(), want)
         assert all(value < LIMIT for value in found.values()), found
+
+
+def test_the_diagonal_stays_until_slices_move():
+    slices, (_, poses) = wavy_slices(), small_slices()
+    for motion in ("none", "slices"):
+        stage = Stage("test", 3.0, 1, 1, 2, motion, 0.7)
+        running = DeviceStage(slices, stage, OPTIONS, first_state(slices, stage, poses), DEVICE)
+        kept = []
+        for _ in range(2):
+            running.advance()
+            kept.append(running.state().diagonal)
+        if motion == "slices":
+            assert kept == [None, None]
+            continue
+        assert np.array_equal(*kept)
+        made_anew = running.operator.diagonal(running.weights.pixels).cpu().numpy()
+        assert not np.array_equal(kept[1], made_anew)
+        np.testing.assert_allclose(kept[1], made_anew, atol=0.5 * made_anew.max())
 
 
 def test_deterministic_rounds_give_the_same_bits_again():

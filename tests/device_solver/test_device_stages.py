@@ -79,7 +79,7 @@ def test_lattices_and_amplitudes_are_those_of_the_host(brain: tuple[Slices, np.n
     field = LatticeField(coarse, random_amplitudes(coarse))
     finer = small_lattice(2.0, 1.3, 18.0)
     expected = refined_amplitudes(field, finer)
-    found = device_lattice.refined_amplitudes(field, finer, DEVICE)
+    found = device_lattice.refined_amplitudes(field, finer, DEVICE).cpu().numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
 

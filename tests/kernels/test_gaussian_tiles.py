@@ -196,6 +196,17 @@ def test_deterministic_sums_are_exact_at_any_scale(name: str):
     assert not kernel.adjoint(tensor(0 * pixels)).any()
 
 
+def test_deterministic_gradients_are_the_same_bits_again():
+    slices, _, views = placed()
+    field = random_field()
+    pixels = tensor(np.random.default_rng(5).normal(size=len(slices.values)))
+    kernel, other = (DeviceGaussianKernel(field, views, DEVICE, deterministic=wanted) for wanted in (True, False))
+    first, second, want = (k.gradient(tensor(field.amplitudes), pixels) for k in (kernel, kernel, other))
+    for one, again, part in zip(first, second, want, strict=True):
+        assert torch.equal(one, again)
+        torch.testing.assert_close(one, part, rtol=0, atol=1e-5 * float(part.abs().max()))
+
+
 @BOTH
 @pytest.mark.parametrize(("profile", "exact"), [("slab", True), ("slab-gaussian", False)])
 def test_derivative_planes_are_those_of_the_cpu(name: str, profile: str, exact: bool):

@@ -50,10 +50,12 @@ class ConjugateGradients:
         start: Float32[Tensor, "nx ny nz"],
         prediction: Float32[Tensor, " p"],
         iterations: int,
+        diagonal: Float32[Tensor, "nx ny nz"],
     ) -> tuple[Float32[Tensor, "nx ny nz"], Float32[Tensor, " p"]]:
         """Amplitudes after some iterations from `start`, whose `prediction` is A c, and the prediction of them.
 
-        The prior is the one that was reweighted last.
+        The prior is the one that was reweighted last. The `diagonal` of A^T W A, for about these weights, only
+        preconditions.
         """
         operator, gains = self.operator, self.operator.pixel_gains
         # the kernels know no gains: they go into the weights
@@ -61,10 +63,10 @@ class ConjugateGradients:
         self._strength.copy_(strength)
         self.amplitudes.copy_(start)
         self._predicted.copy_(prediction / gains)
-        diagonal = operator.kernel.squared_adjoint(self._weights)
-        self.prior.add_diagonal(self._strength, diagonal)
-        floor = _LEAST_DIAGONAL * (diagonal * operator.support).sum() / operator.n_sites
-        torch.div(operator.support, torch.maximum(diagonal, floor), out=self._inverse)
+        total = diagonal.clone()
+        self.prior.add_diagonal(self._strength, total)
+        floor = _LEAST_DIAGONAL * (total * operator.support).sum() / operator.n_sites
+        torch.div(operator.support, torch.maximum(total, floor), out=self._inverse)
         self._gradient.copy_(operator.adjoint(weights * (values - prediction)))
         self.prior.add(self.amplitudes, -self._strength, self._gradient)
         torch.mul(self._inverse, self._gradient, out=self._direction)

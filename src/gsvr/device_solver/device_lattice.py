@@ -37,15 +37,24 @@ def lattice_covering(points: Float[Tensor, "n 3"], spacing: float, sigma: float,
     return Lattice(low * float(spacing), float(spacing), float(sigma), support)
 
 
-def refined_amplitudes(field: LatticeField, lattice: Lattice, device: torch.device) -> Float32[np.ndarray, "nx ny nz"]:
-    """`gsvr.solver.rounds.refined_amplitudes`: three matrix products."""
+def site_axes(lattice: Lattice) -> tuple[np.ndarray, ...]:
+    """Coordinates (mm) of the sites on each axis."""
+    return tuple(lattice.origin[axis] + lattice.spacing * np.arange(count) for axis, count in enumerate(lattice.shape))
+
+
+def sampled(
+    amplitudes: Float32[Tensor, "nx ny nz"], lattice: Lattice, axes: tuple[np.ndarray, ...]
+) -> Float32[Tensor, "x y z"]:
+    """`gsvr.field.sample_lattice`: three matrix products."""
     along = [
-        torch.as_tensor(axis_kernel(field.lattice, axis, lattice.origin[axis] + lattice.spacing * np.arange(count)))
-        .to(device)
-        for axis, count in enumerate(lattice.shape)
-    ]  # fmt: skip
-    values = torch.as_tensor(field.amplitudes).to(device)
-    values = (along[0] @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
-    values = torch.matmul(along[1], values) @ along[2].T
-    level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
-    return values.cpu().numpy() * level * lattice.support
+        torch.as_tensor(axis_kernel(lattice, axis, places)).to(amplitudes.device) for axis, places in enumerate(axes)
+    ]
+    values = (along[0] @ amplitudes.reshape(len(amplitudes), -1)).reshape(-1, *amplitudes.shape[1:])
+    return torch.matmul(along[1], values) @ along[2].T
+
+
+def refined_amplitudes(field: LatticeField, lattice: Lattice, device: torch.device) -> Float32[Tensor, "nx ny nz"]:
+    """`gsvr.solver.rounds.refined_amplitudes`."""
+    values = sampled(torch.as_tensor(field.amplitudes).to(device), field.lattice, site_axes(lattice))
+    level = (lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3
+    return values * float(np.float32(level)) * torch.as_tensor(lattice.support).to(device)

@@ -6,12 +6,12 @@ nothing depends on an order, and any device can do it.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 from torch import Tensor
 
-from gsvr.solver.neighbour_prior import NeighbourOptions, Neighbours
+from gsvr.device_solver.device_neighbour_search import DevicePairs
+from gsvr.solver.neighbour_prior import NeighbourOptions
 
 # Of the mean of the diagonal: below that a Gaussian is seen by nothing.
 _LEAST_DIAGONAL = 1e-3
@@ -22,30 +22,27 @@ class DeviceNeighbours:
 
     Parameters
     ----------
-    neighbours, level
-        As of `gsvr.solver.free_rounds.FreeState`.
+    pairs
+        Which Gaussians are neighbours.
+    level
+        Intensity of a field of amplitudes one.
     options
         Edge, and how much the preconditioner sharpens.
     """
 
-    def __init__(
-        self, neighbours: Neighbours, n: int, level: float, options: NeighbourOptions, device: torch.device
-    ) -> None:
+    def __init__(self, pairs: DevicePairs, level: float, options: NeighbourOptions) -> None:
         self._options = options
         self._per_edge = level / options.edge
-        others, pairs = _columns(neighbours, n)
-
-        def move(values: np.ndarray, dtype: torch.dtype) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)
-
+        n, n_pairs, device = pairs.n_gaussians, len(pairs.first), pairs.first.device
+        others, numbers = pairs.columns()
         self._shape = others.shape
-        self._others = move(others.ravel(), torch.int32)
+        self._others = others.flatten()
         # the last weight is that of no neighbour
-        weights = np.append(neighbours.weights, 0) * self._per_edge**2
-        self._weights = move(weights[pairs], torch.float32)
-        there = pairs < len(neighbours.first)
-        root = 1 / np.sqrt(np.maximum(there.sum(axis=0), 1))
-        self._adjacency = move(there * root * root[others], torch.float32)
+        weights = torch.cat([pairs.weights * self._per_edge**2, torch.zeros(1, device=device)])
+        self._weights = weights[numbers]
+        there = numbers < n_pairs
+        root = torch.rsqrt(there.sum(0).clamp(min=1).float())
+        self._adjacency = there * root * root[others]
         self._bonds = torch.zeros_like(self._weights)
         self._diagonal = torch.zeros(n, device=device)
         self._root = torch.zeros(n, device=device)
@@ -75,18 +72,3 @@ class DeviceNeighbours:
             rough = values - (self._adjacency * self._gathered(values)).sum(0)
             values = values + options.sharpening * rough
         return self._root * values
-
-
-def _columns(neighbours: Neighbours, n: int) -> tuple[Int32[np.ndarray, "k n"], Int32[np.ndarray, "k n"]]:
-    """Neighbours of every Gaussian, numbers of the pairs; where there is none, itself and one past the last pair."""
-    n_pairs = len(neighbours.first)
-    here = np.concatenate([neighbours.first, neighbours.second])
-    there = np.concatenate([neighbours.second, neighbours.first])
-    order = np.argsort(here, kind="stable")
-    counts = np.bincount(here, minlength=n)
-    here, there, pair = here[order], there[order], np.tile(np.arange(n_pairs), 2)[order]
-    place = np.arange(len(here)) - np.repeat(np.cumsum(counts) - counts, counts)
-    others = np.tile(np.arange(n, dtype=np.int32), (max(int(counts.max()), 1), 1))
-    pairs = np.full_like(others, n_pairs)
-    others[place, here], pairs[place, here] = there, pair
-    return others, pairs

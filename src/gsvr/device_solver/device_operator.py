@@ -22,7 +22,7 @@ K = TypeVar("K", TiledKernel, DeviceGaussianKernel)
 class GainedOperator(Generic[K]):
     """A kernel of either kind with the gains of the slices; amplitudes are as the kernel takes them."""
 
-    def __init__(self, kernel: K, slices: DeviceSlices, gains: Float[np.ndarray, " n"]) -> None:
+    def __init__(self, kernel: K, slices: DeviceSlices, gains: Float[np.ndarray, " n"] | Float[Tensor, " n"]) -> None:
         self.kernel = kernel
         self.slices = slices
         self.set_gains(torch.as_tensor(gains).to(slices.exact).to(slices.values.device))

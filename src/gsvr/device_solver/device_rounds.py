@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
+from jaxtyping import Float32
+from torch import Tensor
 
 from gsvr.acquisition import Slices
 from gsvr.device_solver.device_amplitudes import ConjugateGradients
@@ -77,6 +79,7 @@ class DeviceStage:
         self.prediction = self.operator.predict(self.amplitudes)
         self.weights = DeviceWeights.of(state.weights, slices, self.slices)
         self._host_operator = state.operator
+        self._diagonal: Float32[Tensor, "nx ny nz"] | None = None
         self._first = not state.amplitudes.any()
 
     def advance(self) -> float:
@@ -98,8 +101,10 @@ class DeviceStage:
         self.prior.reweight(self.amplitudes)
         strength = (options.prior.strength * self.weights.white_noise**2).to(torch.float32)
         iterations = self.stage.iterations * (2 if first else 1)
+        if self._diagonal is None:
+            self._diagonal = operator.diagonal(self.weights.pixels)
         self.amplitudes, self.prediction = self.solver.solve(
-            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, iterations
+            slices.values, self.weights.pixels, strength, self.amplitudes, prediction, iterations, self._diagonal
         )
         if self.stage.motion != "none":
             self._move()
@@ -115,10 +120,13 @@ class DeviceStage:
             steps = solve_steps(slices, operator.poses, equations, self.weights.noise**2, motion)
             poses = moved_poses(slices, operator.poses, steps)
         operator.set_poses(poses)
+        self._diagonal = None
         self.prediction = operator.predict(self.amplitudes)
 
     def state(self) -> State:
         """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
         poses = self.operator.poses.cpu().double().numpy()
         operator = self._host_operator.with_poses(poses).with_gains(self.operator.gains.cpu().double().numpy())
-        return State(self.amplitudes.cpu().numpy(), operator, self.weights.on_host(), self.prediction.cpu().numpy())
+        diagonal = None if self._diagonal is None else self._diagonal.cpu().numpy()
+        weights = self.weights.on_host()
+        return State(self.amplitudes.cpu().numpy(), operator, weights, self.prediction.cpu().numpy(), diagonal)

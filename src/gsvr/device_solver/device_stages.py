@@ -12,14 +12,15 @@ import torch
 
 from gsvr.acquisition import Slices
 from gsvr.device_solver import device_binning, device_lattice, device_masks
-from gsvr.device_solver.device_free_rounds import DeviceFreeStage
+from gsvr.device_solver.device_free_rounds import begin_free_stage
+from gsvr.device_solver.device_geometry_refinement import RefinedRounds
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
+from gsvr.field import Lattice
 from gsvr.forward import AcquisitionOperator
-from gsvr.solver.free_rounds import FreeState
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.stages import StageRounds, begin_on_host
+from gsvr.solver.stages import StageRounds, check_stage
 from gsvr.solver.state import State
 from gsvr.volume_grid import Volume
 
@@ -47,23 +48,23 @@ class DeviceStages:
     def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> StageRounds:
         """Start the rounds of a stage: the previous field on the new lattice."""
         options = self._options
-        if stage.geometry_steps:
-            raise ValueError(f"stage {stage.name!r}: geometry steps are for the CPU: leave them out on a device")
-        if stage.free:
-            begun = begin_on_host(slices, stage, options, state, poses)
-            assert isinstance(begun, FreeState)
-            # the lists that the first predictions have needed are let go: the stage makes its own, for the mask
-            begun = replace(begun, operator=begun.operator.with_poses(begun.poses))
-            return DeviceFreeStage(slices, stage, options, begun, self._device, self._choices)
+        check_stage(stage, state)
         if state is None:
             first = begin_stage(slices, stage, options, None, poses)
             return DeviceStage(slices, stage, options, first, self._device, self._choices)
-        chosen = torch.as_tensor(np.flatnonzero(slices.mask)).to(self._device)
-        placed = placed_pixels(slices, state.poses, PixelGrid.of(slices.shapes, self._device), chosen)
-        margin = max(options.margin, stage.spacing)
-        lattice = device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)
-        operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
+        lattice = self._lattice(slices, stage, state.poses)
         amplitudes = device_lattice.refined_amplitudes(state.lattice_field, lattice, self._device)
+        if stage.free:
+            running = begin_free_stage(slices, stage, options, state, lattice, amplitudes, self._choices)
+            return RefinedRounds(running) if stage.geometry_steps else running
+        operator = AcquisitionOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
         # the stage predicts for itself
-        begun = replace(state, amplitudes=amplitudes, operator=operator)
+        begun = replace(state, amplitudes=amplitudes.cpu().numpy(), operator=operator, diagonal=None)
         return DeviceStage(slices, stage, options, begun, self._device, self._choices)
+
+    def _lattice(self, slices: Slices, stage: Stage, poses: np.ndarray) -> Lattice:
+        """See `gsvr.solver.rounds.stage_lattice`."""
+        chosen = torch.as_tensor(np.flatnonzero(slices.mask)).to(self._device)
+        placed = placed_pixels(slices, poses, PixelGrid.of(slices.shapes, self._device), chosen)
+        margin = max(self._options.margin, stage.spacing)
+        return device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)

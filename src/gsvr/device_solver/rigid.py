@@ -27,8 +27,8 @@ def cross_matrix(vector: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]:
     return torch.stack([nothing, -z, y, z, nothing, -x, -y, x, nothing], 1).reshape(-1, 3, 3)
 
 
-def vector_from_rotation(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
-    """Rotation vectors (rad, angle at most pi), by way of the quaternion whose largest part is safe to divide by."""
+def quaternion_from_rotation(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 4"]:
+    """Unit quaternions (w, x, y, z) with w >= 0, from the row of their products with the largest diagonal."""
     m = rotation
     trace = m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2]
     diagonal = torch.stack([trace, m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]], 1)
@@ -46,7 +46,12 @@ def vector_from_rotation(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3
     best = diagonal.argmax(1)[:, None, None].expand(-1, 1, 4)
     quaternion = candidates.gather(1, best)[:, 0]
     quaternion = quaternion / quaternion.norm(dim=1, keepdim=True)
-    quaternion = torch.where(quaternion[:, :1] < 0, -quaternion, quaternion)
+    return torch.where(quaternion[:, :1] < 0, -quaternion, quaternion)
+
+
+def vector_from_rotation(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
+    """Rotation vectors (rad, angle at most pi)."""
+    quaternion = quaternion_from_rotation(rotation)
     real, axis = quaternion[:, :1], quaternion[:, 1:]
     length = axis.norm(dim=1, keepdim=True)
     factor = torch.where(length < 1e-7, 2 / real.clamp(min=0.5), 2 * torch.atan2(length, real) / length.clamp(min=1e-7))

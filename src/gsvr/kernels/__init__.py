@@ -89,6 +89,24 @@ def on_device(backend: str) -> bool:
     return backend.partition(":")[0] in ("cuda", "mps")
 
 
+def rendering_device(backend: str) -> str | None:
+    """Device on which a field is rendered that was fitted by a backend, or None: the host, as for all but cards.
+
+    Raises
+    ------
+    InputError
+        If the backend is unknown.
+    """
+    if backend not in ("cpu", "reference") and not on_device(backend):
+        raise _unknown(backend)
+    logger.info("rendering on %s", backend if on_device(backend) else "the CPU")
+    return backend if on_device(backend) else None
+
+
+def _unknown(backend: str) -> InputError:
+    return InputError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+
+
 def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Kernel:
     """Build the kernel of a backend.
 
@@ -114,7 +132,7 @@ def lattice_kernel(backend: str, lattice: Lattice, windows: SliceWindows) -> Ker
         from gsvr.kernels.tiled import HostTiledKernel
 
         return HostTiledKernel(lattice, windows, backend)
-    raise InputError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    raise _unknown(backend)
 
 
 def backend_with_free_gaussians(backend: str) -> str:

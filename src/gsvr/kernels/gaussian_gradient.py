@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from gsvr.kernels.fixed_order import add_rows
 from gsvr.kernels.gaussian_tiles import GaussianTiles
 from gsvr.kernels.splat_search import Geometry, inverse
 
@@ -18,7 +19,11 @@ _AT_ONCE = 2**19
 
 
 def geometry_gradient(
-    lists: GaussianTiles, geometry: Geometry, centres: Float[Tensor, "s 2"], moments: Float32[Tensor, "n 9"]
+    lists: GaussianTiles,
+    geometry: Geometry,
+    centres: Float[Tensor, "s 2"],
+    moments: Float32[Tensor, "n 9"],
+    fixed_order: bool = False,
 ) -> tuple[Float[Tensor, "j 3"], Float[Tensor, "j 3 3"], Float[Tensor, "s 6"]]:
     """Gradients by means (per mm), covariances (per mm^2) and poses, see `gsvr.kernels.GeometryGradient`.
 
@@ -28,6 +33,8 @@ def geometry_gradient(
         Middle of each slice in its own frame (mm): what poses turn about.
     moments
         Of every splat, as `plain_gaussians.moments` fills them.
+    fixed_order
+        Whether sums over splats are to be the same in every run, see `fixed_order.add_rows`.
     """
     n = len(geometry.means)
     means, poses = torch.zeros_like(geometry.means), geometry.means.new_zeros((len(centres), 6))
@@ -50,10 +57,10 @@ def geometry_gradient(
         # what turning a covariance changes: the antisymmetric part of a product
         product = outer @ inside
         turning = torch.stack([product[:, a, b] - product[:, b, a] for a, b in ((1, 2), (2, 0), (0, 1))], 1)
-        means.index_add_(0, j, (turn.transpose(1, 2) @ pull[:, :, None])[..., 0])
-        covariances.index_add_(0, j, 0.5 * turn.transpose(1, 2) @ outer @ turn)
-        peaks.index_add_(0, j, whole)
-        poses.index_add_(0, s, torch.cat([torch.linalg.cross(pull, lever) + turning, -pull], 1))
+        add_rows(means, j, (turn.transpose(1, 2) @ pull[:, :, None])[..., 0], fixed_order)
+        add_rows(covariances, j, 0.5 * turn.transpose(1, 2) @ outer @ turn, fixed_order)
+        add_rows(peaks, j, whole, fixed_order)
+        add_rows(poses, s, torch.cat([torch.linalg.cross(pull, lever) + turning, -pull], 1), fixed_order)
     if lists.exact:  # and it grows with sqrt(det Sigma)
         covariances += 0.5 * peaks[:, None, None] * inverse(geometry.covariances)[0]
     return means, covariances, poses

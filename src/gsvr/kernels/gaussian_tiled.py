@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from types import ModuleType
 
 import numpy as np
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient, plain_gaussians
+from gsvr.kernels.fixed_order import add_rows
 from gsvr.kernels.gaussian_gradient import geometry_gradient
 from gsvr.kernels.gaussian_tiles import GaussianTiles, gaussian_tiles
 from gsvr.kernels.gaussian_views import SliceViews
 from gsvr.kernels.host_kernel import HostKernel
-from gsvr.kernels.splat_search import geometry_of
+from gsvr.kernels.splat_search import Geometry, geometry_of
 from gsvr.kernels.tiled import whole_number_scale
 from gsvr.kernels.tiles import TILE, exact_type
 
@@ -61,13 +63,28 @@ class DeviceGaussianKernel:
         self.device = device
         self.kernels = kernels or (triton_gaussian_kernels() if device.type == "cuda" else plain_gaussians)
         self.deterministic = deterministic
-        self._geometry = geometry_of(field, views, device)
+        self.views, self._needed = views, needed
         self._centres = torch.as_tensor(views.centres).to(exact_type(device)).to(device)
-        self.lists: GaussianTiles = gaussian_tiles(self._geometry, views, needed)
-        self.n_gaussians = len(field.means)
         self.n_pixels = int(views.first_pixel[-1])
+        self._place(geometry_of(field, views, device))
+
+    def _place(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.lists: GaussianTiles = gaussian_tiles(geometry, self.views, self._needed)
+        self.n_gaussians = len(geometry.means)
         # no Gaussian receives from more pixels than there are in tiles
         self._most_pixels = TILE**2 * max(self.lists.n_tiles, 1)
+
+    def with_gaussians(
+        self, means: Float[Tensor, "k 3"], log_scales: Float[Tensor, "k 3"], quaternions: Float[Tensor, "k 4"]
+    ) -> DeviceGaussianKernel:
+        """The same kernel for other Gaussians (see `gsvr.field.GaussianField`), which are on the device.
+
+        Asks the device for lengths of lists.
+        """
+        other = copy(self)
+        other._place(self._geometry.with_gaussians(means, log_scales, quaternions, self.views.cutoff))
+        return other
 
     def predict(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, " p"]:
         """Pixels A c."""
@@ -106,13 +123,14 @@ class DeviceGaussianKernel:
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "slices 6"]]:
         """Gradients of <r, A c>, plus <t, A 1> if `density_pixels` t are given, by means, covariances and poses.
 
-        See `gsvr.kernels.GeometryGradient`. Sums over splats are in no fixed order on a card, `deterministic` or not.
+        See `gsvr.kernels.GeometryGradient`.
         """
         lists, more = self.lists, torch.zeros_like(pixels) if density_pixels is None else density_pixels
         entries = torch.empty((len(lists.splats), 9), device=self.device)
         self.kernels.moments(lists, amplitudes, pixels, more, entries)
-        moments = torch.zeros((len(lists.gaussians), 9), device=self.device).index_add_(0, lists.splats, entries)
-        return geometry_gradient(lists, self._geometry, self._centres, moments)
+        moments = torch.zeros((len(lists.gaussians), 9), device=self.device)
+        add_rows(moments, lists.splats, entries, self.deterministic)
+        return geometry_gradient(lists, self._geometry, self._centres, moments, self.deterministic)
 
     def _adjoint(self, pixels: Tensor, weights: Tensor | None, power: int) -> Tensor:
         if not self.deterministic:
@@ -128,10 +146,7 @@ class DeviceGaussianKernel:
 
 
 class HostGaussianKernel(HostKernel[DeviceGaussianKernel]):
-    """A `DeviceGaussianKernel` with arrays in and out: a backend of `gsvr.forward.AcquisitionOperator`.
-
-    All but the gradient is deterministic.
-    """
+    """`DeviceGaussianKernel`, deterministic, with arrays: a backend of `gsvr.forward.AcquisitionOperator`."""
 
     def __init__(self, field: GaussianField, views: SliceViews, name: str) -> None:
         super().__init__(name, lambda: DeviceGaussianKernel(field, views, torch.device(name), deterministic=True))

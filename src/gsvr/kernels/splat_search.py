@@ -6,7 +6,7 @@ not cut off. Geometry is in float64 where the device has it, see `tiles.exact_ty
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 
 from gsvr.field import GaussianField
+from gsvr.kernels.gaussian_reference import covariances
 from gsvr.kernels.gaussian_views import SliceViews
 from gsvr.kernels.tiles import exact_type
 
@@ -75,6 +76,28 @@ class Geometry:
         """Covariance of the point spread function of some slices, in their frames (mm^2)."""
         return torch.diag_embed(torch.cat([self.in_plane[s], self.variances[s, :1]], 1))
 
+    def with_gaussians(
+        self,
+        means: Float[Tensor, "k 3"],
+        log_scales: Float[Tensor, "k 3"],
+        quaternions: Float[Tensor, "k 4"],
+        cutoff: float,
+    ) -> Geometry:
+        """The same views of other Gaussians, see `gsvr.field.GaussianField`."""
+        return replace(self, **_of_gaussians(means, log_scales, quaternions, cutoff))
+
+
+def _of_gaussians(means: Tensor, log_scales: Tensor, quaternions: Tensor, cutoff: float) -> dict[str, Tensor]:
+    """What a `Geometry` holds of Gaussians."""
+    exact = exact_type(means.device)
+    scales = log_scales.to(exact)
+    return {
+        "means": means.to(exact),
+        "covariances": covariances(scales, quaternions.to(exact)),
+        "log_determinants": 2 * scales.sum(1),
+        "reach": cutoff * scales.amax(1).exp(),
+    }
+
 
 def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -> Geometry:
     """Copy Gaussians and views to a device.
@@ -95,12 +118,8 @@ def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -
     def move(values: np.ndarray, dtype: torch.dtype = exact) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values)).to(dtype).to(device)
 
-    scales = field.log_scales.astype(np.float64)
     return Geometry(
-        means=move(field.means),
-        covariances=move(field.covariances),
-        log_determinants=move(2 * scales.sum(axis=1)),
-        reach=move(views.cutoff * np.exp(scales.max(axis=1))),
+        **_of_gaussians(move(field.means), move(field.log_scales), move(field.quaternions), views.cutoff),
         to_slice=move(views.to_slice),
         in_plane=move(views.spread.in_plane_variances),
         offsets=move(views.spread.offsets),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # The usual constants, which the paper does not print.
-_MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.999, 1e-8
+MOMENTUM, MEMORY, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class AdamW:
         if name not in self._first:
             self._first[name], self._second[name] = np.zeros_like(gradient), np.zeros_like(gradient)
         first, second = self._first[name], self._second[name]
-        first += (1 - _MOMENTUM) * (gradient - first)
-        second += (1 - _MEMORY) * (gradient * gradient - second)
+        first += (1 - MOMENTUM) * (gradient - first)
+        second += (1 - MEMORY) * (gradient * gradient - second)
         rate = share * self._rates[name].rate
-        spread = np.sqrt(second / (1 - _MEMORY**self._steps)) + _EPSILON
-        step = rate / (1 - _MOMENTUM**self._steps) * first / spread
+        spread = np.sqrt(second / (1 - MEMORY**self._steps)) + EPSILON
+        step = rate / (1 - MOMENTUM**self._steps) * first / spread
         return (value * (1 - rate * self._rates[name].decay) - step).astype(value.dtype)

@@ -21,7 +21,7 @@ from gsvr.solver.neighbour_prior import find_neighbours
 from gsvr.solver.schedule import SolverOptions
 
 # Children of a Gaussian stand this many standard deviations to either side; together they keep its variance.
-_APART = 0.6
+APART = 0.6
 
 
 def refine_geometry(slices: Slices, state: FreeState, options: SolverOptions, steps: int) -> FreeState:
@@ -125,8 +125,8 @@ def halves(field: GaussianField) -> GaussianField:
     """Two Gaussians for each, side by side along its longest axis, with its integral, mean and covariance."""
     longest, rows = field.log_scales.argmax(axis=1), np.arange(len(field.means))
     axes = rotation_from_quaternion(field.quaternions.astype(np.float64))[rows, :, longest]
-    offset = (_APART * np.exp(field.log_scales[rows, longest]))[:, None] * axes
-    narrower = np.float32(np.sqrt(1 - _APART**2))
+    offset = (APART * np.exp(field.log_scales[rows, longest]))[:, None] * axes
+    narrower = np.float32(np.sqrt(1 - APART**2))
     log_scales = field.log_scales.copy()
     log_scales[rows, longest] += np.log(narrower)
     half = replace(field, log_scales=log_scales, amplitudes=field.amplitudes / (2 * narrower))

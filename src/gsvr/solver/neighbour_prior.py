@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -19,6 +20,9 @@ from scipy import sparse
 
 from gsvr.field import GaussianField
 from gsvr.solver.neighbour_search import nearest_neighbours
+
+# Of the median distance of pairs: closer ones weigh no more than at this distance.
+CLOSEST = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,22 @@ class Neighbours:
         The pairs, each once.
     weights
         Of each pair: 1 / distance^2, three times the number of Gaussians in all, as on a lattice.
-    laplacian
-        Normalised Laplacian of the pairs.
+    n_gaussians
+        How many there are, with and without neighbours.
     """
 
     first: Int[np.ndarray, " pairs"]
     second: Int[np.ndarray, " pairs"]
     weights: Float32[np.ndarray, " pairs"]
-    laplacian: sparse.csr_matrix
+    n_gaussians: int
+
+    @cached_property
+    def laplacian(self) -> sparse.csr_matrix:
+        """Normalised Laplacian of the pairs."""
+        adjacency = _symmetric(np.ones(len(self.first), np.float32), self.first, self.second, self.n_gaussians)
+        root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)))
+        laplacian = sparse.identity(self.n_gaussians) - root @ adjacency @ root
+        return laplacian.tocsr().astype(np.float32)
 
 
 def find_neighbours(field: GaussianField, count: int) -> Neighbours:
@@ -72,12 +84,9 @@ def find_neighbours(field: GaussianField, count: int) -> Neighbours:
     key = key[np.append(True, key[1:] > key[:-1])]  # several times as fast as np.unique
     first, second = key // n, key % n
     lengths = np.linalg.norm(field.means[first] - field.means[second], axis=1)
-    weights = 1 / np.maximum(lengths, 0.2 * np.median(lengths)) ** 2
+    weights = 1 / np.maximum(lengths, CLOSEST * np.median(lengths)) ** 2
     weights *= 3 * n / weights.sum()
-    adjacency = _symmetric(np.ones(len(first), np.float32), first, second, n)
-    root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)))
-    laplacian = sparse.identity(n) - root @ adjacency @ root
-    return Neighbours(first, second, weights.astype(np.float32), laplacian.tocsr().astype(np.float32))
+    return Neighbours(first, second, weights.astype(np.float32), n)
 
 
 def _symmetric(values: np.ndarray, first: np.ndarray, second: np.ndarray, n: int) -> sparse.csr_matrix:

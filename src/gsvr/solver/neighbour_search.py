@@ -14,13 +14,13 @@ from gsvr.kernels.threads import parallel_for
 
 # Side of a cell, in typical standard deviations: the 27 cells around a Gaussian hold several times as many as are
 # asked for.
-_SIDE = 1.3
+SIDE = 1.3
 _CHUNK = 4096
 
 
 def nearest_neighbours(field: GaussianField, count: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
     """Pairs of a Gaussian and one of the `count` nearest, within about one cell's side: there may be fewer."""
-    side = _SIDE * float(np.exp(np.median(field.log_scales.mean(axis=1, dtype=np.float64))))
+    side = SIDE * float(np.exp(np.median(field.log_scales.mean(axis=1, dtype=np.float64))))
     low = field.means.min(axis=0)
     cells = np.floor((field.means - low) / side).astype(np.int64)
     shape = cells.max(axis=0) + 1

@@ -121,8 +121,13 @@ def _draw(
 
 def _thresholds(shape: tuple[int, int, int]) -> Float32[np.ndarray, "x y z"]:
     """Thresholds in [0, 1) that are spread evenly over the cells of any neighbourhood."""
-    x, y, z = (np.arange(count, dtype=np.float64) * _EVEN ** -(axis + 1.0) for axis, count in enumerate(shape))
+    x, y, z = even_steps(shape)
     return np.mod(x[:, None, None] + y[:, None] + z, 1.0).astype(np.float32)
+
+
+def even_steps(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """What each axis adds to the threshold of a cell, which is the part of the sum after the point."""
+    return tuple(np.arange(count, dtype=np.float64) * _EVEN ** -(axis + 1.0) for axis, count in enumerate(shape))
 
 
 def _structure(

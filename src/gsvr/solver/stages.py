@@ -92,16 +92,27 @@ def begin_on_host(
     Raises
     ------
     ValueError
+        If there can be no such stage, see `check_stage`.
+    """
+    check_stage(stage, state)
+    if stage.free and state is not None:
+        return begin_free_stage(slices, stage, options, state)
+    return begin_stage(slices, stage, options, state, poses)
+
+
+def check_stage(stage: Stage, state: State | None) -> None:
+    """See to it that a stage can begin.
+
+    Raises
+    ------
+    ValueError
         If the first stage, or one with motion, is to have free Gaussians; or if the geometry is to be refined of
         Gaussians that are not free or in a stage of one round.
     """
     if stage.geometry_steps and not (stage.free and stage.rounds > 1):
         raise ValueError(f"stage {stage.name!r}: geometry steps need free Gaussians, and a round before and after")
-    if not stage.free:
-        return begin_stage(slices, stage, options, state, poses)
-    if state is None or stage.motion != "none":
+    if stage.free and (state is None or stage.motion != "none"):
         raise ValueError(f"stage {stage.name!r}: free Gaussians need a field on a lattice to start from, and no motion")
-    return begin_free_stage(slices, stage, options, state)
 
 
 class HostStages:
