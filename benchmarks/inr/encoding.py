@@ -25,10 +25,10 @@ class DenseLevel(nn.Module):
         super().__init__()
         self.values = nn.Parameter(torch.empty(1, n_features, *shape).uniform_(-_INITIAL, _INITIAL))
 
-    def forward(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+    def forward(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "f n"]:
         """Features at places between -1 and 1, last axis first."""
         found = functional.grid_sample(self.values, places[None, :, None, None], align_corners=True)
-        return found[0, :, :, 0, 0].T
+        return found[0, :, :, 0, 0]
 
 
 class HashedLevel(nn.Module):
@@ -39,7 +39,7 @@ class HashedLevel(nn.Module):
         self.table = nn.Parameter(torch.empty(table_size, n_features).uniform_(-_INITIAL, _INITIAL))
         self._half = [(count - 1) / 2 for count in shape]
 
-    def forward(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+    def forward(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "f n"]:
         """Features at places between -1 and 1, last axis first."""
         weights, keys = [], []
         for axis in range(3):
@@ -52,7 +52,7 @@ class HashedLevel(nn.Module):
         weight = weights[0][:, :, None, None] * weights[1][:, None, :, None] * weights[2][:, None, None, :]
         key = keys[0][:, :, None, None] ^ keys[1][:, None, :, None] ^ keys[2][:, None, None, :]
         corners = functional.embedding(key.reshape(len(places), 8) % len(self.table), self.table)
-        return torch.einsum("nk,nkf->nf", weight.reshape(-1, 8), corners)
+        return torch.einsum("nk,nkf->fn", weight.reshape(-1, 8), corners)
 
 
 class HashGrid(nn.Module):
@@ -95,14 +95,17 @@ class HashGrid(nn.Module):
         """Features of a point."""
         return len(self.levels) * self.n_features
 
-    def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
-        """Features at points (mm); levels beyond `open_levels` are zero, the one at its edge is faded in."""
+    def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "width n"]:
+        """Features at points (mm); levels beyond `open_levels` are zero, the one at its edge is faded in.
+
+        Points come last, as `grid_sample` leaves them: to turn each level round would cost as much as to look it up.
+        """
         places = ((points - self.middle) / self.half_extent).flip(1)
         parts = []
         for number, level in enumerate(self.levels):
             share = min(max(self.open_levels - number, 0.0), 1.0)
             if share == 0:
-                parts.append(points.new_zeros(len(points), self.n_features))
+                parts.append(points.new_zeros(self.n_features, len(points)))
             else:
                 parts.append(level(places) if share == 1 else share * level(places))
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts)

@@ -23,16 +23,14 @@ class GridNetwork(nn.Module):
         super().__init__()
         spacings = np.geomspace(options.coarsest, options.finest, options.n_levels)
         self.grid = HashGrid(low, high, [float(s) for s in spacings], options.table_size, options.n_features)
-        self.head = nn.Sequential(
-            nn.Linear(self.grid.width, options.hidden),
-            nn.ReLU(),
-            nn.Linear(options.hidden, 1 + N_HIDDEN_FEATURES),
-        )
+        self.first = nn.Linear(self.grid.width, options.hidden)
+        self.last = nn.Linear(options.hidden, 1 + N_HIDDEN_FEATURES)
 
     def forward(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 15"]]:
         """Intensity and features at points (mm)."""
-        out = self.head(self.grid(points))
-        return functional.softplus(out[:, 0]), out[:, 1:]
+        hidden = torch.relu_(torch.addmm(self.first.bias[:, None], self.first.weight, self.grid(points)))
+        out = torch.addmm(self.last.bias[:, None], self.last.weight, hidden)
+        return functional.softplus(out[0]), out[1:].T
 
     def open(self, share: float) -> None:
         """Let so many of the levels take part, coarse ones first; at least three do."""

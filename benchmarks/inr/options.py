@@ -28,7 +28,8 @@ class InrOptions:
     profile
         Slice profile, see `gsvr.psf.PROFILES`.
     samples
-        Points drawn from the point spread function for each pixel.
+        Points drawn from the point spread function for each pixel. Evenly spread as they are, few suffice, and pixels
+        are worth more than points: see docs/benchmarks.md.
     batch_pixels, iterations
         Pixels of a step, and number of steps.
     opening_share
@@ -52,27 +53,27 @@ class InrOptions:
     """
 
     network: str = "grid"
-    n_levels: int = 9
-    coarsest: float = 16.0
+    n_levels: int = 6
+    coarsest: float = 12.0
     finest: float = 0.9
     table_size: int = 2**22
     n_features: int = 2
-    hidden: int = 64
+    hidden: int = 32
     siren_layers: int = 4
     siren_frequency: float = 30.0
     profile: ProfileName = "slab"
-    samples: int = 64
-    batch_pixels: int = 1024
+    samples: int = 16
+    batch_pixels: int = 4096
     iterations: int = 2000
-    opening_share: float = 0.4
+    opening_share: float = 0.15
     grid_rate: float = 2e-2
     head_rate: float = 5e-3
     pose_rate: float = 5e-2
     slice_rate: float = 5e-3
     final_rate: float = 0.02
     pose_share: float = 1.0
-    edge_weight: float = 2.0
-    edge_scale: float = 0.2
+    edge_weight: float = 5.0
+    edge_scale: float = 0.025
     pose_weight: float = 0.0
     pixel_variance: bool = True
     threads: int = 1

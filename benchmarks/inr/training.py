@@ -88,8 +88,8 @@ def _keep_memory() -> None:
     """Let the C library keep freed memory: PyTorch would otherwise spend a third of its time in page faults."""
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
-        library.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        library.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        library.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
+        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and the heap keeps its size
 
 
 def train(
@@ -159,13 +159,13 @@ def _loss(
     variance = effects.variances(batch, features.view(n_pixels, n_samples, -1).mean(dim=1))
     loss = 0.5 * ((batch.values - predicted) ** 2 / variance + torch.log(variance)).mean()
     if options.edge_weight > 0:
-        loss = loss + options.edge_weight * _edge_penalty(intensity, points, options.edge_scale)
+        loss = loss + options.edge_weight * edge_penalty(intensity, points, options.edge_scale)
     if options.pose_weight > 0:
         loss = loss + options.pose_weight * poses.parameters_mm.square().mean()
     return loss
 
 
-def _edge_penalty(intensity: Float[Tensor, "b s"], points: Float[Tensor, "b s 3"], scale: float) -> Tensor:
+def edge_penalty(intensity: Float[Tensor, "b s"], points: Float[Tensor, "b s 3"], scale: float) -> Tensor:
     """Charbonnier penalty of the slope between the points of one pixel, taken in pairs."""
     half = intensity.shape[1] // 2
     difference = intensity[:, :half] - intensity[:, half : 2 * half]
@@ -183,7 +183,7 @@ def _optimiser(
     ]
     if isinstance(network, GridNetwork):
         groups.append({"params": list(network.grid.parameters()), "lr": options.grid_rate})
-        groups.append({"params": list(network.head.parameters()), "lr": options.head_rate})
+        groups.append({"params": [*network.first.parameters(), *network.last.parameters()], "lr": options.head_rate})
     else:
         groups.append({"params": list(network.parameters()), "lr": options.head_rate})
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)

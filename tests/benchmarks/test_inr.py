@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch
 
 from benchmarks.inr.encoding import HashGrid  # noqa: E402
 from benchmarks.inr.poses import SlicePoses  # noqa: E402
-from benchmarks.inr.sampling import PixelSampler, normal_points  # noqa: E402
+from benchmarks.inr.sampling import PixelSampler, near_pairs, normal_points  # noqa: E402
+from benchmarks.inr.training import edge_penalty  # noqa: E402
 from gsvr.solver.motion import LEVER  # noqa: E402
 
 
@@ -47,6 +48,29 @@ def test_points_have_the_moments_of_the_profile():
     assert points.var(0).numpy() == pytest.approx([0.36, 0.16, variance], rel=0.02)
 
 
+@pytest.mark.parametrize("count", [16, 32, 64])
+def test_points_are_paired_with_near_ones(count):
+    points = torch.quasirandom.SobolEngine(3, scramble=True, seed=0).draw(count)
+    paired = near_pairs(points)
+    assert sorted(map(tuple, paired.tolist())) == sorted(map(tuple, points.tolist()))
+
+    def mean_distance(ordered):
+        apart = (ordered[: count // 2] - ordered[count // 2 :]).abs()
+        return float(torch.minimum(apart, 1 - apart).norm(dim=1).mean())
+
+    # independent points in the unit torus are 0.48 apart on average
+    assert mean_distance(paired) < min(0.4, mean_distance(points))
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, 5.0])
+def test_edge_penalty_of_an_even_slope(slope):
+    """Small slopes cost their square, large ones their size, however far apart the points of a pair are."""
+    along = torch.rand(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    points = along[..., None] * torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64) / 3
+    found = float(edge_penalty(slope * along, points, scale=0.2))
+    assert found == pytest.approx(0.2 * (np.sqrt(1 + (slope / 0.2) ** 2) - 1), rel=1e-3)
+
+
 def test_learned_poses_are_those_of_the_geometry():
     slices, start = small_slices()
     poses = SlicePoses(slices, start)
@@ -73,7 +97,7 @@ def test_grid_interpolates_linear_functions_exactly():
         next(grid.levels.parameters())[0, 0] = nodes @ slope
     points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points = points * torch.tensor(high - low) + torch.tensor(low)
-    assert grid(points.float())[:, 0].detach().numpy() == pytest.approx((points @ slope).numpy(), abs=1e-4)
+    assert grid(points.float())[0].detach().numpy() == pytest.approx((points @ slope).numpy(), abs=1e-4)
 
 
 def test_hashed_level_without_collisions_equals_the_dense_one():

@@ -40,7 +40,7 @@ def reconstruct_command(
         ),
     ] = "auto",
     preset: Annotated[
-        str, typer.Option(help="default; fast: half the time; paper: published settings, slow, to compare.")
+        str, typer.Option(help="default; fast: a quarter less time; paper: published settings, slow, to compare.")
     ] = "default",
     profile: Annotated[
         str | None, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian. Default: the preset's.")
