@@ -81,5 +81,6 @@ def _reference(field: GaussianField, slices: Slices, poses: np.ndarray, spread: 
         points = transform_points(poses[s], positions[slices.offsets[s] : slices.offsets[s + 1]])
         axes = (poses[s] @ slices.frames[s])[:3, :3]
         of_slice = (spread.in_plane_variances[s], spread.weights, spread.offsets[s], spread.variances[s])
-        parts.append(responses(means, sigma, *(torch.as_tensor(part) for part in (points, axes, *of_slice))))
+        points, axes, *of_slice = (torch.as_tensor(part) for part in (points, axes, *of_slice))
+        parts.append(responses(means, sigma, points, axes, of_slice[0], of_slice[1], of_slice[2], of_slice[3]))
     return torch.cat(parts).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="sums on a device need PyTorch")
@@ -9,7 +11,7 @@ from gsvr.kernels.fixed_order import add_rows  # noqa: E402
 from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
 
 
-def rows(count: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def rows(count: int, width: int) -> tuple[Any, Any]:
     generator = torch.Generator().manual_seed(3)
     targets = torch.randint(0, 7, (count,), generator=generator)
     return targets.to(torch.int32).to(DEVICE), torch.randn((count, width), generator=generator).to(DEVICE)
