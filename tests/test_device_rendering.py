@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -129,6 +130,21 @@ def test_volumes_deviations_and_planes_of_lattices_are_those_of_the_host():
     for thickness in (0.0, 3.0):
         want = render_plane(field, frame, (30, 20), (0.7, 0.8), thickness)
         assert_same(render_plane(field, frame, (30, 20), (0.7, 0.8), thickness, backend="cuda"), want, None)
+
+
+@pytest.mark.usefixtures("_pretended_device")
+@NORMALISATIONS
+def test_nearest_neighbours_are_rendered_in_plain_pytorch(
+    normalisation: float | None, caplog: pytest.LogCaptureFixture
+):
+    # wide ones, of which each point would see many more than three
+    field = replace(field_of(normalisation, 60), log_scales=np.full((60, 3), np.log(3.0), np.float32), nearest=3)
+    axes = (np.linspace(-6, 6, 7), np.linspace(-5, 4, 19), np.linspace(-4, 5, 18))
+    want = sample_grid(field, axes)
+    with caplog.at_level("INFO", "gsvr"):
+        assert_same(sample_grid(field, axes, "cuda"), want, normalisation)
+    assert "nearest neighbours: plain PyTorch" in caplog.text
+    assert np.abs(want - sample_grid(replace(field, nearest=None), axes)).max() > 0.1
 
 
 def test_an_unknown_backend_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
@@ -13,7 +14,7 @@ from gsvr.field import GaussianField
 from gsvr.forward import AcquisitionOperator, moved_poses
 from gsvr.kernels import gaussian_kernel
 from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
-from gsvr.kernels.gaussian_views import SliceViews, slice_views
+from gsvr.kernels.gaussian_views import SliceViews, nearest_radii, slice_views
 from gsvr.sampling import points_only
 from tests.acquisitions import small_slices, spread_of
 
@@ -259,10 +260,31 @@ def test_the_operator_runs_on_a_device(normalisation: float | None, monkeypatch:
         assert np.abs(getattr(got, part) - getattr(expected, part)).max() <= 1e-4 * scale, part
 
 
+def test_nearest_neighbours_are_those_of_the_cpu():
+    slices, poses, views = placed()
+    field = replace(random_field(), log_scales=np.full((60, 3), np.log(2.5), np.float32))
+    views = replace(views, squared_radii=nearest_radii(field.means, slices, poses, 4))
+    kernel, want = DeviceGaussianKernel(field, views, DEVICE, kernels("plain")), CpuGaussianKernel(field, views)
+    c, r = field.amplitudes, np.random.default_rng(3).normal(size=len(slices.values)).astype(np.float32)
+    on_device, pixels = torch.as_tensor(c).to(DEVICE), torch.as_tensor(r).to(DEVICE)
+    # float32 on both sides
+    bound = 1e-5
+    pairs = [
+        (kernel.predict(on_device), want.predict(c)),
+        (kernel.adjoint(pixels), want.adjoint(r)),
+        (kernel.squared_adjoint(pixels), want.squared_adjoint(r)),
+        *zip(kernel.gradient(on_device, pixels), vars(want.gradient(c, r)).values(), strict=True),
+    ]
+    for got, expected in pairs:
+        assert np.abs(got.cpu().numpy() - expected).max() <= bound * np.abs(expected).max()
+    everything = CpuGaussianKernel(field, replace(views, squared_radii=None)).predict(c)
+    assert np.abs(everything - want.predict(c)).max() > 0.05 * np.abs(everything).max()
+
+
 def test_what_a_device_cannot_do_is_said():
     slices, _, views = placed()
-    limited = SliceViews(**{**vars(views), "squared_radii": np.ones(len(slices.values), np.float32)})
+    limited = replace(views, squared_radii=np.ones(len(slices.values), np.float32))
     with pytest.raises(ValueError, match="nearest"):
-        DeviceGaussianKernel(random_field(), limited, DEVICE)
+        DeviceGaussianKernel(random_field(), limited, DEVICE).derivatives(torch.ones(60))
     kernel = gaussian_kernel("cuda", random_field(), views)
     assert isinstance(kernel, HostGaussianKernel)  # and no device is touched before it is used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from copy import copy
 from types import ModuleType
 
@@ -21,6 +22,8 @@ from gsvr.kernels.splat_search import Geometry, geometry_of
 from gsvr.kernels.tiled import whole_number_scale
 from gsvr.kernels.tiles import TILE, exact_type
 
+logger = logging.getLogger(__name__)
+
 
 def triton_gaussian_kernels() -> ModuleType:
     """The module of Triton kernels, which needs Triton."""
@@ -37,7 +40,8 @@ class DeviceGaussianKernel:
     device
         Where the tensors are.
     kernels
-        `triton_gaussian_kernels` or `plain_gaussians`; default: Triton on CUDA devices, plain PyTorch elsewhere.
+        `triton_gaussian_kernels` or `plain_gaussians`; default: Triton on CUDA devices, plain PyTorch elsewhere. For
+        nearest neighbours (`SliceViews.squared_radii`) always plain PyTorch, which is logged.
     deterministic
         Whether equal input gives equal bits (on one card), see `gsvr.kernels.tiled`.
     needed
@@ -61,6 +65,10 @@ class DeviceGaussianKernel:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # Triton launches on the current one
         self.device = device
+        self._nearest = views.squared_radii is not None
+        if self._nearest:
+            logger.info("nearest neighbours: plain PyTorch on %s, the only kernels there that know them", device)
+            kernels = plain_gaussians
         self.kernels = kernels or (triton_gaussian_kernels() if device.type == "cuda" else plain_gaussians)
         self.deterministic = deterministic
         self.views, self._needed = views, needed
@@ -93,7 +101,15 @@ class DeviceGaussianKernel:
         return out
 
     def derivatives(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame."""
+        """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame.
+
+        Raises
+        ------
+        ValueError
+            For nearest neighbours, as on the CPU.
+        """
+        if self._nearest:
+            raise ValueError("derivative planes are not made for nearest neighbours: use `gradient`")
         out = torch.zeros((7, self.n_pixels), device=self.device)
         self.kernels.differentiate(self.lists, amplitudes, out)
         return out

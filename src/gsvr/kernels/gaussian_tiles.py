@@ -44,6 +44,8 @@ class GaussianTiles:
         `splat_search.Splats`.
     exact
         Whether peaks are true, see `gaussian_views.SliceViews`.
+    squared_radii
+        How far (mm^2) each pixel sees, see there; None: no limit. Only `plain_gaussians` keeps to it.
     """
 
     pixels: Int32[Tensor, "t 4"]
@@ -57,6 +59,7 @@ class GaussianTiles:
     forms: Float32[Tensor, "n k"]
     depths: Float32[Tensor, "n 4"]
     exact: bool
+    squared_radii: Float32[Tensor, " p"] | None
 
     @property
     def n_tiles(self) -> int:
@@ -106,6 +109,7 @@ def gaussian_tiles(
         forms=splats.forms,
         depths=splats.depths,
         exact=views.exact,
+        squared_radii=None if views.squared_radii is None else move(views.squared_radii, torch.float32),
     )
 
 

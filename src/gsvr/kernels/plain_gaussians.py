@@ -36,6 +36,22 @@ class _Entries:
 
     def components(self) -> list[Tensor]:
         """Every component of the slice profile at every pixel of the tile."""
+        if self.lists.squared_radii is None:
+            return self._whole()
+        near = self._near(self.lists.squared_radii)
+        return [near * part for part in self._whole()]
+
+    def _near(self, squared_radii: Tensor) -> Tensor:
+        """One where the Gaussian's mean is within the pixel's radius, zero elsewhere."""
+        # outside of the slice no place is stored or read
+        index = _pixel_index(self.lists, self.tile).clamp(min=0)
+        mm_u, mm_v, _, _, _, first_offset, _ = self.lists.constants[self.tile][:, :, None, None].unbind(1)
+        w = self.lists.depths[self.splat, 3][:, None, None] - first_offset
+        u, v = mm_u * self.y[:, :, None], mm_v * self.x[:, None, :]
+        return (u * u + v * v + w * w <= squared_radii[index]).to(torch.float32)
+
+    def _whole(self) -> list[Tensor]:
+        """The components without regard to radii."""
         peak, by_y, by_x, yy, yx, xx, _, _, *ratio = self.forms()
         y, x = self.y[:, :, None], self.x[:, None, :]
         exponent = (peak + by_y * y + yy * y * y) + (by_x * x + xx * x * x) + yx * y * x
@@ -61,10 +77,10 @@ def _entries(lists: GaussianTiles) -> Iterator[_Entries]:
         yield _Entries(lists, tile, splat, lines + away[:, :1], lines + away[:, 1:])
 
 
-def _pixel_index(lists: GaussianTiles) -> Tensor:
-    """Flat pixel of every place in every tile; one past the last pixel of all where the slice has ended."""
+def _pixel_index(lists: GaussianTiles, tiles: Tensor | slice = slice(None)) -> Tensor:
+    """Flat pixel of every place in these tiles; one past the last pixel of all where the slice has ended."""
     lines = torch.arange(TILE, device=lists.pixels.device)
-    start, rows, columns, stride = lists.pixels.long()[:, :, None, None].unbind(1)
+    start, rows, columns, stride = lists.pixels[tiles].long()[:, :, None, None].unbind(1)
     inside = (lines[:, None] < rows) & (lines < columns)
     return (start + lines[:, None] * stride + lines).masked_fill(~inside, -1)
 

@@ -105,14 +105,11 @@ def geometry_of(field: GaussianField, views: SliceViews, device: torch.device) -
     Raises
     ------
     ValueError
-        If the slice profile has more than two components, or two of different variance, or if only the nearest
-        Gaussians are to be seen.
+        If the slice profile has more than two components, or two of different variance.
     """
     variances = views.spread.variances
     if variances.shape[1] > 2 or not (variances == variances[:, :1]).all():
         raise ValueError("kernels for free Gaussians need a slice profile of one component, or two of equal variance")
-    if views.squared_radii is not None:
-        raise ValueError("nearest neighbours are not made on a device: use the CPU's kernels")
     exact = exact_type(device)
 
     def move(values: np.ndarray, dtype: torch.dtype = exact) -> Tensor:
