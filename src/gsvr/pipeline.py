@@ -291,7 +291,7 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None
     else:
         result = reconstruct(job.slices, job.options, callback)
     reconstructed = time.perf_counter()
-    backend = job.options.device if isinstance(job.options, PaperOptions) else job.options.backend
+    backend = job.options.rendered_on if isinstance(job.options, PaperOptions) else job.options.backend
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
     return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)

@@ -1,4 +1,4 @@
-"""Compile or load every CPU kernel once, on a problem of a few pixels.
+"""Compile or load every CPU kernel of a usual reconstruction once, on a problem of a few pixels.
 
 The first run after an installation compiles the kernels and keeps them on disk; later runs load them in well under a
 second. There are two halves that share next to nothing, so two processes can compile them side by side.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,8 +14,12 @@ from gsvr.warmup import warm_up
 if TYPE_CHECKING:
     from rich.console import Console
 
+logger = logging.getLogger(__name__)
+
 # What the second process does; it starts when the first finds that a kernel is not in the cache.
 _COMPILE_HALF = "from gsvr.warmup import warm_up_free_gaussians; warm_up_free_gaussians()"
+# Seconds after which the first process goes on alone.
+_PATIENCE = 120
 
 
 class _SecondCompiler(Listener):
@@ -23,21 +28,39 @@ class _SecondCompiler(Listener):
     def __init__(self, console: Console) -> None:
         self.status = console.status("loading kernels")
         self._process: subprocess.Popen | None = None
+        self._too_late = False
 
     def on_start(self, event: Event) -> None:
         """A function is not in the cache."""
         module = (event.data or {})["dispatcher"].py_func.__module__
-        if self._process is None and module.startswith("gsvr."):
-            self.status.update("compiling kernels for this machine: only the first run does this, about 10 s")
-            words = [sys.executable, "-c", _COMPILE_HALF]
-            self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if self._too_late or not module.startswith("gsvr."):
+            return
+        self._too_late = True
+        self.status.update("compiling kernels for this machine: only the first run does this, about 10 s")
+        nothing = subprocess.DEVNULL
+        # -P: what lies in the user's folder is not to be imported
+        words = [sys.executable, "-P", "-c", _COMPILE_HALF]
+        try:
+            self._process = subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing)
+        except OSError as error:
+            logger.info("no second process to compile kernels: %s", error)
 
     def on_end(self, event: Event) -> None:
         """A function has been compiled."""
 
     def wait(self) -> None:
-        """Until the other half is in the cache. Should that have failed, this process compiles it."""
+        """Until the other half is in the cache. Should that fail or take too long, this process compiles it."""
+        self._too_late = True
         if self._process is not None:
+            try:
+                self._process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.stop()
+
+    def stop(self) -> None:
+        """End the second process, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
             self._process.wait()
 
 
@@ -50,4 +73,4 @@ def load_kernels(console: Console) -> None:
             warm_up(helper.wait)
     finally:
         unregister("numba:compile", helper)
-        helper.wait()
+        helper.stop()

@@ -202,5 +202,5 @@ def _new_pieces(n: int, nearest: bool) -> tuple[np.ndarray, ...]:
     """Empty arrays for `n` pieces, in the order of `_Pieces`."""
     return (
         np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int16),
-        np.empty(n * FORM_SIZE, np.float32), np.empty(n if nearest else 1, np.float32),
+        np.empty(n * FORM_SIZE, np.float32), np.empty(n if nearest else 0, np.float32),
     )  # fmt: skip

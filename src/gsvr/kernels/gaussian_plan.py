@@ -201,7 +201,7 @@ def plan_slice(
                         n_rows[n] = min(rows, last_row + 1 - top)
                         mean_y, mean_x = u / pixel[0] - top, v / pixel[1] - left
                         write_form(forms, n, precision, offsets[s, 0] - w, peak, step, share, pixel, mean_y, mean_x)
-                        if depths.size > 1:
+                        if depths.size > 0:
                             depths[n] = w * w
                         n += 1
         if not write:

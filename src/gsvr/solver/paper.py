@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from gsvr.acquisition import Slices
 from gsvr.field import GaussianField
 from gsvr.forward import moved_poses
+from gsvr.kernels import on_device
 from gsvr.kernels.culling import CUTOFF
 from gsvr.masking import MaskOptions, agreed_mask
 from gsvr.psf import ProfileName
@@ -95,6 +96,11 @@ class PaperOptions:
     device: str = "cpu"
     cutoff: float = CUTOFF
     seed: int = 0
+
+    @property
+    def rendered_on(self) -> str:
+        """Backend for pictures of the field: where it is fitted, if that is a device with kernels."""
+        return self.device if self.backend == "torch" and on_device(self.device) else "cpu"
 
 
 @dataclass(frozen=True)
