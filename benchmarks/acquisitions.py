@@ -63,13 +63,14 @@ class Acquisition:
 
 # Protocol of Dannecker et al. (MIDL 2026, Table 1): three orthogonal stacks of 0.5 x 0.5 x 3 mm, independent motion.
 PUBLISHED = "published"
+_PROTOCOL = {"motion": "uniform", "n-stacks": 3, "in-plane-spacing": 0.5}
+_N_STACKS = 6
 
 
 def acquire(
     subject: Subject,
     motion: str = "moderate",
     seed: int = 0,
-    n_stacks: int = 6,
     settings: Mapping[str, str | float] | None = None,
 ) -> Acquisition:
     """Simulate an acquisition, unless the same one is there already.
@@ -78,15 +79,17 @@ def acquire(
     ----------
     subject
         What is imaged.
-    motion, seed, n_stacks
+    motion, seed
         Options of ``gsvr simulate``; the others keep their defaults. The motion may be `PUBLISHED`: then the whole
         protocol is.
     settings
         More options of ``gsvr simulate``, by name; they are part of the acquisition's name.
     """
     settings = settings or {}
-    spacing = ["--in-plane-spacing", "0.5"] if motion == PUBLISHED else []
-    n_stacks = 3 if motion == PUBLISHED else n_stacks
+    given = {"motion": motion, "n-stacks": _N_STACKS, "seed": seed, **settings}
+    if motion == PUBLISHED:
+        given |= _PROTOCOL
+    n_stacks = int(given["n-stacks"])
     name = "_".join(
         [
             subject.name,
@@ -103,10 +106,8 @@ def acquire(
     if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
         return acquisition
     shutil.rmtree(folder, ignore_errors=True)
-    level = "uniform" if motion == PUBLISHED else motion
-    words = [*GSVR, "simulate", subject.volume, "--output-dir", folder, "--motion", level, "--seed", str(seed)]
-    words += ["--n-stacks", str(n_stacks), *spacing]
-    words += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    words = [*GSVR, "simulate", subject.volume, "--output-dir", folder]
+    words += [word for key, value in given.items() for word in (f"--{key}", str(value))]
     if subject.mask is not None:
         words += ["--mask", subject.mask]
     run_command(words, OUTPUT / "logs" / f"simulate_{name}.txt")

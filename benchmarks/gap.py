@@ -7,34 +7,28 @@ benchmarks/results/gap.json.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from benchmarks.acquisitions import acquire
-from benchmarks.limits import RESOLUTION, without_motion
+from benchmarks.limits import without_motion
 from benchmarks.machine import REPOSITORY, provenance
-from benchmarks.methods import change_prior, on_lattice, with_final_spacing
+from benchmarks.methods import Change, change_prior, on_lattice, run_gsvr, unchanged, with_final_spacing
 from benchmarks.problem import read_problem
+from benchmarks.recorder import Recorder
 from benchmarks.subjects import SubjectMissingError, find_subject
 from benchmarks.tables import markdown_table, number
 from gsvr.io.record import write_record
 from gsvr.psf import ProfileName
-from gsvr.solver.reconstruct import reconstruct
-from gsvr.solver.schedule import SolverOptions
-from gsvr.volume import render_volume
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "gap.json"
 SUBJECTS = ("phantom", "atlas-33", "ch2bet")
 _STILL = {"gain": 0.0, "signal-loss": 0.0}
 
 
-def _assuming(profile: ProfileName) -> Callable[[SolverOptions], SolverOptions]:
+def _assuming(profile: ProfileName) -> Change:
     return lambda options: replace(options, profile=profile)
-
-
-def _unchanged(options: SolverOptions) -> SolverOptions:
-    return options
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Variant:
     """One change: of what is simulated, or of how it is reconstructed."""
 
     description: str
-    change: Callable[[SolverOptions], SolverOptions] = _unchanged
+    change: Change = unchanged
     settings: Mapping[str, str | float] = field(default_factory=dict)
 
 
@@ -64,10 +58,13 @@ VARIANTS = (
 def measure(subject: str, variant: Variant) -> dict[str, float]:
     """Scores of the volume with true poses."""
     problem = read_problem(acquire(find_subject(subject), "none", settings={**_STILL, **variant.settings}))
-    options = variant.change(without_motion(problem.options))
-    result = reconstruct(problem.slices, options, poses=problem.true_poses)
-    volume = render_volume(result.field, RESOLUTION, result.mask)
-    return {**problem.score(volume, result.poses), "gaussians": result.field.n_gaussians}
+    volume, poses = run_gsvr(
+        problem,
+        Recorder(problem, every_point=False),
+        lambda options: variant.change(without_motion(options)),
+        known_poses=True,
+    )
+    return problem.score(volume, poses)
 
 
 def gap_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

@@ -48,12 +48,13 @@ class Method:
     kind: str = "method"
 
 
-def _unchanged(options: SolverOptions) -> SolverOptions:
+def unchanged(options: SolverOptions) -> SolverOptions:
+    """The options as they are."""
     return options
 
 
 def run_gsvr(
-    problem: Problem, recorder: Recorder, change: Change = _unchanged, known_poses: bool = False
+    problem: Problem, recorder: Recorder, change: Change = unchanged, known_poses: bool = False
 ) -> tuple[Volume, np.ndarray]:
     """`gsvr.solver.reconstruct` with changed options, scored at the end of each stage."""
     slices, options = problem.slices, change(problem.options)

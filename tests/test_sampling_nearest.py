@@ -38,3 +38,12 @@ def test_a_grid_holds_the_values_of_the_field(normalisation: float | None, neare
     )
     # the cut-off leaves out less than 4e-6 of each Gaussian; division by delta may magnify it
     np.testing.assert_allclose(sample_grid(field, AXES), summed(field), rtol=0, atol=1e-3 if normalisation else 1e-4)
+
+
+def test_one_small_gaussian_is_its_own_nearest():
+    # a single window of a few pixels: the smallest plan there is
+    one = GaussianField(np.zeros((1, 3)), np.full((1, 3), -1.5), np.eye(4)[:1], np.ones(1, np.float32), nearest=1)
+    axes = (np.zeros(1), np.arange(-1.0, 1.1, 0.5), np.arange(-1.0, 1.1, 0.5))
+    y, z = np.meshgrid(*axes[1:], indexing="ij")
+    expected = np.exp(-0.5 * (y**2 + z**2) * np.exp(3.0))[None]
+    np.testing.assert_allclose(sample_grid(one, axes), expected, rtol=0, atol=1e-5)

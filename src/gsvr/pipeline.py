@@ -292,6 +292,7 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None
         result = reconstruct(job.slices, job.options, callback)
     reconstructed = time.perf_counter()
     backend = job.options.rendered_on if isinstance(job.options, PaperOptions) else job.options.backend
+    logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
     return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)

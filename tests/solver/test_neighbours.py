@@ -148,3 +148,14 @@ def test_sharpening_is_symmetric_and_positive():
     plain = sharpening(NEIGHBOURS, diagonal, NeighbourOptions(sharpenings=0))
     seen = diagonal > 0
     np.testing.assert_allclose(plain(diagonal)[seen], 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_gaussians_with_nobody_near_have_no_neighbours(n: int):
+    apart = FIELD.subset(np.arange(n))
+    lonely = GaussianField(apart.means * 1000, apart.log_scales, apart.quaternions, apart.amplitudes)
+    found = find_neighbours(lonely, OPTIONS.count)
+    assert len(found.first) == len(found.second) == len(found.weights) == 0
+    prior = NeighbourPrior(found, lonely.amplitudes, LEVEL, OPTIONS.edge)
+    assert not prior.apply(lonely.amplitudes, 1.0).any()
+    assert np.all(sharpening(found, np.ones(n, np.float32), OPTIONS)(np.ones(n, np.float32)) > 0)

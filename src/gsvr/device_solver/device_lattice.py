@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from gsvr.field import Lattice, LatticeField, axis_kernel
+from gsvr.field import Lattice, LatticeField
+from gsvr.kernels.device_rendering import lattice_values
 
 
 def within(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"]:
@@ -42,19 +43,8 @@ def site_axes(lattice: Lattice) -> tuple[np.ndarray, ...]:
     return tuple(lattice.origin[axis] + lattice.spacing * np.arange(count) for axis, count in enumerate(lattice.shape))
 
 
-def sampled(
-    amplitudes: Float32[Tensor, "nx ny nz"], lattice: Lattice, axes: tuple[np.ndarray, ...]
-) -> Float32[Tensor, "x y z"]:
-    """`gsvr.field.sample_lattice`: three matrix products."""
-    along = [
-        torch.as_tensor(axis_kernel(lattice, axis, places)).to(amplitudes.device) for axis, places in enumerate(axes)
-    ]
-    values = (along[0] @ amplitudes.reshape(len(amplitudes), -1)).reshape(-1, *amplitudes.shape[1:])
-    return torch.matmul(along[1], values) @ along[2].T
-
-
 def refined_amplitudes(field: LatticeField, lattice: Lattice, device: torch.device) -> Float32[Tensor, "nx ny nz"]:
     """`gsvr.solver.rounds.refined_amplitudes`."""
-    values = sampled(torch.as_tensor(field.amplitudes).to(device), field.lattice, site_axes(lattice))
+    values = lattice_values(torch.as_tensor(field.amplitudes).to(device), field.lattice, site_axes(lattice))
     level = (lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3
     return values * float(np.float32(level)) * torch.as_tensor(lattice.support).to(device)

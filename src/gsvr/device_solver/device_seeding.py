@@ -12,12 +12,13 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from gsvr.device_solver.device_field import DeviceField
-from gsvr.device_solver.device_lattice import sampled, site_axes
+from gsvr.device_solver.device_lattice import site_axes
 from gsvr.device_solver.gaussian_filter import gaussian_filter
 from gsvr.device_solver.order_statistics import median
 from gsvr.device_solver.rigid import quaternion_from_rotation
 from gsvr.device_solver.symmetric_matrices import symmetric_eigen
 from gsvr.field import Lattice
+from gsvr.kernels.device_rendering import lattice_values
 from gsvr.kernels.tiles import exact_type
 from gsvr.solver.seeding import SeedOptions, even_steps
 
@@ -38,7 +39,7 @@ def seed_from_lattice(
     """
     device, exact = amplitudes.device, exact_type(amplitudes.device)
     support = torch.as_tensor(lattice.support).to(device)
-    values = sampled(amplitudes, lattice, site_axes(lattice))
+    values = lattice_values(amplitudes, lattice, site_axes(lattice))
     gradient = [gaussian_filter(values, options.smoothing, orders) for orders in _ORDERS]
     sites, density = _draw(_density(gradient, noise, support, options), support, options)
     log_scales, rotations = _shapes(_structure(gradient, sites, options.smoothing).to(exact), options.stretch)

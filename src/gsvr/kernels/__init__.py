@@ -99,7 +99,6 @@ def rendering_device(backend: str) -> str | None:
     """
     if backend not in ("cpu", "reference") and not on_device(backend):
         raise _unknown(backend)
-    logger.info("rendering on %s", backend if on_device(backend) else "the CPU")
     return backend if on_device(backend) else None
 
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from gsvr.field import GaussianField, LatticeField, axis_kernel
+from gsvr.field import GaussianField, Lattice, LatticeField, axis_kernel
 from gsvr.kernels import plain_gaussians
 from gsvr.kernels.gaussian_planes import ParallelPlanes
 from gsvr.kernels.gaussian_tiled import triton_gaussian_kernels
@@ -73,13 +73,19 @@ def render_lattice(
     field: LatticeField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device
 ) -> Float32[np.ndarray, "nx ny nz"]:
     """As `gsvr.field.sample_lattice`: three matrix products with 1-D Gaussians, and nothing is cut off."""
+    amplitudes = torch.as_tensor(np.asarray(field.amplitudes, dtype=np.float32)).to(device)
+    return lattice_values(amplitudes, field.lattice, axes).cpu().numpy()
+
+
+def lattice_values(
+    amplitudes: Float32[Tensor, "nx ny nz"], lattice: Lattice, axes: tuple[np.ndarray, ...]
+) -> Float32[Tensor, "x y z"]:
+    """`render_lattice` with tensors in and out, on the device of the amplitudes."""
     along_x, along_y, along_z = (
-        torch.as_tensor(axis_kernel(field.lattice, axis, coordinates)).to(device)
-        for axis, coordinates in enumerate(axes)
+        torch.as_tensor(axis_kernel(lattice, axis, places)).to(amplitudes.device) for axis, places in enumerate(axes)
     )
-    values = torch.as_tensor(np.asarray(field.amplitudes, dtype=np.float32)).to(device)
-    values = (along_x @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
-    return (along_y @ values @ along_z.T).cpu().numpy()
+    values = (along_x @ amplitudes.reshape(len(amplitudes), -1)).reshape(-1, *amplitudes.shape[1:])
+    return along_y @ values @ along_z.T
 
 
 def _add_planes(

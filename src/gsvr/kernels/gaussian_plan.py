@@ -221,7 +221,7 @@ def _out_of_depth(w, turn, covariance, offsets, variances, cutoff):
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")
-def _exponential_of_two(y):
+def _power_of_two(y):
     return exponential(np.float32(y * _LOG_2))
 
 
@@ -250,14 +250,14 @@ def write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y, 
     forms[first + VALUE] = peak - 0.5 * _LOG2_E * ww * distance * distance + corner
     forms[first + VALUE + 1], forms[first + VALUE + 2] = slope_x, 0.5 * xx
     forms[first + NEXT_ROW], forms[first + NEXT_ROW + 1] = slope_y + 0.5 * yy, yx
-    forms[first + NEXT_ROW_STEP] = _exponential_of_two(yy)
+    forms[first + NEXT_ROW_STEP] = _power_of_two(yy)
     forms[first + MEAN], forms[first + MEAN + 1] = mean_y, mean_x
     if share == ABSENT:
         forms[first + SECOND], forms[first + SECOND + 1], forms[first + SECOND_STEP] = ABSENT, 0.0, 1.0
     else:
         middle = -_LOG2_E * ww * (distance + 0.5 * step) - along_y * mean_y - along_x * mean_x
         forms[first + SECOND], forms[first + SECOND + 1] = share + step * middle, step * along_x
-        forms[first + SECOND_STEP] = _exponential_of_two(step * along_y)
+        forms[first + SECOND_STEP] = _power_of_two(step * along_y)
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")

@@ -134,7 +134,7 @@ def _add_to_planes(
     Two thin components may stand many standard deviations apart, so one is no multiple of the other in float32.
     """
     stride = shape[1] + LANES
-    size, count = shape[0] * stride, 0
+    size, count = shape[0] * stride, np.int64(0)  # not a literal, for which `_add` would be compiled once more
     n_planes = out.shape[0] // size
     for j in range(means.shape[0]):
         u, v, w = position(to_planes, means[j])
@@ -164,7 +164,7 @@ def _add_to_planes(
                         count += 1
                         if count == PIECES_AT_ONCE:
                             _add(out, stride, forms, starts, corners, rows, factors, count)
-                            count = 0
+                            count = np.int64(0)
     _add(out, stride, forms, starts, corners, rows, factors, count)
 
 

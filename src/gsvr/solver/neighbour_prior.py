@@ -81,8 +81,10 @@ def find_neighbours(field: GaussianField, count: int) -> Neighbours:
     n = len(field.means)
     here, there = nearest_neighbours(field, count)
     key = np.sort(np.minimum(here, there) * n + np.maximum(here, there))
-    key = key[np.append(True, key[1:] > key[:-1])]  # several times as fast as np.unique
+    key = key[np.diff(key, prepend=-1) > 0]  # several times as fast as np.unique
     first, second = key // n, key % n
+    if len(key) == 0:
+        return Neighbours(first, second, np.zeros(0, np.float32), n)
     lengths = np.linalg.norm(field.means[first] - field.means[second], axis=1)
     weights = 1 / np.maximum(lengths, CLOSEST * np.median(lengths)) ** 2
     weights *= 3 * n / weights.sum()
