@@ -36,7 +36,7 @@ class _SecondCompiler(Listener):
         if self._too_late or not module.startswith("gsvr."):
             return
         self._too_late = True
-        self.status.update("compiling kernels for this machine: only the first run does this, about 10 s")
+        self.status.update("compiling kernels for this machine: only the first run does this, 10 to 30 s")
         nothing = subprocess.DEVNULL
         # -P: what lies in the user's folder is not to be imported
         words = [sys.executable, "-P", "-c", _COMPILE_HALF]
