@@ -86,7 +86,7 @@ def free_problem(slices: Slices, stage: Stage) -> _Problem:
     options = SolverOptions()
     binned, poses = slices.binned(stage.binning), identity_poses(slices.n_slices)
     phantom, volume = phantom_field()
-    lattice = stage_lattice(binned, poses, stage, options.margin)
+    lattice = stage_lattice(binned, poses, stage, options)
     bright = float(np.percentile(volume.data[volume.mask], 99))
     previous = LatticeField(lattice, refined_amplitudes(phantom, lattice))
     noise = NOISE * bright

@@ -49,7 +49,7 @@ def stage_problem(slices: Slices, stage: Stage) -> tuple[Slices, Lattice, SliceW
     """What the operator works on in a stage, with nothing moved."""
     options = SolverOptions()
     binned, poses = slices.binned(stage.binning), identity_poses(slices.n_slices)
-    lattice = stage_lattice(binned, poses, stage, options.margin)
+    lattice = stage_lattice(binned, poses, stage, options)
     spread = point_spread(binned.spacings, binned.thicknesses, options.profile, binned.binning)
     return binned, lattice, slice_windows(lattice, binned, poses, spread)
 

@@ -40,7 +40,7 @@ def previous_field(acquisition: Acquisition) -> tuple[LatticeField, float, Solve
         noises.append(progress.state.weights.white_noise * progress.scale)
 
     result = reconstruct(job.slices, replace(job.options, stages=tuple(before)), tell)
-    lattice = stage_lattice(result.slices, result.poses, last, job.options.margin)
+    lattice = stage_lattice(result.slices, result.poses, last, job.options)
     assert isinstance(result.field, LatticeField)
     return LatticeField(lattice, refined_amplitudes(result.field, lattice)), noises[-1], job.options
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.morphology import distance_to, within
+from gsvr.morphology import closed, distance_to, within
 
 
 def blobs(seed: int, share: float = 0.01) -> np.ndarray:
@@ -40,3 +40,29 @@ def test_far_away_is_still_exact():
     mask[0, 1, 1] = True
     assert np.flatnonzero(within(mask, 40.0, 1.0)[:, 1, 1])[-1] == 40
     assert np.flatnonzero(within(mask, 20.0, 1.0)[:, 1, 1])[-1] == 20
+
+
+@pytest.mark.parametrize("distance", [0.9, 2.5])
+def test_closed_is_all_that_no_ball_beside_the_mask_reaches(distance: float):
+    mask = blobs(3, 0.2)
+    room = 6  # beyond the array there is no mask
+    around = np.pad(mask, room)
+    centres = np.argwhere(distance_to(around, 0.8) > distance)
+    reached = np.zeros_like(around)
+    ball = np.argwhere(np.ones((9, 9, 9))) - 4
+    for step in ball[np.linalg.norm(ball * 0.8, axis=1) <= distance]:
+        at = centres + step
+        at = at[np.all((at >= 0) & (at < around.shape), axis=1)]
+        reached[tuple(at.T)] = True
+    expected = mask | ~reached[(slice(room, -room),) * 3]
+    np.testing.assert_array_equal(closed(mask, distance, 0.8), expected)
+    assert expected.sum() > mask.sum()
+
+
+def test_closing_bridges_narrow_gaps_only():
+    mask = np.ones((30, 10, 10), dtype=bool)
+    mask[5:9] = False
+    mask[15:25] = False
+    bridged = closed(mask, 3.0, 1.0)
+    assert bridged[6:8, 4, 4].all()
+    assert not bridged[19, 4, 4]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from gsvr.geometry import quaternion_gradient, rotation_from_quaternion
-from gsvr.morphology import within
+from gsvr.morphology import closed, within
 
 # Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
 _NOTHING = 1e-30
@@ -167,10 +167,18 @@ def field_of(
     return replace(primitives, amplitudes=amplitudes)
 
 
-def lattice_covering(points: Float[np.ndarray, "n 3"], spacing: float, sigma: float, margin: float) -> Lattice:
+def lattice_covering(
+    points: Float[np.ndarray, "n 3"], spacing: float, sigma: float, margin: float, gap: float = 0.0
+) -> Lattice:
     """Lattice whose sites lie within `margin` (mm) of some of the `points` (volume world, mm).
 
     Sites stand at multiples of `spacing`, so that two lattices of one spacing share their sites.
+
+    Parameters
+    ----------
+    gap
+        What lies farther from all points has sites, too, where it is enclosed so narrowly that no ball of this radius
+        (mm) fits in.
 
     Raises
     ------
@@ -187,6 +195,8 @@ def lattice_covering(points: Float[np.ndarray, "n 3"], spacing: float, sigma: fl
     nearest = np.rint(points / spacing).astype(int) - low
     occupied[tuple(nearest.T)] = True
     support = within(occupied, margin, spacing)
+    if gap > 0:
+        support = closed(support, gap, spacing)
     return Lattice(low * float(spacing), float(spacing), float(sigma), support)
 
 

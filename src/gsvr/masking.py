@@ -19,11 +19,15 @@ from gsvr.errors import InputError
 from gsvr.field import Lattice, lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import transform_points
+from gsvr.kernels.threads import parallel_map
 from gsvr.morphology import distance_to, largest_part, within
 from gsvr.psf import ProfileName
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
+
+# Pixels are looked up in so many parts, which share the threads.
+_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
     if not any(drawn):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
-        return StackMasks(masks, [_dilated(s, m, options.reach) for s, m in zip(stacks, masks, strict=True)], drawn)
+        return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
     masks = []
     for stack in stacks:
         if stack.mask is not None:
@@ -94,8 +98,7 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
             )
         logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, options.borrowed)
         masks.append(mask)
-    views = [_dilated(stack, mask, options.reach) for stack, mask in zip(stacks, masks, strict=True)]
-    return StackMasks(masks, views, drawn)
+    return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
 
 
 def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
@@ -132,9 +135,11 @@ def _otsu(values: np.ndarray) -> float:
     return float(centres[np.argmax(below * above * (mean_below - mean_above) ** 2)])
 
 
-def _dilated(stack: Stack, mask: np.ndarray, distance: float) -> Bool[np.ndarray, "columns rows slices"]:
-    """Pixels within `distance` mm of the mask, in three dimensions."""
-    return within(mask, distance, stack.spacing.tolist())
+def _fields_of_view(stacks: list[Stack], masks: list[np.ndarray], reach: float) -> list[np.ndarray]:
+    """Pixels within `reach` mm of each mask, in three dimensions."""
+    return parallel_map(
+        lambda number: within(masks[number], reach, stacks[number].spacing.tolist()), range(len(stacks))
+    )
 
 
 def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
@@ -205,7 +210,12 @@ def project_mask(
 ) -> Bool[np.ndarray, " p"]:
     """Pixels of every slice that lie within `margin` mm of a mask in volume world."""
     inside = np.pad(np.asarray(mask.mask), 1)
-    distance = distance_to(inside, mask.spacing.tolist()) - distance_to(~inside, mask.spacing.tolist())
+    outer, inner = parallel_map(lambda part: distance_to(part, mask.spacing.tolist()), (inside, ~inside))
+    distance = outer - inner
     index = slices.pixel_positions(np.linalg.inv(mask.affine) @ poses) + 1
     far = float(distance.max()) + margin
-    return ndimage.map_coordinates(distance, index.T, order=1, mode="constant", cval=far) <= margin
+
+    def near(points: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(distance, points.T, order=1, mode="constant", cval=far) <= margin
+
+    return np.concatenate(parallel_map(near, np.array_split(index, _PARTS)))

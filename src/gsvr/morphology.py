@@ -45,6 +45,17 @@ def within(
     return near
 
 
+def closed(mask: Bool[np.ndarray, "x y z"], distance: float, spacing: float) -> Bool[np.ndarray, "x y z"]:
+    """The mask and its gaps: all that no ball of radius `distance` (mm) reaches without touching the mask.
+
+    That is, all voxels farther than `distance` from every voxel that is itself farther than that from the mask.
+    """
+    room = int(np.ceil(distance / spacing)) + 1  # beyond the array there is no mask
+    wide = within(np.pad(mask, room), distance, spacing)
+    inner = (slice(room, -room),) * 3
+    return mask | ~within(~wide, distance, spacing)[inner]
+
+
 def _within_steps(mask: Bool[np.ndarray, "x y z"], distance: float) -> Bool[np.ndarray, "x y z"]:
     """`within` in units of isotropic voxels: squared distances up to the limit, one axis after the other.
 

@@ -68,10 +68,10 @@ def test_sites_within_a_distance(distance: float):
 def test_lattices_and_amplitudes_are_those_of_the_host(brain: tuple[Slices, np.ndarray]):
     slices, poses = brain
     stage = Stage("test", 2.0, 1, 1, 1)
-    want = stage_lattice(slices, poses, stage, OPTIONS.margin)
+    want = stage_lattice(slices, poses, stage, OPTIONS)
     chosen = torch.as_tensor(np.flatnonzero(slices.mask)).to(DEVICE)
     placed = placed_pixels(slices, poses, PixelGrid.of(slices.shapes, DEVICE), chosen)
-    got = device_lattice.lattice_covering(placed, 2.0, stage.sigma_ratio * 2.0, OPTIONS.margin)
+    got = device_lattice.lattice_covering(placed, 2.0, stage.sigma_ratio * 2.0, OPTIONS.margin, OPTIONS.gap)
     np.testing.assert_array_equal(got.support, want.support)
     np.testing.assert_array_equal(got.origin, want.origin)
     assert (got.spacing, got.sigma) == (want.spacing, want.sigma)

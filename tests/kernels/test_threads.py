@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.kernels.threads import parallel_for, thread_count
+from gsvr.kernels.threads import parallel_for, parallel_map, thread_count
 
 
 def squares(n: int) -> np.ndarray:
@@ -57,3 +57,9 @@ def test_a_forked_child_makes_threads_of_its_own(monkeypatch: pytest.MonkeyPatch
     child.kill()
     assert not alive
     assert child.exitcode == 0
+
+
+def test_values_come_in_the_order_of_their_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", "3")
+    assert parallel_map(lambda x: x**2, range(50)) == [x**2 for x in range(50)]
+    assert parallel_map(str, []) == []

@@ -16,6 +16,7 @@ from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import Result
 from gsvr.volume import render_volume
+from gsvr.volume_grid import Volume
 from tests.moving_brain import (
     QUICK_STAGES,
     SHORTEST_STAGES,
@@ -206,3 +207,23 @@ def test_stacks_of_different_scale_are_believed_alike(slices: Slices, result: Re
     ratio = scaled.gains / result.gains
     assert 5.9 < np.median(ratio[members]) / np.median(ratio[~members]) < 6.1
     assert np.abs(scaled.poses - result.poses).max() < 0.05
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_the_volume_goes_on_where_no_slice_has_been(slices: Slices, free: bool):
+    """Slices that move apart leave gaps in every stack; where the gaps meet there was once a black hole."""
+    poses = true_poses(slices, moving_brain())
+    brain = small_brain()
+    assert brain.mask is not None
+    centre = brain.voxel_positions(brain.mask).mean(axis=0)
+    distance = np.linalg.norm(slices.pixel_positions(poses) - centre, axis=1)
+    stages = tuple(replace(stage, motion="none", agree_on_mask=False) for stage in QUICK_STAGES[1:])
+    options = replace(QUICK, stages=(*stages[:-1], replace(stages[-1], free=free)))
+    whole = reconstruct(slices, options, poses=poses)
+    holed = reconstruct(slices.with_mask(slices.mask & (distance > 5.0)), options, poses=poses)
+    grid = Volume(brain.data, brain.affine, brain.mask)
+    expected, got = (render_volume(result.field, 0.8, grid) for result in (whole, holed))
+    inside = np.linalg.norm(expected.voxel_positions() - centre, axis=-1) < 4.0
+    assert inside.sum() > 100
+    typical = np.median(expected.data[inside.reshape(expected.data.shape)])
+    assert got.data[inside.reshape(expected.data.shape)].min() > 0.5 * typical

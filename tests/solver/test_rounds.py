@@ -45,7 +45,7 @@ def test_first_gains_have_weighted_mean_one_and_the_ratio_of_the_medians(slices:
 
 def test_lattice_surrounds_every_pixel_in_use_where_its_pose_puts_it():
     slices, poses = small_slices()
-    lattice = stage_lattice(slices, poses, STAGE, margin=4.0)
+    lattice = stage_lattice(slices, poses, STAGE, replace(OPTIONS, margin=4.0, gap=0.0))
     owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
     placed = transform_points(poses[owner], slices.pixel_positions()[slices.mask])
     index = (placed - lattice.origin) / lattice.spacing

@@ -27,15 +27,26 @@ def within(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"
     return squared <= limit
 
 
-def lattice_covering(points: Float[Tensor, "n 3"], spacing: float, sigma: float, margin: float) -> Lattice:
+def closed(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"]:
+    """`gsvr.morphology.closed`, `distance` in sites."""
+    room = int(np.ceil(distance)) + 1
+    wide = within(torch.nn.functional.pad(mask, (room,) * 6), distance)
+    return mask | ~within(~wide, distance)[room:-room, room:-room, room:-room]
+
+
+def lattice_covering(
+    points: Float[Tensor, "n 3"], spacing: float, sigma: float, margin: float, gap: float = 0.0
+) -> Lattice:
     """`gsvr.field.lattice_covering`, for points on a device."""
     ends = torch.stack([points.amin(0) - margin, points.amax(0) + margin]).cpu().double().numpy() / spacing
     low, high = np.floor(ends[0]).astype(int), np.ceil(ends[1]).astype(int)
     occupied = torch.zeros(tuple(int(n) for n in high - low + 1), dtype=torch.bool, device=points.device)
     nearest = (points / spacing).round().long() - torch.as_tensor(low).to(points.device)
     occupied[tuple(nearest.unbind(1))] = True
-    support = within(occupied, margin / spacing).cpu().numpy()
-    return Lattice(low * float(spacing), float(spacing), float(sigma), support)
+    support = within(occupied, margin / spacing)
+    if gap > 0:
+        support = closed(support, gap / spacing)
+    return Lattice(low * float(spacing), float(spacing), float(sigma), support.cpu().numpy())
 
 
 def site_axes(lattice: Lattice) -> tuple[np.ndarray, ...]:

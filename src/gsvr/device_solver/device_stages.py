@@ -66,5 +66,5 @@ class DeviceStages:
         """See `gsvr.solver.rounds.stage_lattice`."""
         chosen = torch.as_tensor(np.flatnonzero(slices.mask)).to(self._device)
         placed = placed_pixels(slices, poses, PixelGrid.of(slices.shapes, self._device), chosen)
-        margin = max(self._options.margin, stage.spacing)
-        return device_lattice.lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin)
+        margin, sigma = max(self._options.margin, stage.spacing), stage.sigma_ratio * stage.spacing
+        return device_lattice.lattice_covering(placed, stage.spacing, sigma, margin, self._options.gap)

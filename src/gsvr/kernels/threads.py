@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from gsvr.errors import InputError
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -33,6 +37,18 @@ def thread_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def parallel_map(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+    """Function of every item, in order, on all threads; worth it for functions that release the interpreter's lock."""
+    given = list(items)
+    values: list[Any] = [None] * len(given)
+
+    def body(i: int) -> None:
+        values[i] = function(given[i])
+
+    parallel_for(body, len(given))
+    return values
 
 
 def parallel_for(body: Callable[[int], None], n: int) -> None:

@@ -54,7 +54,7 @@ class FreeState(State):
 
 def begin_free_stage(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> FreeState:
     """Free Gaussians where the previous field, on this stage's lattice, has its edges."""
-    lattice = stage_lattice(slices, state.poses, stage, options.margin)
+    lattice = stage_lattice(slices, state.poses, stage, options)
     previous = LatticeField(lattice, refined_amplitudes(state.lattice_field, lattice))
     seeds = seed_from_lattice(previous, state.weights.white_noise, options.seeds)
     operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)

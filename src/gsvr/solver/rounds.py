@@ -45,10 +45,11 @@ def first_gains(slices: Slices) -> Float[np.ndarray, " n"]:
     return gains / np.average(gains, weights=counts)
 
 
-def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, margin: float) -> Lattice:
-    """Lattice of a stage: around every pixel in use, where its slice's pose puts it."""
+def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, options: SolverOptions) -> Lattice:
+    """Lattice of a stage: around every pixel in use, where its slice's pose puts it, and in the gaps between them."""
     placed = slices.pixel_positions(poses)[slices.mask]
-    return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, max(margin, stage.spacing))
+    margin = max(options.margin, stage.spacing)
+    return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin, options.gap)
 
 
 def refined_amplitudes(field: LatticeField, lattice: Lattice) -> Float32[np.ndarray, "nx ny nz"]:
@@ -69,7 +70,7 @@ def begin_stage(
     """State at the start of a stage (for its binned `slices`): the previous field on the new lattice."""
     poses = state.poses if state else identity_poses(slices.n_slices) if poses is None else poses
     gains = state.gains if state else first_gains(slices)
-    lattice = stage_lattice(slices, poses, stage, options.margin)
+    lattice = stage_lattice(slices, poses, stage, options)
     operator = AcquisitionOperator(lattice, slices, poses, gains, options.profile, options.backend)
     if state:
         amplitudes = refined_amplitudes(state.lattice_field, lattice)

@@ -130,6 +130,9 @@ class SolverOptions:
         Whether a graphics card, too, gives the same bits in every run; the CPU always does.
     margin
         How far (mm) Gaussians stand beyond the outermost pixel used.
+    gap
+        Where slices moved apart, and no pixel is that near, Gaussians stand nevertheless if no ball of this radius (mm)
+        fits in: the prior continues the volume there from all sides. Without them there would be black holes.
     uncertainty_samples
         How many samples of the posterior to draw when all stages are done; 0: none.
     seed
@@ -148,5 +151,6 @@ class SolverOptions:
     backend: str = "cpu"
     deterministic: bool = False
     margin: float = 2.5
+    gap: float = 3.0
     uncertainty_samples: int = 0
     seed: int = 0

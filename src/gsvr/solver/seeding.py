@@ -17,9 +17,12 @@ from scipy import ndimage
 
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import quaternion_from_rotation
+from gsvr.kernels.threads import parallel_map
 
 # The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
 _EVEN = 1.2207440846057596
+# Structure tensors are decomposed in so many parts, which share the threads.
+_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,10 @@ def seed_from_lattice(field: LatticeField, noise: float, options: SeedOptions) -
         first + lattice.spacing * np.arange(count) for first, count in zip(lattice.origin, lattice.shape, strict=True)
     )
     values = sample_lattice(field, (axes[0], axes[1], axes[2]))
-    gradient = [
-        ndimage.gaussian_filter(values, options.smoothing, order=order)  # pyright: ignore[reportArgumentType]
-        for order in ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-    ]
+    gradient = parallel_map(
+        lambda order: ndimage.gaussian_filter(values, options.smoothing, order=order),
+        ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    )
     density = _density(gradient, noise, lattice.support, options)
     sites, density = _draw(density, lattice.support, options)
     nearest = tuple(np.clip(np.rint(sites).astype(int), 0, np.array(lattice.shape) - 1).T)
@@ -134,10 +137,13 @@ def _structure(
     gradient: list[np.ndarray], sites: tuple[np.ndarray, ...], smoothing: float
 ) -> Float32[np.ndarray, "n 3 3"]:
     """Structure tensor at some sites."""
+    pairs = [(a, b) for a in range(3) for b in range(a, 3)]
+    entries = parallel_map(
+        lambda ab: ndimage.gaussian_filter(gradient[ab[0]] * gradient[ab[1]], smoothing)[sites], pairs
+    )
     tensor = np.empty((len(sites[0]), 3, 3), np.float32)
-    for a in range(3):
-        for b in range(a, 3):
-            tensor[:, a, b] = tensor[:, b, a] = ndimage.gaussian_filter(gradient[a] * gradient[b], smoothing)[sites]
+    for (a, b), entry in zip(pairs, entries, strict=True):
+        tensor[:, a, b] = tensor[:, b, a] = entry
     return tensor
 
 
@@ -149,11 +155,13 @@ def _shapes(
     An edge (one large eigenvalue) is thin across, by up to `stretch`; a ridge (two) is long along the third axis. Where
     there is less structure than usual, and what there is may be noise, a Gaussian is rounder.
     """
-    eigenvalues, axes = np.linalg.eigh(tensor)
+    parts = parallel_map(np.linalg.eigh, np.array_split(tensor, _PARTS))
+    eigenvalues, axes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     total = np.maximum(eigenvalues.sum(axis=1), 1e-20)
     trust = np.minimum(total / np.median(total), 1)
     flat = np.log1p((stretch - 1) * trust * np.clip((eigenvalues[:, 2] - eigenvalues[:, 1]) / total, 0, 1))
     long = np.log1p((stretch - 1) * trust * np.clip((eigenvalues[:, 1] - eigenvalues[:, 0]) / total, 0, 1))
     log_scales = np.stack([flat / 3 + 2 * long / 3, (flat - long) / 3, -(2 * flat + long) / 3], axis=1)
-    axes[np.linalg.det(axes) < 0, :, 0] *= -1
+    third = np.cross(axes[:, :, 0], axes[:, :, 1])
+    axes[np.einsum("ni,ni->n", third, axes[:, :, 2]) < 0, :, 0] *= -1  # right-handed
     return log_scales, axes
