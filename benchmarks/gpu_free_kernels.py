@@ -90,7 +90,7 @@ def free_problem(slices: Slices, stage: Stage) -> _Problem:
     bright = float(np.percentile(volume.data[volume.mask], 99))
     previous = LatticeField(lattice, refined_amplitudes(phantom, lattice))
     noise = NOISE * bright
-    field = seed_from_lattice(previous, noise, options.seeds)
+    field = seed_from_lattice(previous, noise, options.seeds_of(stage))
     spread = point_spread(binned.spacings, binned.thicknesses, options.profile, binned.binning)
     return _Problem(binned, previous, noise, field, slice_views(binned, poses, spread))
 

@@ -47,3 +47,11 @@ def test_options_are_complete_and_immutable():
     with pytest.raises(FrozenInstanceError):
         options.seed = 1  # pyright: ignore[reportAttributeAccessIssue]
     assert replace(options, seed=1).stages == options.stages
+
+
+def test_slices_thicker_than_the_gaussians_are_apart_get_fewer_of_them():
+    for finest, thickness, share in ((0.7, 3.0, 0.49), (1.0, 3.0, 1.0), (1.0, 2.0, 1.0), (0.7, 4.2, 0.25)):
+        options = SolverOptions(stages=default_stages(finest, thickness=thickness))
+        seeds = options.seeds_of(options.stages[-1])
+        assert options.seeds.contrast / seeds.contrast == pytest.approx(share)
+        assert replace(seeds, contrast=options.seeds.contrast) == options.seeds

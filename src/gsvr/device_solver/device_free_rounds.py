@@ -162,7 +162,7 @@ def begin_free_stage(
     lattice, amplitudes
         The previous field on this stage's lattice.
     """
-    seeds = seed_from_lattice(amplitudes, lattice, state.weights.white_noise, options.seeds)
+    seeds = seed_from_lattice(amplitudes, lattice, state.weights.white_noise, options.seeds_of(stage))
     pairs = find_pairs(seeds.means, seeds.log_scales, options.neighbours.count)
     field = seeds.on_host()
     begun = FreeState(

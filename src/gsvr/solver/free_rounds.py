@@ -56,7 +56,7 @@ def begin_free_stage(slices: Slices, stage: Stage, options: SolverOptions, state
     """Free Gaussians where the previous field, on this stage's lattice, has its edges."""
     lattice = stage_lattice(slices, state.poses, stage, options)
     previous = LatticeField(lattice, refined_amplitudes(state.lattice_field, lattice))
-    seeds = seed_from_lattice(previous, state.weights.white_noise, options.seeds)
+    seeds = seed_from_lattice(previous, state.weights.white_noise, options.seeds_of(stage))
     operator = AcquisitionOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)
     neighbours = find_neighbours(seeds, options.neighbours.count)
     prediction = operator.predict(seeds.amplitudes)
