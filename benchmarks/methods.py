@@ -141,6 +141,11 @@ def _seeds(options: SolverOptions, **changes: float) -> SolverOptions:
     return replace(options, seeds=replace(options.seeds, **changes))
 
 
+def few_gaussians(options: SolverOptions, most: int) -> SolverOptions:
+    """At most so many free Gaussians, whose geometry is optimised, too."""
+    return _seeds(_moving_geometry(options), most=most)
+
+
 def _neighbours(options: SolverOptions, **changes: int) -> SolverOptions:
     return replace(options, neighbours=replace(options.neighbours, **changes))
 
@@ -194,6 +199,8 @@ METHODS: dict[str, Method] = {
     "gaussians-quarter": _gsvr(partial(_seeds, contrast=16.0), "free Gaussians: about a quarter as many"),
     "gaussians-half": _gsvr(partial(_seeds, contrast=8.0), "free Gaussians: about half as many"),
     "gaussians-more": _gsvr(partial(_seeds, contrast=2.5), "free Gaussians: about half as many again"),
+    "gaussians-100k": _gsvr(partial(few_gaussians, most=100_000), "100,000 free Gaussians that move"),
+    "gaussians-60k": _gsvr(partial(few_gaussians, most=60_000), "60,000 free Gaussians that move"),
     "seeds-even": _gsvr(partial(_seeds, gradient_power=0.0, floor=1.0), "free Gaussians: evenly spread"),
     "seeds-round": _gsvr(partial(_seeds, stretch=1.0), "free Gaussians: round"),
     "neighbours-4": _gsvr(partial(_neighbours, count=4), "free Gaussians: four neighbours each"),

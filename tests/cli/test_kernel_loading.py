@@ -94,14 +94,62 @@ def test_a_failure_ends_it_too(monkeypatch: pytest.MonkeyPatch):
     process = Process()
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
 
-    def fail(_: object) -> None:
+    def fail() -> None:
         second[0].on_start(compilation("gsvr.kernels.splat"))
         raise RuntimeError("broken")
 
     second: list[kernel_loading._SecondCompiler] = []
     monkeypatch.setattr(kernel_loading, "register", lambda _, listener: second.append(listener))
     monkeypatch.setattr(kernel_loading, "unregister", lambda *_: None)
-    monkeypatch.setattr(kernel_loading, "warm_up", fail)
+    monkeypatch.setattr(kernel_loading, "warm_up_lattices", fail)
     with pytest.raises(RuntimeError, match="broken"):
         kernel_loading.load_kernels(Console(quiet=True))
+    assert process.killed
+
+
+def test_without_free_gaussians_nothing_is_started(started: list[list[str]]):
+    second = kernel_loading._SecondCompiler(Console(quiet=True), wanted=False)
+    second.on_start(compilation("gsvr.kernels.splat"))
+    assert not started
+    assert not second.busy
+
+
+def test_only_the_kernels_of_lattices_are_waited_for(monkeypatch: pytest.MonkeyPatch):
+    process, done = Process(), []
+    listeners: list[kernel_loading._SecondCompiler] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    monkeypatch.setattr(kernel_loading, "register", lambda _, listener: listeners.append(listener))
+    monkeypatch.setattr(kernel_loading, "unregister", lambda *_: None)
+
+    def lattices() -> None:
+        listeners[0].on_start(compilation("gsvr.kernels.splat"))
+        done.append("lattices")
+
+    monkeypatch.setattr(kernel_loading, "warm_up_lattices", lattices)
+    monkeypatch.setattr(kernel_loading, "warm_up_free_gaussians", lambda: done.append("free"))
+    with kernel_loading.lattice_kernels(Console(quiet=True)) as kernels:
+        assert done == ["lattices"]
+        assert process.running
+        assert kernels.pending
+        kernels.load()
+        assert done == ["lattices", "free"]
+        assert not kernels.pending
+    assert not process.killed
+
+
+def test_an_interrupted_command_leaves_no_process(monkeypatch: pytest.MonkeyPatch):
+    process = Process()
+    listeners: list[kernel_loading._SecondCompiler] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    monkeypatch.setattr(kernel_loading, "register", lambda _, listener: listeners.append(listener))
+    monkeypatch.setattr(kernel_loading, "unregister", lambda *_: None)
+    monkeypatch.setattr(kernel_loading, "warm_up_lattices", lambda: None)
+
+    def interrupted() -> None:
+        with kernel_loading.lattice_kernels(Console(quiet=True)):
+            listeners[0].on_start(compilation("gsvr.kernels.splat"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert process.killed

@@ -18,10 +18,10 @@ from tests.stack_files import masks_of
 def test_the_good_stacks_are_good(files: Files, gsvr_command: Command, monkeypatch: pytest.MonkeyPatch):
     """Else nothing below would be worth much."""
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise RuntimeError("everything was accepted")
 
-    monkeypatch.setattr("gsvr.cli.kernel_loading.load_kernels", stop)
+    monkeypatch.setattr("gsvr.cli.kernel_loading.lattice_kernels", stop)
     with pytest.raises(RuntimeError, match="everything was accepted"):
         gsvr_command(
             *("reconstruct", "--input-stacks", files.paths, "--stack-masks", files.masks),

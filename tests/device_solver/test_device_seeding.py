@@ -85,7 +85,12 @@ def test_quaternions_are_those_of_the_host():
 
 
 @pytest.mark.parametrize(
-    "options", [SeedOptions(), SeedOptions(contrast=9.0, gradient_power=1.0, floor=0.3, width=0.8, stretch=2.0)]
+    "options",
+    [
+        SeedOptions(),
+        SeedOptions(most=1500),
+        SeedOptions(contrast=9.0, gradient_power=1.0, floor=0.3, width=0.8, stretch=2.0),
+    ],
 )
 def test_seeds_are_those_of_the_host(options: SeedOptions):
     """In the same cells, but for one in a thousand whose density may lie within rounding of its threshold."""

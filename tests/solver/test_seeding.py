@@ -110,3 +110,11 @@ def test_seeds_are_the_same_every_time():
     for name in ("means", "log_scales", "quaternions", "amplitudes"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         assert getattr(one, name).dtype == np.float32
+
+
+def test_no_more_than_asked_for():
+    noisy = field_with(1 + np.random.default_rng(0).normal(size=LATTICE.shape))
+    many = len(seed_from_lattice(noisy, 0.1, OPTIONS).means)
+    assert many > 2000
+    assert len(seed_from_lattice(noisy, 0.1, SeedOptions(most=1000)).means) == pytest.approx(1000, rel=0.05)
+    assert len(seed_from_lattice(noisy, 0.1, SeedOptions(most=10 * many)).means) == many

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,7 +75,6 @@ def reconstruct_command(
     settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
-    from gsvr.cli.kernel_loading import load_kernels
     from gsvr.cli.presets import chosen_options
     from gsvr.cli.progress import log_to
     from gsvr.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
@@ -103,18 +103,34 @@ def reconstruct_command(
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
-    load_kernels(console)
     reconstruction = _run_with_progress(console, job, output_resolution)
     write_outputs(reconstruction, paths, settings)
     _summarise(reconstruction, paths, time.perf_counter() - started)
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
+    from gsvr.cli.kernel_loading import lattice_kernels
     from gsvr.cli.progress import round_progress
     from gsvr.pipeline import run
+    from gsvr.solver.schedule import SolverOptions
 
-    with round_progress(console) as show:
-        return run(job, resolution, lambda progress: show(progress, ""))
+    staged = isinstance(job.options, SolverOptions)
+    stages = job.options.stages if isinstance(job.options, SolverOptions) else ()
+    # on a first run the kernels of free Gaussians are compiled while the stages before them run
+    last_before = next((stage for stage, after in pairwise(stages) if after.free), None)
+    with lattice_kernels(console, free=not staged or last_before is not None) as free_kernels:
+        if not staged:
+            free_kernels.load()
+        with round_progress(console) as show:
+
+            def report(progress: Any) -> None:
+                show(progress, "")
+                if last_before is not None and progress.stage_done and progress.stage == last_before:
+                    if free_kernels.pending:
+                        show(progress, "compiling kernels, ")
+                    free_kernels.load()
+
+            return run(job, resolution, report)
 
 
 def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: float) -> None:

@@ -63,7 +63,9 @@ def _density(
     size = gaussian_filter(size, 1.0)
     mean = ((size * support).sum(dtype=exact) / n_sites).clamp(min=1e-12).float()
     density = ((size / mean) ** options.gradient_power + options.floor) * support
-    return density * (torch.maximum(count, 0.1 * n_sites) / density.sum(dtype=exact)).float()
+    count = torch.maximum(count, 0.1 * n_sites)
+    count = count if options.most is None else count.clamp(max=options.most)
+    return density * (count / density.sum(dtype=exact)).float()
 
 
 def _draw(

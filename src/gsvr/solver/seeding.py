@@ -34,6 +34,8 @@ class SeedOptions:
     contrast
         How many Gaussians: each lattice site counts as one where neighbouring sites differ by this many standard
         deviations of the noise, and as less in proportion where they differ less.
+    most
+        No more Gaussians than (about) this, if given.
     gradient_power, floor
         Density: (gradient / mean gradient)^gradient_power + floor.
     width
@@ -47,6 +49,7 @@ class SeedOptions:
     """
 
     contrast: float = 4.0
+    most: int | None = None
     gradient_power: float = 0.7
     floor: float = 0.1
     width: float = 0.95
@@ -76,7 +79,7 @@ def seed_from_lattice(field: LatticeField, noise: float, options: SeedOptions) -
     )
     values = sample_lattice(field, (axes[0], axes[1], axes[2]))
     gradient = parallel_map(
-        lambda order: ndimage.gaussian_filter(values, options.smoothing, order=order),
+        lambda order: ndimage.gaussian_filter(values, options.smoothing, order=order),  # pyright: ignore[reportArgumentType]
         ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     )
     density = _density(gradient, noise, lattice.support, options)
@@ -99,11 +102,12 @@ def _density(
     """Gaussians a site, for every site of the support."""
     size = np.sqrt(gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2)
     count = np.minimum(size[support] / max(options.contrast * noise, 1e-12), 1).sum(dtype=np.float64)
+    count = max(count, 0.1 * support.sum())  # a handful at least, so that even an empty field has some
+    count = count if options.most is None else min(count, options.most)
     size = ndimage.gaussian_filter(size, 1.0)
     mean = max(float(size[support].mean()), 1e-12)
     density = ((size / mean) ** options.gradient_power + options.floor) * support
-    # a handful at least, so that even an empty field has some
-    return (density * max(count, 0.1 * support.sum()) / density.sum(dtype=np.float64)).astype(np.float32)
+    return (density * count / density.sum(dtype=np.float64)).astype(np.float32)
 
 
 def _draw(
