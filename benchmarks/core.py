@@ -40,13 +40,17 @@ _SUBJECTS = ("phantom", "atlas-33", "atlas-27")
 
 
 def reconstruct_files(
-    stacks: list[Path], masks: list[Path], volume: Path, environment: dict[str, str] | None = None
+    stacks: list[Path],
+    masks: list[Path],
+    volume: Path,
+    environment: dict[str, str] | None = None,
+    preset: str = "default",
 ) -> tuple[Cost, dict[str, Any]]:
-    """``gsvr reconstruct`` with its defaults: its cost, and its own record."""
+    """``gsvr reconstruct``, by default with its defaults: its cost, and its own record."""
     volume.parent.mkdir(parents=True, exist_ok=True)
     words = [*GSVR, "reconstruct", *(word for path in stacks for word in ("--input-stacks", path))]
     words += [word for path in masks for word in ("--stack-masks", path)]
-    words += ["--output-volume", volume, "--output-resolution", str(RESOLUTION)]
+    words += ["--output-volume", volume, "--output-resolution", str(RESOLUTION), "--preset", preset]
     cost = run_command(words, OUTPUT / "logs" / f"{volume.parent.name}.txt", environment)
     record = json.loads(_beside(volume, ".json").read_text(encoding="utf-8"))
     return cost, record

@@ -23,13 +23,14 @@ import numpy as np
 
 from benchmarks.command import GSVR, run_command, warm_up_kernels
 from benchmarks.core import measure_cold_start, reconstruct_files
+from benchmarks.leave_one_out import bids_inputs
 from benchmarks.machine import REPOSITORY, provenance
 from benchmarks.speed_acquisitions import SIZES, USUAL, SpeedAcquisition, make_stacks, write_stacks
 from benchmarks.speed_ceilings import measure_ceilings
 from benchmarks.speed_operator import measure_stage, measure_threads, slices_of
 from benchmarks.speed_plots import draw
 from benchmarks.speed_tables import speed_tables
-from benchmarks.subjects import OUTPUT
+from benchmarks.subjects import OUTPUT, SubjectMissingError, data_folder
 from gsvr.io.model import StoredField, read_field
 from gsvr.io.record import write_record
 from gsvr.kernels.threads import thread_count
@@ -42,7 +43,7 @@ logger = logging.getLogger("benchmarks.speed")  # also when run as a program
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "speed.json"
 IMAGES = REPOSITORY / "docs" / "images"
-PARTS = ("operator", "profile", "scaling", "rendering", "start")
+PARTS = ("operator", "profile", "presets", "scaling", "rendering", "start")
 _FULL_ONLY = SIZES[-1]
 _FOLDER = OUTPUT / "speed"
 
@@ -89,6 +90,25 @@ def measure_reconstruction(acquisition: SpeedAcquisition) -> dict[str, Any]:
         **asdict(cost),
         "measured": measured,
     }
+
+
+def measure_presets(repeats: int = 3) -> dict[str, Any]:
+    """``gsvr reconstruct``, from files to files: the usual acquisition and a real one, with both presets."""
+    acquisitions = {f"{USUAL.name} pixels": files_of(USUAL)}
+    try:
+        real = bids_inputs(data_folder() / "fetal-mial-sub-01")
+        acquisitions["fetal-mial-sub-01"] = (real.stacks, real.masks)
+    except SubjectMissingError as reason:
+        logger.warning("no real examination: %s", reason)
+    found: dict[str, Any] = {}
+    for name, (stacks, masks) in acquisitions.items():
+        for preset in ("default", "fast"):
+            volume = _FOLDER / "reconstructions" / preset / "volume.nii.gz"
+            costs = [asdict(reconstruct_files(stacks, masks, volume, preset=preset)[0]) for _ in range(repeats)]
+            found[f"{name}, {preset}"] = {
+                key: [min(cost[key] for cost in costs), max(cost[key] for cost in costs)] for key in costs[0]
+            }
+    return found
 
 
 def measure_profile() -> dict[str, Any]:
@@ -200,6 +220,9 @@ def main() -> None:
     if "profile" in asked.parts:
         logger.info("profile")
         keep("profile", {**measure_profile(), "measured": provenance()})
+    if "presets" in asked.parts:
+        logger.info("presets")
+        keep("presets", {**measure_presets(), "measured": provenance()})
     if "scaling" in asked.parts:
         measure_scaling(asked.full)
     if "rendering" in asked.parts:

@@ -19,6 +19,8 @@ def speed_tables(record: dict[str, Any]) -> str:
         parts += [_work_table(record["operator"]), _thread_table(record["operator"])]
     if "profile" in record:
         parts += [_stage_profile(record["profile"]), _function_profile(record["profile"])]
+    if "presets" in record:
+        parts.append(_preset_table(record["presets"]))
     if "scaling" in record:
         parts.append(_scaling_table(record["scaling"]))
     if "rendering" in record:
@@ -120,6 +122,16 @@ def _function_profile(profile: dict[str, Any]) -> str:
     ordered = sorted(profile["functions"].items(), key=lambda item: -item[1])
     rows = [(name, number(seconds, 2), f"{100 * seconds / total:.0f} %") for name, seconds in ordered]
     return markdown_table(("what", "CPU s", "share"), rows)
+
+
+def _preset_table(presets: dict[str, Any]) -> str:
+    rows = []
+    for name, found in presets.items():
+        if "wall_seconds" in found:
+            spans = (found["cpu_seconds"], found["wall_seconds"])
+            shown = [f"{number(least, 1)} to {number(most, 1)}" for least, most in spans]
+            rows.append((name, *shown, number(found["peak_megabytes"][1], 0)))
+    return markdown_table(("files to files", "CPU s", "wall s", "peak MB"), rows)
 
 
 def _scaling_table(scaling: list[dict[str, Any]]) -> str:
