@@ -112,7 +112,7 @@ def inverse(matrix):
     )
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def window(u, v, distance, blurred, cutoff, spacing, shape):
     """First and last row, first and last column inside the cut-off; the last before the first: out of sight."""
     uu, _, uw, vv, vw, ww = blurred
@@ -132,7 +132,7 @@ def window(u, v, distance, blurred, cutoff, spacing, shape):
     return row, last_row, column, last_column
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def _bucket_in_sight(to_slice, centre, radius, in_plane, depth, cutoff, spacing, shape):
     """Whether the ball around a bucket, widened by the point spread function, reaches the slice."""
     u = to_slice[0, 0] * centre[0] + to_slice[0, 1] * centre[1] + to_slice[0, 2] * centre[2] + to_slice[0, 3]
@@ -208,7 +208,7 @@ def plan_slice(
             piece_first[s, bucket + 1] = n
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def _out_of_depth(w, turn, covariance, offsets, variances, cutoff):
     """Whether the slice is too far away for any pixel of it to see the Gaussian: most are left out by this alone."""
     xx, xy, xz, yy, yz, zz = covariance
@@ -220,18 +220,18 @@ def _out_of_depth(w, turn, covariance, offsets, variances, cutoff):
     return nearest >= cutoff * cutoff
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def _power_of_two(y):
     return exponential(np.float32(y * _LOG_2))
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def piece_rows(precision, spacing):
     """Most rows of a piece: see `PIECE_DEVIATIONS`."""
     return int(min(max(PIECE_DEVIATIONS / (np.sqrt(precision) * spacing), 1.0), LONGEST_PIECE))
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y, mean_x):
     """The form of a piece (see `gaussian_window`) whose first pixel is at -(mean_y, mean_x) from the Gaussian.
 
@@ -260,7 +260,7 @@ def write_form(forms, n, precision, distance, peak, step, share, pixel, mean_y, 
         forms[first + SECOND_STEP] = _power_of_two(step * along_y)
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def joined(one, other):
     """The smallest window around two."""
     if one[1] < one[0]:

@@ -178,7 +178,7 @@ def _add(out, stride, forms, starts, corners, rows, factors, count):
         )
 
 
-@njit(nogil=True, fastmath=True, cache=True, inline="always")
+@njit(nogil=True, fastmath=True, cache=True)
 def _turned(to_planes, quaternion, scales):
     """Upper triangle of the covariance in the frame of the planes."""
     w, x, y, z = quaternion[0], quaternion[1], quaternion[2], quaternion[3]
