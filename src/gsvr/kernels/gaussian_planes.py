@@ -69,7 +69,7 @@ def splat_on_planes(
 
     A term is left out where it is below exp(-cutoff^2 / 2) of its peak. `exact`: see `gaussian_views.SliceViews`.
     """
-    near, heights, reach = _near(field, planes, cutoff)
+    near, cells, reach = _near(field, planes, cutoff)
     gaussians = (
         field.means[near].astype(np.float64),
         np.exp(field.log_scales[near].astype(np.float64)),
@@ -77,7 +77,7 @@ def splat_on_planes(
         amplitudes[near].astype(np.float32),
         reach.astype(np.float64),
     )
-    cells, most = np.floor(heights / _CELL), float(reach.max(initial=0.0))
+    most = float(reach.max(initial=0.0))
     spacing = np.array(planes.spacing, dtype=np.float64)
     log_weights = np.log2(planes.weights)
     out = np.empty(planes.shape, np.float32)
@@ -105,16 +105,21 @@ def splat_on_planes(
 
 
 def _near(field: GaussianField, planes: ParallelPlanes, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gaussians that may reach a plane, sorted by cells; their heights over the first plane and their reach (mm)."""
+    """Gaussians that may reach a plane, sorted by cells; their cells over the first plane and their reach (mm).
+
+    For a single plane there is nothing to sort.
+    """
     largest = np.exp(np.maximum(np.maximum(*field.log_scales.T[:2]), field.log_scales[:, 2]))
-    reach = cutoff * np.sqrt(largest**2 + planes.variances.max()) + np.abs(planes.offsets).max()
+    reach = cutoff * np.sqrt(largest**2 + np.float32(planes.variances.max())) + np.float32(abs(planes.offsets).max())
     heights = field.means @ planes.to_planes[2, :3].astype(np.float32) + np.float32(planes.to_planes[2, 3])
-    reach *= 1 + 1e-5  # heights are rounded
+    reach *= np.float32(1 + 1e-5)  # both are rounded
     thickness = planes.spacing[0] * (planes.shape[0] - 1)
     near = np.flatnonzero((heights + reach >= 0) & (heights - reach <= thickness))
+    if planes.shape[0] == 1:
+        return near, np.zeros(len(near)), reach[near]
     keys = [np.floor(values / _CELL) for values in (*field.means[near].T[:2], heights[near])]
-    near = near[np.lexsort(keys if planes.shape[0] > 1 else keys[2:])]
-    return near, heights[near], reach[near]
+    order = np.lexsort(keys)
+    return near[order], keys[2][order], reach[near[order]]
 
 
 def _new_pieces() -> tuple[np.ndarray, ...]:
