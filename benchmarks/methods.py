@@ -121,7 +121,8 @@ def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tu
 def with_final_spacing(factor: float, options: SolverOptions) -> SolverOptions:
     """The last stage with a spacing this many times as large."""
     last = options.stages[-1]
-    return replace(options, stages=(*options.stages[:-1], replace(last, spacing=factor * last.spacing, told_apart=0.0)))
+    last = replace(last, spacing=factor * last.spacing, told_apart=factor * last.told_apart)
+    return replace(options, stages=(*options.stages[:-1], last))
 
 
 def _gsvr(change: Change, description: str, kind: str = "ablation", known_poses: bool = False) -> Method:

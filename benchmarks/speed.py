@@ -97,9 +97,10 @@ def measure_presets(repeats: int = 3) -> dict[str, Any]:
     acquisitions = {f"{USUAL.name} pixels": files_of(USUAL)}
     try:
         real = bids_inputs(data_folder() / "fetal-mial-sub-01")
-        acquisitions["fetal-mial-sub-01"] = (real.stacks, real.masks)
     except SubjectMissingError as reason:
         logger.warning("no real examination: %s", reason)
+    else:
+        acquisitions["fetal-mial-sub-01"] = (real.stacks, real.masks)
     found: dict[str, Any] = {}
     for name, (stacks, masks) in acquisitions.items():
         for preset in ("default", "fast"):

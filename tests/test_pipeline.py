@@ -71,7 +71,8 @@ def test_stages_suit_the_pixels():
     assert spacings[0] < spacings[1]
     assert 0.5 < spacings[0] < 1.0
     assert fitting_options(stacks, SolverOptions(seed=3)).seed == 3
-    assert [fitting_options(given, SolverOptions()).stages[-1].told_apart for given in (fine, stacks)] == [1.0, 1.0]
+    thick = [replace(stack, thickness=4.5) for stack in stacks]
+    assert [fitting_options(given, SolverOptions()).stages[-1].told_apart for given in (thick, stacks)] == [1.5, 1.0]
 
 
 def test_prepare_fits_stages_unless_told_not_to(paths: list[Path]):

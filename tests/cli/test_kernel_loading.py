@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from numba.core.event import Event, EventStatus
 from rich.console import Console
 
 from gsvr.cli import kernel_loading
+from gsvr.cli.reconstruct import _run_with_progress
+from gsvr.solver.paper import PaperOptions
+from gsvr.solver.schedule import SolverOptions, default_stages
 
 
 class Process:
@@ -131,10 +137,62 @@ def test_only_the_kernels_of_lattices_are_waited_for(monkeypatch: pytest.MonkeyP
         assert done == ["lattices"]
         assert process.running
         assert kernels.pending
+        assert kernels.busy
         kernels.load()
         assert done == ["lattices", "free"]
-        assert not kernels.pending
+        assert not kernels.busy
     assert not process.killed
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_what_is_in_the_cache_is_loaded_at_once(free: bool, started: list[list[str]], monkeypatch: pytest.MonkeyPatch):
+    """Also when only the kernels of lattices were: then this process compiles the others, and says so."""
+    done: list[str] = []
+    monkeypatch.setattr(kernel_loading, "warm_up_lattices", lambda: done.append("lattices"))
+    monkeypatch.setattr(kernel_loading, "warm_up_free_gaussians", lambda: done.append("free"))
+    with kernel_loading.lattice_kernels(Console(quiet=True), free) as kernels:
+        assert not kernels.pending
+    assert done == (["lattices", "free"] if free else ["lattices"])
+    assert not started
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, options: SolverOptions | PaperOptions) -> list[str]:
+    """What happens in which order when a reconstruction with these options runs for the first time."""
+    told: list[str] = []
+
+    @contextmanager
+    def kernels(_: Console, free: bool) -> Iterator[SimpleNamespace]:
+        told.append(f"lattices, free: {free}")
+        yield SimpleNamespace(pending=free, busy=free, load=lambda: told.append("load"))
+
+    def run(job: SimpleNamespace, _: float, callback: Callable[[Any], None]) -> None:
+        for stage in getattr(job.options, "stages", ()):
+            for done in (False, True):
+                weights = SimpleNamespace(noise=0.1)
+                state = SimpleNamespace(weights=weights)
+                callback(SimpleNamespace(stage=stage, stage_done=done, done=1, total=2, state=state))
+            told.append(stage.name)
+
+    monkeypatch.setattr(kernel_loading, "lattice_kernels", kernels)
+    monkeypatch.setattr(kernel_loading, "load_kernels", lambda _: told.append("everything"))
+    monkeypatch.setattr("gsvr.pipeline.run", run)
+    _run_with_progress(Console(quiet=True), SimpleNamespace(options=options), 1.0)  # pyright: ignore[reportArgumentType]
+    return told
+
+
+def test_free_gaussians_are_loaded_once_just_before_their_stage(monkeypatch: pytest.MonkeyPatch):
+    names = [stage.name for stage in default_stages()]
+    told = run_with(monkeypatch, SolverOptions())
+    assert told[0] == "lattices, free: True"
+    assert told[1:] == [*names[:-2], "load", *names[-2:]]
+
+
+def test_only_what_is_needed_is_loaded(monkeypatch: pytest.MonkeyPatch):
+    lattices = default_stages(free=False)
+    assert run_with(monkeypatch, SolverOptions(stages=lattices))[0] == "lattices, free: False"
+    assert "load" not in run_with(monkeypatch, SolverOptions(stages=lattices))
+    assert "load" not in run_with(monkeypatch, SolverOptions(backend="cuda"))
+    assert run_with(monkeypatch, PaperOptions()) == ["everything"]
 
 
 def test_an_interrupted_command_leaves_no_process(monkeypatch: pytest.MonkeyPatch):

@@ -118,3 +118,5 @@ def test_no_more_than_asked_for():
     assert many > 2000
     assert len(seed_from_lattice(noisy, 0.1, SeedOptions(most=1000)).means) == pytest.approx(1000, rel=0.05)
     assert len(seed_from_lattice(noisy, 0.1, SeedOptions(most=10 * many)).means) == many
+    with pytest.raises(ValueError, match="at most 0"):
+        SeedOptions(most=0)

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _COMPILE_HALF = "from gsvr.warmup import warm_up_free_gaussians; warm_up_free_gaussians()"
 # Seconds after which the first process goes on alone.
 _PATIENCE = 120
+_COMPILING = "compiling kernels for this machine: only the first run does this, 10 to 30 s"
 
 
 class _SecondCompiler(Listener):
@@ -48,7 +49,7 @@ class _SecondCompiler(Listener):
         if not module.startswith("gsvr."):
             return
         if not self._told:
-            self.status.update("compiling kernels for this machine: only the first run does this, 10 to 30 s")
+            self.status.update(_COMPILING)
             self._told = True
         if self._too_late:
             return
@@ -63,6 +64,11 @@ class _SecondCompiler(Listener):
 
     def on_end(self, event: Event) -> None:
         """A function has been compiled."""
+
+    @property
+    def started(self) -> bool:
+        """Whether there is, or was, a second process."""
+        return self._process is not None
 
     @property
     def busy(self) -> bool:
@@ -86,13 +92,18 @@ class _SecondCompiler(Listener):
 
 
 class FreeKernels:
-    """The kernels of free Gaussians, which may still be compiled by the second process."""
+    """The kernels of free Gaussians: loaded already, or compiled by the second process, which may go on."""
 
     def __init__(self, helper: _SecondCompiler) -> None:
         self._helper = helper
 
     @property
     def pending(self) -> bool:
+        """Whether `load` has something to do."""
+        return self._helper.started
+
+    @property
+    def busy(self) -> bool:
         """Whether `load` would have to wait."""
         return self._helper.busy
 
@@ -122,6 +133,9 @@ def lattice_kernels(console: Console, free: bool = True) -> Iterator[FreeKernels
         try:
             with helper.status:
                 warm_up_lattices()
+                if free and not helper.started:
+                    # nothing was compiled, so most likely nothing will be: these load in a moment, too
+                    warm_up_free_gaussians()
         finally:
             unregister("numba:compile", helper)
         yield FreeKernels(helper)
@@ -131,5 +145,7 @@ def lattice_kernels(console: Console, free: bool = True) -> Iterator[FreeKernels
 
 def load_kernels(console: Console) -> None:
     """Load all kernels, or compile them and say so."""
-    with lattice_kernels(console) as kernels, console.status("loading kernels"):
-        kernels.load()
+    with lattice_kernels(console) as kernels:
+        if kernels.pending:
+            with console.status(_COMPILING):
+                kernels.load()

@@ -63,14 +63,14 @@ class Stage:
     agree_on_mask
         Whether to settle first, from the poses so far, which pixels show the anatomy.
     free
-        Whether the Gaussians leave the lattice: as many as options.seeds says, seeded from the previous stage's field.
-        Only without motion.
+        Whether the Gaussians leave the lattice: as many as `SolverOptions.seeds_of` says, seeded from the previous
+        stage's field. Only without motion.
     settled
         Median motion in a round, as a share of the spacing, at which the stage has done its work.
     geometry_steps
         Steps that free Gaussians move and change their shape in, before the last round.
     told_apart
-        Distance (mm) of what the slices can tell apart: where it exceeds the spacing there are only as many free
+        Distance (mm) of what the slices can tell apart: where it exceeds the spacing there are only about as many free
         Gaussians as would be seeded from a lattice of this spacing.
     """
 
@@ -138,7 +138,8 @@ class SolverOptions:
         How far (mm) Gaussians stand beyond the outermost pixel used.
     gap
         Where slices moved apart, and no pixel is that near, Gaussians stand nevertheless if no ball of this radius (mm)
-        fits in: the prior continues the volume there from all sides. Without them there would be black holes.
+        fits into what the margin leaves: the prior continues the volume there from all sides. Without them there would
+        be black holes. (Lattices coarser than this have no such gaps.)
     uncertainty_samples
         How many samples of the posterior to draw when all stages are done; 0: none.
     seed
@@ -165,7 +166,7 @@ class SolverOptions:
         """How the free Gaussians of a stage are seeded.
 
         On a lattice k times as coarse neighbours differ k times as much, and there are k^3 times fewer sites: k^2 times
-        fewer Gaussians.
+        fewer Gaussians, but for strong edges, where every site counts as one.
         """
         coarser = max(stage.told_apart / stage.spacing, 1.0)
         return replace(self.seeds, contrast=self.seeds.contrast * coarser**2)

@@ -35,7 +35,7 @@ class SeedOptions:
         How many Gaussians: each lattice site counts as one where neighbouring sites differ by this many standard
         deviations of the noise, and as less in proportion where they differ less.
     most
-        No more Gaussians than (about) this, if given.
+        No more Gaussians than (about) this, if given; at least one.
     gradient_power, floor
         Density: (gradient / mean gradient)^gradient_power + floor.
     width
@@ -56,6 +56,10 @@ class SeedOptions:
     stretch: float = 3.0
     smoothing: float = 0.5
     cell: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"at most {self.most} Gaussians: there must be one at least")
 
     @property
     def level(self) -> float:
