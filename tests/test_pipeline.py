@@ -71,6 +71,8 @@ def test_stages_suit_the_pixels():
     assert spacings[0] < spacings[1]
     assert 0.5 < spacings[0] < 1.0
     assert fitting_options(stacks, SolverOptions(seed=3)).seed == 3
+    refined = SolverOptions(stages=default_stages(geometry_steps=7))
+    assert [stage.geometry_steps for stage in fitting_options(stacks, refined).stages][-2:] == [0, 7]
     thick = [replace(stack, thickness=4.5) for stack in stacks]
     assert [fitting_options(given, SolverOptions()).stages[-1].told_apart for given in (thick, stacks)] == [1.5, 1.0]
 

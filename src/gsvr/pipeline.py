@@ -240,8 +240,8 @@ def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOption
     """The options with stages whose Gaussians suit the in-plane pixel spacing and the thickness of the slices."""
     spacing = float(np.median([stack.spacing[:2].mean() for stack in stacks]))
     thickness = float(np.median([stack.thickness for stack in stacks]))
-    stages = default_stages(float(np.clip(0.9 * spacing, 0.7, 1.5)), options.stages[-1].free, thickness)
-    return replace(options, stages=stages)
+    last, finest = options.stages[-1], float(np.clip(0.9 * spacing, 0.7, 1.5))
+    return replace(options, stages=default_stages(finest, last.free, thickness, last.geometry_steps))
 
 
 def prepare(inputs: StackInputs, options: SolverOptions | PaperOptions | None = None, fit_stages: bool = True) -> Job:

@@ -88,7 +88,9 @@ class Stage:
     told_apart: float = 0.0
 
 
-def default_stages(finest: float = 1.0, free: bool = True, thickness: float = 3.0) -> tuple[Stage, ...]:
+def default_stages(
+    finest: float = 1.0, free: bool = True, thickness: float = 3.0, geometry_steps: int = 0
+) -> tuple[Stage, ...]:
     """Stages that end with Gaussians `finest` mm apart (a little less than the in-plane pixel spacing).
 
     Parameters
@@ -98,10 +100,13 @@ def default_stages(finest: float = 1.0, free: bool = True, thickness: float = 3.
         a third less time.
     thickness
         Of the slices (mm): a third of it is what they can tell apart.
+    geometry_steps
+        Of free Gaussians in the last stage.
     """
     last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True)
     if free:
         last = replace(last, rounds=3, iterations=6, free=True, told_apart=thickness / 3)
+        last = replace(last, geometry_steps=geometry_steps)
     fine, finer = max(1.8, 1.5 * finest), max(1.4, 1.2 * finest)
     return (
         Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
