@@ -122,7 +122,7 @@ def _ablations(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method])
         axes.set_xlabel(f"change of {label} from the default")
     grid[0].set_yticks(range(len(names)), [methods[name].description for name in names])
     grid[0].invert_yaxis()
-    grid[1].legend(frameon=False, loc="lower left")
+    grid[1].legend(frameon=False, loc="upper left")
     figure.suptitle("One part changed, moderate motion")
     return _save(figure, "bench_ablations.png")
 
