@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -26,6 +28,7 @@ from gsvr.volume import render_deviation
 from gsvr.volume_grid import Volume
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "uncertainty.json"
+PICTURE = REPOSITORY / "docs" / "images" / "uncertainty.png"
 _BINS = 8
 
 
@@ -37,7 +40,7 @@ def on_truth_grid(volume: Volume, pose: np.ndarray, truth: Volume) -> np.ndarray
     return values.reshape(truth.data.shape)
 
 
-def measure(subject: str, motion: str, seed: int) -> dict[str, object]:
+def measure(subject: str, motion: str, seed: int) -> dict[str, Any]:
     """Coverage and the error in groups of voxels of growing stated deviation."""
     acquisition = acquire(find_subject(subject), motion, seed)
     truth = read_truth(acquisition)
@@ -60,9 +63,29 @@ def measure(subject: str, motion: str, seed: int) -> dict[str, object]:
     }
 
 
+def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Error against stated deviation, groups of voxels, both as shares of the acquisition's error (rms)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 4.4), layout="constrained")
+    most = 0.0
+    for name, row in rows.items():
+        stated, error = (np.array(row[f"groups_{kind}_rms"]) / row["error_rms"] for kind in ("stated", "error"))
+        axes.plot(stated, error, "o-", label=name.removesuffix(", seed 0"), markersize=4)
+        most = max(most, float(error.max()), float(stated.max()))
+    axes.plot([0, most], [0, most], color="0.5", linestyle=":", label="error as stated")
+    axes.set(xlabel="stated deviation (rms)", ylabel="error (rms)", xlim=(0, None), ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def main() -> None:
     """Measure all subjects at hand."""
-    rows: dict[str, object] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for subject in ("phantom", "atlas-27", "atlas-33"):
         for motion in ("none", "moderate"):
             try:
@@ -75,6 +98,7 @@ def main() -> None:
                 f"within 2 sigma {row['coverage_2_sigma']:.3f} (0.954)"
             )
     write_record(RESULTS, {"rows": rows, "measured": provenance()})
+    draw(rows, PICTURE)
 
 
 if __name__ == "__main__":
