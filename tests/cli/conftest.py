@@ -40,7 +40,7 @@ def gsvr_command() -> Command:
 @pytest.fixture
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconstruct in four quick rounds: for tests of everything but the quality."""
-    monkeypatch.setattr(gsvr.pipeline, "default_stages", lambda _finest, free: SHORTEST_STAGES)
+    monkeypatch.setattr(gsvr.pipeline, "default_stages", lambda *_: SHORTEST_STAGES)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.stack_files import masks_of
 
 @pytest.fixture
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stages(_finest: float, free: bool) -> tuple[Stage, ...]:
+    def stages(_finest: float, free: bool, *_: float) -> tuple[Stage, ...]:
         return (*SHORTEST_STAGES[:-1], replace(SHORTEST_STAGES[-1], free=free))
 
     monkeypatch.setattr(gsvr.pipeline, "default_stages", stages)
