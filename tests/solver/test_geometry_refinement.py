@@ -92,7 +92,8 @@ def test_idle_gaussians_go_and_those_near_residuals_split(slices: Slices, state:
     assert not kept[::4].any()
     assert new.sum() == 2 * int(0.1 * len(state.amplitudes))
     distances = np.linalg.norm(field.means - place, axis=1)
-    assert np.median(distances[new]) < 0.6 * np.median(distances)
+    # by chance half of them would lie in the nearer half of all; Gaussians are wide here, so a few that split are not
+    assert (distances[new] < np.median(distances)).mean() > 0.8
 
 
 def test_geometry_steps_need_free_gaussians_and_two_rounds(slices: Slices, state: FreeState):
