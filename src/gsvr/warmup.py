@@ -6,7 +6,6 @@ second. There are two halves that share next to nothing, so two processes can co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,11 +19,9 @@ from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.volume import render_volume
 
 
-def warm_up(between: Callable[[], None] | None = None) -> None:
-    """Both halves one after the other; `between` is called between them."""
+def warm_up() -> None:
+    """Both halves one after the other."""
     warm_up_lattices()
-    if between is not None:
-        between()
     warm_up_free_gaussians()
 
 

@@ -105,8 +105,8 @@ def default_stages(
     """
     last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True)
     if free:
-        last = replace(last, rounds=3, iterations=6, free=True, told_apart=thickness / 3)
-        last = replace(last, geometry_steps=geometry_steps)
+        told_apart = thickness / 3
+        last = replace(last, rounds=3, iterations=6, free=True, told_apart=told_apart, geometry_steps=geometry_steps)
     fine, finer = max(1.8, 1.5 * finest), max(1.4, 1.2 * finest)
     return (
         Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
