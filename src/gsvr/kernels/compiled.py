@@ -1,24 +1,169 @@
-"""How the inner kernels are compiled."""
+"""The kernels written in C: finding the library, and calling its functions on all threads.
+
+The declarations in ``c/kernels.h`` are read here, too, so that the type of every argument is stated in one place.
+Arrays are handed over as they are: one of another type, or one that is not contiguous, is an error, not a copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import os
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from numba import njit
+import numpy as np
 
-from gsvr.kernels.lanes import FAST
+from gsvr.kernels.threads import on_all_threads
+
+# Vectors of this many float32 are what kernels work on (`lanes.h`): arrays that they read in whole vectors need room.
+LANES = 8
+
+_FOLDER = Path(__file__).resolve().parent
+_NUMBERS: dict[str, Any] = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, "float": ctypes.c_float}
+_ELEMENTS = {
+    "int64_t": (np.int64,),
+    "int32_t": (np.int32,),
+    "int16_t": (np.int16,),
+    "uint8_t": (np.uint8, np.bool_),
+    "double": (np.float64,),
+    "float": (np.float32,),
+}
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_STRUCTURE = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
+_FUNCTION = re.compile(r"KERNEL (\w+)\((.*?)\);", re.DOTALL)
+_DECLARATION = re.compile(r"(const )?(\w+) (\*?)(\w+)")
 
 
-def without_allocation(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel that makes no arrays, only views.
+class _Parameter:
+    """One argument or field: a number, an array, or a structure."""
 
-    Numba then leaves out the counting of references to arrays, an atomic addition for every view and every array
-    handed over: for the short rows of a lattice it would cost more than the work itself.
+    def __init__(self, declaration: str) -> None:
+        match = _DECLARATION.fullmatch(declaration.strip())
+        if match is None:
+            raise ImportError(f"kernels.h: cannot read the declaration {declaration!r}")
+        constant, self.kind, star, self.name = match.groups()
+        self.is_pointer, self.is_written = bool(star), not constant
+        self.c_type: Any = ctypes.c_void_p if star else _NUMBERS[self.kind]
+
+    def converted(self, value: Any, owner: str) -> Any:
+        """What ctypes takes for a value; None is an array that is not there."""
+        if isinstance(value, Structure):
+            if value.kind != self.kind:
+                raise TypeError(f"{owner}: {self.name} is a {value.kind}, not a {self.kind}")
+            return value.address
+        if not self.is_pointer:
+            return value
+        if value is None:
+            return None
+        if value.dtype not in _ELEMENTS.get(self.kind, ()):
+            raise TypeError(f"{owner}: {self.name} has elements {value.dtype}, not {self.kind}")
+        if not value.flags.c_contiguous or (self.is_written and not value.flags.writeable):
+            raise TypeError(f"{owner}: {self.name} is not contiguous, or may not be written to")
+        return value.__array_interface__["data"][0]
+
+
+class Structure:
+    """A structure of ``kernels.h``; keeps alive the arrays it points to.
+
+    Parameters
+    ----------
+    kind
+        Its name in the header.
+    fields
+        A value for every one of its fields.
     """
-    return njit(nogil=True, fastmath=True, cache=True, _nrt=False)(function)  # pyright: ignore[reportCallIssue]
+
+    def __init__(self, kind: str, **fields: Any) -> None:
+        layout, parameters = _library().structures[kind]
+        if fields.keys() != {parameter.name for parameter in parameters}:
+            raise TypeError(f"{kind} has the fields {', '.join(parameter.name for parameter in parameters)}")
+        self.kind = kind
+        self._fields = fields
+        self._data = layout(*(parameter.converted(fields[parameter.name], kind) for parameter in parameters))
+        self.address = ctypes.addressof(self._data)
 
 
-def by_multiplication(makes_arrays: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a kernel that goes from row to row by multiplication (see `lanes.FAST`)."""
-    return njit(nogil=True, fastmath=set(FAST), cache=True, _nrt=makes_arrays)  # pyright: ignore[reportCallIssue]
+class _Tasks(ctypes.Structure):
+    """What threads share: the next task, and how many there are."""
+
+    _fields_ = (("next", ctypes.c_int64), ("count", ctypes.c_int64))
+
+
+class _Library:
+    """Functions and structures of ``kernels.h``, as the machine's variant of the library has them."""
+
+    def __init__(self) -> None:
+        header = _COMMENT.sub("", (_FOLDER / "c" / "kernels.h").read_text(encoding="utf-8"))
+        self.path = _path_of_library()
+        functions = ctypes.CDLL(str(self.path))
+        self.structures: dict[str, tuple[type[ctypes.Structure], list[_Parameter]]] = {}
+        for body, name in _STRUCTURE.findall(header):
+            parameters = [_Parameter(field) for field in body.split(";") if field.strip()]
+            fields = [(parameter.name, parameter.c_type) for parameter in parameters]
+            self.structures[name] = type(name, (ctypes.Structure,), {"_fields_": fields}), parameters
+        self.functions: dict[str, tuple[Any, list[_Parameter]]] = {}
+        for name, body in _FUNCTION.findall(header):
+            if body.strip() == "void":
+                continue
+            parameters = [_Parameter(argument) for argument in body.split(",")]
+            function = getattr(functions, name)
+            function.argtypes = [parameter.c_type for parameter in parameters]
+            self.functions[name] = function, parameters
+
+
+@cache
+def _library() -> _Library:
+    return _Library()
+
+
+def _path_of_library() -> Path:
+    """The variant for this processor; ``GSVR_INSTRUCTIONS=portable`` asks for the one that runs on all of them."""
+    portable = _built("_portable")
+    fast = os.environ.get("GSVR_INSTRUCTIONS") != "portable" and ctypes.CDLL(str(portable)).has_avx2()
+    return _built("_avx2") if fast else portable
+
+
+def _built(name: str) -> Path:
+    found = sorted(path for path in _FOLDER.glob(f"{name}.*") if path.suffix in (".so", ".pyd", ".dylib"))
+    if not found:
+        raise ImportError(
+            f"gsvr's compiled kernels are missing in {_FOLDER}: install the package (pip install .), or build them "
+            "where they are (python setup.py build_ext --inplace); both need a C compiler (GCC or Clang)"
+        )
+    return found[0]
+
+
+def instructions() -> str:
+    """Which variant of the kernels runs here: ``avx2`` or ``portable``."""
+    return _library().path.name.split(".")[0].removeprefix("_")
+
+
+def run(name: str, n_tasks: int, *arguments: Any) -> None:
+    """Run a kernel on all threads, which share `n_tasks` tasks.
+
+    Parameters
+    ----------
+    name
+        A function of ``kernels.h`` whose first argument are tasks.
+    arguments
+        The other arguments: numbers, arrays, structures.
+
+    Raises
+    ------
+    MemoryError
+        If a thread got no scratch memory; what the kernel has written is not to be used then.
+    """
+    function, parameters = _library().functions[name]
+    if len(arguments) != len(parameters) - 1:
+        raise TypeError(f"{name} takes {len(parameters) - 1} arguments after the tasks, not {len(arguments)}")
+    values: Sequence[Any] = [
+        parameter.converted(value, name) for parameter, value in zip(parameters[1:], arguments, strict=True)
+    ]
+    tasks = _Tasks(0, n_tasks)
+    address = ctypes.addressof(tasks)
+    failures = on_all_threads(lambda: function(address, *values), n_tasks)
+    if any(failures):
+        raise MemoryError(f"not enough memory for the work space of {name}")

@@ -53,18 +53,8 @@ def parallel_map(function: Callable[[Item], Value], items: Iterable[Item]) -> li
 
 def parallel_for(body: Callable[[int], None], n: int) -> None:
     """Call ``body(i)`` for every i < n, on all threads; the first exception is raised here."""
-    global _pool, _pool_size
-    count = thread_count()
-    if count == 1 or n <= 1:
-        for i in range(n):
-            body(i)
-        return
-    if _pool is None or _pool_size != count:
-        if _pool is not None:
-            _pool.shutdown()
-        _pool, _pool_size = ThreadPoolExecutor(count, thread_name_prefix="gsvr"), count
-    # one task a thread, each taking the next index when it is free: a future for every index would cost more than
-    # many of the bodies (`next` on a count is atomic)
+    # each thread takes the next index when it is free: a future for every index would cost more than many of the
+    # bodies (`next` on a count is atomic)
     indices = itertools.count()
 
     def work() -> None:
@@ -73,7 +63,31 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
                 return
             body(i)
 
-    futures = [_pool.submit(work) for _ in range(count)]
-    wait(futures)  # also when one has failed: the others still write to the caller's arrays
-    for future in futures:
-        future.result()
+    on_all_threads(work, n)
+
+
+def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
+    """Call `work` once on every thread, but on no more threads than there are tasks; the first exception is raised here.
+
+    Waits for all threads, also when one has failed: the others still write to the caller's arrays.
+    """
+    count = min(thread_count(), n_tasks)
+    if count <= 1:
+        return [work()]
+    futures = [_threads().submit(work) for _ in range(count - 1)]
+    try:
+        first = work()
+    finally:
+        wait(futures)
+    return [first, *(future.result() for future in futures)]
+
+
+def _threads() -> ThreadPoolExecutor:
+    """The pool, one thread smaller than `thread_count`: the caller works, too."""
+    global _pool, _pool_size
+    size = thread_count() - 1
+    if _pool is None or _pool_size != size:
+        if _pool is not None:
+            _pool.shutdown()
+        _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="gsvr"), size
+    return _pool

@@ -1,0 +1,43 @@
+"""Builds the kernels in C; everything else about the package is in pyproject.toml."""
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FOLDER = "src/gsvr/kernels/c"
+# Without leave to reassociate sums, which would undo what the kernels do about the order of rows; but nothing here
+# asks for errno, for traps, or for the sign of zero.
+OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
+           "-fvisibility=hidden", "-Wall"]  # fmt: skip
+IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
+
+
+class BuildKernels(build_ext):
+    """Libraries without an entry point for Python: they are opened with ctypes."""
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """None but those that are marked in the sources."""
+        return []
+
+
+def kernels(name: str, *instructions: str) -> Extension:
+    """The library for processors with some instructions."""
+    return Extension(
+        f"gsvr.kernels.{name}",
+        sources=sorted(str(path) for path in Path(FOLDER).glob("*.c")),
+        depends=sorted(str(path) for path in Path(FOLDER).glob("*.h")),
+        extra_compile_args=[*OPTIONS, *instructions],
+        py_limited_api=True,
+    )
+
+
+# x86 as of 2008 and as of 2013; `gsvr.kernels.compiled` chooses
+VARIANTS = [kernels("_portable", "-msse4.2"), kernels("_avx2", "-mavx2", "-mfma")] if IS_X86 else [kernels("_portable")]
+
+setup(
+    ext_modules=VARIANTS,
+    cmdclass={"build_ext": BuildKernels},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
