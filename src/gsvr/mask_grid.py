@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.threads import parallel_for
 from gsvr.volume_grid import Volume
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.gaussian_window import (
     ABSENT,
     FORM_SIZE,

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.compiled import by_multiplication
+from gsvr.kernels.numba_compiled import by_multiplication
 from gsvr.kernels.gaussian_plan import inverse, piece_rows, position, window, write_form
 from gsvr.kernels.gaussian_simd import add_single_gaussian
 from gsvr.kernels.gaussian_window import (

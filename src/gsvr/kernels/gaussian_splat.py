@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gsvr.kernels.compiled import by_multiplication
+from gsvr.kernels.numba_compiled import by_multiplication
 from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
 from gsvr.kernels.gaussian_simd import (
     N_MOMENTS,

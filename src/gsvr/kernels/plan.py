@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.lanes import LANES
 from gsvr.kernels.simd import exponential
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.lanes import LANES
 from gsvr.kernels.plan import OFFSET_U, OFFSET_V, OFFSET_W, SLOPE, prepare_row
 from gsvr.kernels.short_window import (

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.forward import AcquisitionOperator
-from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.threads import parallel_for
 from gsvr.solver.prior import QuadraticPrior
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from gsvr.field import Lattice
-from gsvr.kernels.compiled import without_allocation
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.threads import parallel_for
 
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
