@@ -99,4 +99,67 @@ KERNEL adjoint_lattice(
     int64_t square,
     float *sites);                /* [nx ny nz] */
 
+/* ---- the solver on lattices ---- */
+
+/* Weights of the bonds to neighbours in 13 directions (`gsvr.solver.prior`), and the sites [first, last) of each row that
+ * any bond may start or end at. */
+typedef struct {
+    int64_t nx;
+    int64_t ny;
+    int64_t nz;
+    const float *weights;         /* [13 nx ny nz] */
+    const int64_t *extent;        /* [nx ny 2] */
+} lattice_bonds;
+
+/* Weights of the bonds that start in each plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2). */
+KERNEL weigh_bonds(
+    tasks *planes, int64_t nx, int64_t ny, int64_t nz,
+    const int64_t *directions,    /* [13 3] */
+    const float *lengths,         /* [13] squared */
+    const float *support,         /* [nx ny nz] */
+    const int64_t *extent,        /* [nx ny 2] */
+    const float *values,          /* [nx ny nz] */
+    float edge,
+    float *weights);              /* [13 nx ny nz], zeros */
+
+/* For every site the sum of its bonds. */
+KERNEL sum_bonds(tasks *planes, const lattice_bonds *bonds, const float *ones, float *sums);
+
+/* `factor` times the graph Laplacian, plus `start` if that is given: `sums` on its diagonal, minus the bonds. */
+KERNEL apply_bonds(
+    tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values,
+    const float *start, float *out);
+
+/* One step of conjugate gradients along `direction`, and what the next one needs, in one pass: the gradient
+ * preconditioned, and for every plane the product of the two. */
+KERNEL step_conjugate_gradients(
+    tasks *planes, int64_t plane_size, float step, const float *direction, const float *curved, const float *inverse,
+    float *amplitudes, float *gradient, float *preconditioned,
+    float *products);             /* [planes] */
+
+/* J^T W J (upper triangle, row after row) and J^T W r of the pose of every slice, rotations in rad. */
+KERNEL sum_pose_equations(
+    tasks *slices,
+    const float *planes,          /* [7 n_pixels], of `differentiate_lattice` */
+    int64_t n_pixels,
+    const int64_t *shapes,        /* [n 2] */
+    const int64_t *first_pixel,   /* [n + 1] */
+    const double *pixel_spacing,  /* [n 2] */
+    const double *gains,          /* [n] */
+    const float *values, const float *weights,
+    double *sums,                 /* [n 21], zeros */
+    double *gradients);           /* [n 6], zeros */
+
+/* ---- masks ---- */
+
+/* Whether a volume, interpolated linearly at a grid along its own axes, exceeds one half. For every position along an
+ * axis the lower of the two voxels around it and the weights of both. */
+KERNEL exceeds_half(
+    tasks *planes,
+    const float *values,          /* [sx sy sz] */
+    int64_t sx, int64_t sy, int64_t sz, int64_t ny, int64_t nz,
+    const int64_t *x, const float *x_weights, const int64_t *y, const float *y_weights, const int64_t *z,
+    const float *z_weights,
+    uint8_t *out);                /* [nx ny nz] */
+
 #endif
