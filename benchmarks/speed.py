@@ -31,9 +31,9 @@ from benchmarks.speed_operator import measure_stage, measure_threads, slices_of
 from benchmarks.speed_plots import draw
 from benchmarks.speed_tables import speed_tables
 from benchmarks.subjects import OUTPUT, SubjectMissingError, data_folder
+from gsvr.compiled.threads import thread_count
 from gsvr.io.model import StoredField, read_field
 from gsvr.io.record import write_record
-from gsvr.kernels.threads import thread_count
 from gsvr.plane import plane_frame, render_plane
 from gsvr.solver.schedule import default_stages
 from gsvr.volume import render_volume

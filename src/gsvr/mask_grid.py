@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from gsvr.kernels import compiled
+from gsvr import compiled
 from gsvr.volume_grid import Volume
 
 

@@ -18,11 +18,11 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr import compiled
+from gsvr.compiled import LANES, Structure
+from gsvr.compiled.threads import thread_count
 from gsvr.field import Lattice
-from gsvr.kernels import compiled
-from gsvr.kernels.compiled import LANES, Structure
 from gsvr.kernels.culling import SliceWindows
-from gsvr.kernels.threads import thread_count
 
 # Order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
 N_DERIVATIVE_PLANES = 7
@@ -56,8 +56,9 @@ class CpuKernel:
         row_last = np.where(occupied, nz - support[:, :, ::-1].argmax(axis=2), 0)
         n = len(self.windows.shapes)
         first, count = np.zeros((n, nx, ny), np.int16), np.zeros((n, nx, ny), np.int16)
-        compiled.run("find_touched_sites", n, self._c_windows, nx, ny, nz, row_first, row_last, first, count)
-        ends = np.cumsum(count.sum(axis=2, dtype=np.int64).ravel()).reshape(n, nx)
+        in_planes = np.empty((n, nx), np.int64)
+        compiled.run("find_touched_sites", n, self._c_windows, nx, ny, nz, row_first, row_last, first, count, in_planes)
+        ends = np.cumsum(in_planes.ravel()).reshape(n, nx)
         splat_first = np.empty((n, nx + 1), np.int64)
         splat_first[:, 1:] = ends
         splat_first[0, 0], splat_first[1:, 0] = 0, ends[:-1, -1]

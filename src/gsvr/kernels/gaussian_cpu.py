@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr.compiled.threads import parallel_for
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient, gaussian_plan, gaussian_splat
 from gsvr.kernels.gaussian_simd import N_PLANES
 from gsvr.kernels.gaussian_views import SliceViews
 from gsvr.kernels.gaussian_window import FORM_SIZE
 from gsvr.kernels.lanes import LANES
-from gsvr.kernels.threads import parallel_for
 
 # Buckets whose adjoint is taken together: more read the plan in longer pieces, fewer share the cores better.
 _BUCKETS_AT_ONCE = 8

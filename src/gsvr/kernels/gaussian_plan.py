@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from numba import njit
 
 from gsvr.field import GaussianField
-from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.gaussian_window import (
     ABSENT,
     FORM_SIZE,
@@ -33,6 +32,7 @@ from gsvr.kernels.gaussian_window import (
     VALUE,
 )
 from gsvr.kernels.lanes import LANES
+from gsvr.kernels.numba_compiled import without_allocation
 from gsvr.kernels.simd import exponential
 
 _PER_BUCKET = 64

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numba import njit
 
+from gsvr.compiled.threads import parallel_for
 from gsvr.field import GaussianField
-from gsvr.kernels.numba_compiled import by_multiplication
 from gsvr.kernels.gaussian_plan import inverse, piece_rows, position, window, write_form
 from gsvr.kernels.gaussian_simd import add_single_gaussian
 from gsvr.kernels.gaussian_window import (
@@ -27,7 +27,7 @@ from gsvr.kernels.gaussian_window import (
     start_single_pieces,
 )
 from gsvr.kernels.lanes import LANES
-from gsvr.kernels.threads import parallel_for
+from gsvr.kernels.numba_compiled import by_multiplication
 
 # Planes that one thread works on at a time.
 _SLAB = 8

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gsvr.kernels.numba_compiled import by_multiplication
 from gsvr.kernels.gaussian_plan import in_slice_frame, inverse, position
 from gsvr.kernels.gaussian_simd import (
     N_MOMENTS,
@@ -31,6 +30,7 @@ from gsvr.kernels.gaussian_window import (
     start_single_pieces,
 )
 from gsvr.kernels.lanes import LANES
+from gsvr.kernels.numba_compiled import by_multiplication
 
 
 @njit(nogil=True, fastmath=True, cache=True, inline="always")

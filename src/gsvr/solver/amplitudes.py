@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr import compiled
 from gsvr.forward import AcquisitionOperator
-from gsvr.kernels import compiled
 from gsvr.solver.prior import QuadraticPrior
 
 

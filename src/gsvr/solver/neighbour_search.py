@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int
 from numba import njit
 
+from gsvr.compiled.threads import parallel_for
 from gsvr.field import GaussianField
-from gsvr.kernels.threads import parallel_for
 
 # Side of a cell, in typical standard deviations: the 27 cells around a Gaussian hold several times as many as are
 # asked for.

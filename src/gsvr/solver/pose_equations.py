@@ -1,7 +1,7 @@
 """Normal equations of every slice's pose, without a Jacobian in memory.
 
 The six derivatives of a pixel (see `gsvr.forward.AcquisitionOperator.pose_derivatives`) are combinations of the sums
-that the kernels return; they are made, multiplied and summed pixel by pixel (``kernels/c/pose_equations.c``).
+that the kernels return; they are made, multiplied and summed pixel by pixel (``compiled/c/pose_equations.c``).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr import compiled
 from gsvr.forward import AcquisitionOperator
-from gsvr.kernels import compiled
 from gsvr.solver.motion import LEVER, NormalEquations
 
 _PAIRS = np.array([(i, j) for i in range(6) for j in range(i, 6)])

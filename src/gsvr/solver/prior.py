@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32, Int
 
+from gsvr import compiled
+from gsvr.compiled import Structure
 from gsvr.field import Lattice
-from gsvr.kernels import compiled
-from gsvr.kernels.compiled import Structure
 
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
 
@@ -89,7 +89,16 @@ def quadratic_prior(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"
     lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
     lengths *= np.float32((1 / lengths).sum() / 3)  # as strong in all as the three axes alone
     compiled.run(
-        "weigh_bonds", len(present), *present.shape, DIRECTIONS, lengths, present, extent, amplitudes, float(edge), bonds
+        "weigh_bonds",
+        len(present),
+        *present.shape,
+        DIRECTIONS,
+        lengths,
+        present,
+        extent,
+        amplitudes,
+        float(edge),
+        bonds,
     )
     return QuadraticPrior(bonds, extent)
 

@@ -1,4 +1,4 @@
-/* Everything that Python may call. `gsvr.kernels.compiled` reads this file, too: it takes the types of arguments and
+/* Everything that Python may call. `gsvr.compiled` reads this file, too: it takes the types of arguments and
  * of the fields of structures from here, so keep one declaration to a statement and pointers next to their names.
  *
  * A kernel with `tasks` runs on all threads at once; its arrays are shared, and no two tasks write to one place, so that
@@ -21,6 +21,36 @@ typedef struct {
 
 /* Whether the processor has AVX2 and fused multiply-add. */
 KERNEL has_avx2(void);
+
+/* ---- pixels of slices ---- */
+
+/* Average `factor` x `factor` pixels inside the mask; the last block of an axis may be partly empty. */
+KERNEL bin_pixels(
+    tasks *slices, int64_t factor,
+    const int64_t *shapes,        /* [n 2] */
+    const int64_t *first_pixel,   /* [n + 1] */
+    const float *values, const uint8_t *mask,
+    const int64_t *first_binned,  /* [n + 1] */
+    float *binned, float *coverage);
+
+/* Position of every pixel inside the mask, slice after slice. */
+KERNEL place_pixels(
+    tasks *slices,
+    const int64_t *shapes,        /* [n 2] */
+    const int64_t *first_pixel,   /* [n + 1] */
+    const double *corners,        /* [n 3] position of the first pixel */
+    const double *steps,          /* [n 2 3] from one pixel to the next along u and v */
+    const uint8_t *mask,
+    const int64_t *first_placed,  /* [n + 1] */
+    double *positions);           /* [placed 3] */
+
+/* A volume at every pixel, interpolated linearly; corners and steps in voxels. */
+KERNEL sample_at_pixels(
+    tasks *slices, const int64_t *shapes, const int64_t *first_pixel, const double *corners, const double *steps,
+    const double *volume,         /* [nx ny nz] */
+    int64_t nx, int64_t ny, int64_t nz,
+    double outside,               /* value beyond the outermost voxels */
+    double *samples);
 
 /* ---- lattices of equal isotropic Gaussians ---- */
 
@@ -66,8 +96,9 @@ KERNEL find_touched_sites(
     tasks *slices, const slice_windows *windows, int64_t nx, int64_t ny, int64_t nz,
     const int64_t *row_first,     /* [nx ny], first and last (excluded) site with a Gaussian */
     const int64_t *row_last,
-    int16_t *first,               /* [n nx ny] */
-    int16_t *count);
+    int16_t *first,               /* [n nx ny], zeros */
+    int16_t *count,
+    int64_t *plane_counts);       /* [n nx] sums of `count` */
 
 KERNEL plan_lattice(
     tasks *slices, const slice_windows *windows, const touched_sites *touched,

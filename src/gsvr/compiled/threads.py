@@ -67,9 +67,10 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
 
 
 def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
-    """Call `work` once on every thread, but on no more threads than there are tasks; the first exception is raised here.
+    """Call `work` once on every thread, but on no more threads than there are tasks.
 
-    Waits for all threads, also when one has failed: the others still write to the caller's arrays.
+    Waits for all threads, also when one has failed: the others still write to the caller's arrays. Then the first
+    exception is raised here.
     """
     count = min(thread_count(), n_tasks)
     if count <= 1:
