@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 60
 # From the bottom up: a module may import from its own layer and from those above it in this list.
 LAYERS = (
     ("errors",),
+    ("compiled",),
     ("geometry", "morphology"),
     ("acquisition",),
     ("psf",),

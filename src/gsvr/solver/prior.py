@@ -89,17 +89,9 @@ def quadratic_prior(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"
     lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
     lengths *= np.float32((1 / lengths).sum() / 3)  # as strong in all as the three axes alone
     compiled.run(
-        "weigh_bonds",
-        len(present),
-        *present.shape,
-        DIRECTIONS,
-        lengths,
-        present,
-        extent,
-        amplitudes,
-        float(edge),
+        "weigh_bonds", len(present), *present.shape, DIRECTIONS, lengths, present, extent, amplitudes, float(edge),
         bonds,
-    )
+    )  # fmt: skip
     return QuadraticPrior(bonds, extent)
 
 
