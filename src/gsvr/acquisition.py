@@ -162,7 +162,7 @@ class Slices:
     def pixel_positions(
         self, poses: Float[np.ndarray, "n 4 4"] | None = None, pixels: Bool[np.ndarray, " p"] | None = None
     ) -> Float[np.ndarray, "q 3"]:
-        """Position (mm) of every pixel, or of some: in acquired world, or where `poses` (affine, one a slice) put it."""
+        """Position (mm) of every pixel or of some: in acquired world, or where `poses` (affine, one a slice) put it."""
         pixels = np.ones(int(self.offsets[-1]), bool) if pixels is None else np.ascontiguousarray(pixels)
         first = np.concatenate([[0], np.cumsum(np.add.reduceat(pixels, self.offsets[:-1], dtype=np.int64))])
         positions = np.empty((int(first[-1]), 3))

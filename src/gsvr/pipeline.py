@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from gsvr.acquisition import Slices, Stack, slices_from_stacks
 from gsvr.errors import InputError
@@ -226,8 +225,10 @@ def _check_overlap(stacks: list[Stack], masks: StackMasks) -> None:
         boxes.append((placed.min(axis=0), placed.max(axis=0)))
     low, high = (np.stack(side) for side in zip(*boxes, strict=True))
     meets = np.all((low[:, None] < high) & (low < high[:, None]), axis=2)
-    count, part = connected_components(meets, directed=False)
-    if count > 1:
+    part = np.arange(len(stacks))  # the least number of any stack that hangs together with it
+    for _ in stacks:
+        part = np.where(meets, part, len(stacks)).min(axis=1)
+    if part.any():
         smallest = int(np.argmin(np.bincount(part)[part]))
         names = [stack.name for number, stack in enumerate(stacks) if part[number] == part[smallest]]
         raise InputError(

@@ -211,7 +211,6 @@ def _solve_stack(
     variance: Float[np.ndarray, " 6"],
 ) -> np.ndarray:
     """Block-tridiagonal system of one stack, slices in time order."""
-    n = len(curvature)
     between = np.diff(parameters, axis=0)
     # Student-t like links: a jump between two slices breaks their link instead of bending the path
     jump = (between**2 / variance).mean(axis=1)
