@@ -25,7 +25,7 @@ LAYERS = (
     ("field",),
     ("kernels", "devices"),
     ("forward",),
-    ("masking", "registration"),
+    ("masking", "registration", "stack_checks"),
     ("sampling", "mask_grid"),
     ("solver", "device_solver"),
     ("volume", "plane"),
