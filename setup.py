@@ -10,7 +10,7 @@ FOLDER = "src/gsvr/compiled/c"
 # Without leave to reassociate sums, which would undo what the kernels do about the order of rows; but nothing here
 # asks for errno, for traps, or for the sign of zero.
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
-           "-fvisibility=hidden", "-Wall", "-Wno-psabi"]  # fmt: skip
+           "-fvisibility=hidden", "-g0", "-Wall", "-Wno-psabi"]  # fmt: skip
 IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
