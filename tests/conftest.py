@@ -31,7 +31,7 @@ def _checkable_modules() -> list[str]:
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
         if re.search(
-            r"^\s*(from|import) (numba|triton|gsvr\.kernels\.compiled)\b",
+            r"^\s*(from|import) (numba|triton|gsvr\.kernels\.numba_compiled)\b",
             path.read_text(encoding="utf-8"),
             re.MULTILINE,
         ):
