@@ -33,7 +33,7 @@ _ELEMENTS = {
 }
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _STRUCTURE = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
-_FUNCTION = re.compile(r"KERNEL (\w+)\((.*?)\);", re.DOTALL)
+_FUNCTION = re.compile(r"^KERNEL (\w+)\((.*?)\);", re.DOTALL | re.MULTILINE)
 _DECLARATION = re.compile(r"(const )?(\w+) (\*?)(\w+)")
 
 

@@ -7,6 +7,7 @@ is made once: planning it would take longer than making it, and for the many pla
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -86,7 +87,7 @@ def _strips(planes: ParallelPlanes, chosen: np.ndarray) -> tuple[np.ndarray, np.
     n_rows = planes.shape[1]
     n_strips = min(_STRIPS, n_rows)
     edges = np.arange(n_strips + 1) * n_rows // n_strips
-    parts = [(0, 1, row, end - row, 0, len(chosen)) for row, end in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [(0, 1, row, end - row, 0, len(chosen)) for row, end in pairwise(edges)]
     return chosen, np.array(parts, np.int64)
 
 

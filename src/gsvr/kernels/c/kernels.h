@@ -219,4 +219,14 @@ KERNEL add_to_planes(
     const int64_t *parts,         /* [.. 6] */
     float *out);                  /* [planes rows columns] */
 
+/* The nearest of every Gaussian in the 27 cells around its own, for chunks of `size` of all n, which are sorted by cell
+ * and read eight at a time. */
+KERNEL find_nearest_neighbours(
+    tasks *chunks, int64_t size, int64_t n, int64_t stride, int64_t count,
+    const float *places,          /* [3 stride], stride >= n + 8 */
+    const int64_t *cells,         /* [n 3] */
+    const int64_t *shape,         /* cells along x, y, z */
+    const int64_t *first,         /* the first Gaussian of every cell, and n */
+    int64_t *found);              /* [n count], nearest first; -1 before, and where there are no more */
+
 #endif
