@@ -40,8 +40,7 @@ class CpuGaussianKernel:
             )
         self.views = views
         self._buckets = sort_into_buckets(field, views.cutoff)
-        self._covariances = field.covariances[self._buckets.order]
-        self._gaussians = structure_of_gaussians(self._buckets, field, self._covariances)
+        self._gaussians = structure_of_gaussians(self._buckets, field)
 
     @cached_property
     def _views(self) -> Structure:
@@ -83,7 +82,7 @@ class CpuGaussianKernel:
         return out
 
     def _adjoint(self, pixels: np.ndarray, squared: bool) -> np.ndarray:
-        out = np.zeros(len(self._covariances), np.float32)
+        out = np.zeros(len(self._buckets.order), np.float32)
         n_groups = -(-len(self._buckets.radii) // _BUCKETS_AT_ONCE)
         run(
             "adjoint_gaussians", n_groups, _BUCKETS_AT_ONCE, self._views, self._pieces.structure, self._padded(pixels),
@@ -129,8 +128,6 @@ class CpuGaussianKernel:
             covariances, poses,
         )  # fmt: skip
         full = covariances[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
-        if v.exact:  # the peak grows with sqrt(det Sigma)
-            full += 0.5 * peaks[:, None, None] * np.linalg.inv(self._covariances)
         return GeometryGradient(self._unsorted(means), self._unsorted(full), poses.sum(axis=1))
 
 

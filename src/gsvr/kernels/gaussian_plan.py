@@ -92,13 +92,13 @@ def structure_of_views(views: SliceViews, limits: np.ndarray | None = None) -> S
     )
 
 
-def structure_of_gaussians(buckets: Buckets, field: GaussianField, covariances: np.ndarray) -> Structure:
-    """Gaussians in the order of their buckets for the kernels; so are `covariances`."""
-    n = len(covariances)
+def structure_of_gaussians(buckets: Buckets, field: GaussianField) -> Structure:
+    """Gaussians in the order of their buckets for the kernels."""
+    n, covariances = len(buckets.order), field.covariances
     values = np.ones((10, n + LANES))
     values[:3, :n] = field.means[buckets.order].T
     for row, (a, b) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)), 3):
-        values[row, :n] = covariances[:, a, b]
+        values[row, :n] = covariances[buckets.order, a, b]
     values[9, :n] = np.exp(2.0 * field.log_scales[buckets.order].astype(np.float64).sum(axis=1))
     return Structure(
         "gaussian_buckets",

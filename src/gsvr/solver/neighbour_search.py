@@ -32,5 +32,5 @@ def nearest_neighbours(field: GaussianField, count: int) -> tuple[Int[np.ndarray
         "find_nearest_neighbours", -(-n // _CHUNK), _CHUNK, n, places.shape[1], count, places, cells[order], shape, first,
         found,
     )  # fmt: skip
-    here, rank = np.nonzero(found >= 0)
-    return order[here], order[found[here, rank]]
+    there = found >= 0  # the nearest come first, so those that are not there stand behind
+    return np.repeat(order, there.sum(axis=1)), order[found[there]]

@@ -127,6 +127,21 @@ static void add_pieces(
     }
 }
 
+/* An exact peak grows with sqrt(det Sigma). */
+static void add_growth_of_peaks(const gaussian_buckets *buckets, int64_t begin, int64_t end, const sums_by_gaussian *out) {
+    for (int64_t first = begin; first < end; first += FOUR) {
+        int32_t numbers[FOUR];
+        for (int64_t i = 0; i < FOUR; i++) numbers[i] = (int32_t)(first + i < end ? first + i : end - 1);
+        doubles determinants;
+        const symmetric inverse = inverses(gathered_covariances(buckets, numbers), &determinants);
+        const doubles parts[6] = {inverse.uu, inverse.uv, inverse.uw, inverse.vv, inverse.vw, inverse.ww};
+        for (int64_t i = 0; i < FOUR && first + i < end; i++) {
+            const double half = 0.5 * out->peaks[first + i];
+            for (int a = 0; a < 6; a++) out->covariances[6 * (first + i) + a] += half * parts[a][i];
+        }
+    }
+}
+
 KERNEL gaussian_gradient(
     tasks *groups, int64_t buckets_a_task, const gaussian_buckets *buckets, const gaussian_views *views,
     const gaussian_pieces *pieces, const float *amplitudes, const float *residuals, const float *densities,
@@ -142,6 +157,7 @@ KERNEL gaussian_gradient(
             double *pose = poses + 6 * (s * n_groups + group);
             add_pieces(buckets, views, s, pieces, begin, end, amplitudes, residual, density, &out, pose);
         }
+        if (views->exact) add_growth_of_peaks(buckets, buckets->first[first], buckets->first[last], &out);
     }
     return DONE;
 }

@@ -183,7 +183,7 @@ KERNEL gaussian_gradient(
     const gaussian_pieces *pieces, const float *amplitudes, const float *residuals, const float *densities,
     double *peaks,                /* by Gaussian, the sum of r G; this and all below zero before */
     double *means,                /* [.. 3] */
-    double *covariances,          /* [.. 6], upper triangles, without what the determinant in the peak adds */
+    double *covariances,          /* [.. 6], upper triangles */
     double *poses);               /* [n g 6] */
 
 /* `gsvr.kernels.gaussian_planes.ParallelPlanes`, m components of the slice profile. */

@@ -41,32 +41,37 @@ static void search_run(
     }
 }
 
+/* Cells around one along x and y: those that hold the nearest come first, so that later ones have little to add. */
+static const int64_t AROUND[9][2] = {{0, 0}, {-1, 0}, {1, 0}, {0, -1}, {0, 1}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}};
+
+static void search_cells(
+    const float *places, int64_t stride, int64_t j, const int64_t *cell, const int64_t *shape, const int64_t *first,
+    const nearest *best) {
+    const int64_t low = cell[2] > 0 ? cell[2] - 1 : 0, high = cell[2] + 2 < shape[2] ? cell[2] + 2 : shape[2];
+    for (int64_t i = 0; i < best->count; i++) best->squares[i] = __builtin_inff();
+    for (int i = 0; i < 9; i++) {
+        const int64_t x = cell[0] + AROUND[i][0], y = cell[1] + AROUND[i][1];
+        if (x < 0 || y < 0 || x >= shape[0] || y >= shape[1]) continue;
+        /* cells along z follow each other */
+        const int64_t *row = first + (x * shape[1] + y) * shape[2];
+        search_run(places, stride, j, row[low], row[high], best);
+    }
+}
+
 KERNEL find_nearest_neighbours(
     tasks *chunks, int64_t size, int64_t n, int64_t stride, int64_t count, const float *places, const int64_t *cells,
     const int64_t *shape, const int64_t *first, int64_t *found) {
-    float *squares = malloc((size_t)(count > 0 ? count : 1) * sizeof(float));
-    if (squares && count > 0) {
+    if (count < 1) return DONE;
+    float *squares = malloc((size_t)count * sizeof(float));
+    if (squares) {
         FOR_EACH_TASK(chunk, chunks) {
             const int64_t end = (chunk + 1) * size < n ? (chunk + 1) * size : n;
             for (int64_t j = chunk * size; j < end; j++) {
                 const nearest best = {squares, found + j * count, count};
-                int64_t low[3], high[3];
-                for (int a = 0; a < 3; a++) {
-                    low[a] = cells[3 * j + a] > 0 ? cells[3 * j + a] - 1 : 0;
-                    high[a] = cells[3 * j + a] + 2 < shape[a] ? cells[3 * j + a] + 2 : shape[a];
-                }
-                for (int64_t i = 0; i < count; i++) squares[i] = __builtin_inff();
-                for (int64_t x = low[0]; x < high[0]; x++) {
-                    for (int64_t y = low[1]; y < high[1]; y++) {
-                        /* cells along z follow each other */
-                        const int64_t *row = first + (x * shape[1] + y) * shape[2];
-                        search_run(places, stride, j, row[low[2]], row[high[2]], &best);
-                    }
-                }
+                search_cells(places, stride, j, cells + 3 * j, shape, first, &best);
             }
         }
     }
-    const int ready = squares != 0;
     free(squares);
-    return ready ? DONE : NO_MEMORY;
+    return squares ? DONE : NO_MEMORY;
 }
