@@ -1,4 +1,4 @@
-"""Prints what the kernels of one variant compute for a small acquisition: ``python -m tests.compiled.both_variants``."""
+"""What the kernels of one variant compute for a small acquisition: ``python -m tests.compiled.both_variants``."""
 
 from __future__ import annotations
 

@@ -89,8 +89,6 @@ def test_without_the_library_the_user_is_told_what_to_do(monkeypatch: pytest.Mon
         library._path_of_library()
 
 
-
-
 def numbers_with(instructions: str) -> tuple[str, np.ndarray]:
     words = [sys.executable, "-m", "tests.compiled.both_variants"]
     environment = {**os.environ, "GSVR_INSTRUCTIONS": instructions}

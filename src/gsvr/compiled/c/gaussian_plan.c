@@ -1,0 +1,197 @@
+/* Which free Gaussians each slice sees, and the forms of their pieces. Most candidates are turned down by their depth
+ * alone; those that are left are seen four at a time. */
+#include "gaussian_form.h"
+#include "tasks.h"
+
+/* What is the same for all Gaussians that a slice sees. */
+typedef struct {
+    const double *turn, *in_plane, *offsets, *variances, *pixel;
+    const int64_t *shape;
+    int64_t n_components, exact;
+    double cutoff, depth, reach_u, reach_v, log_weight, share, step;
+} slice_view;
+
+static slice_view view_of_slice(const gaussian_views *views, int64_t s) {
+    const int64_t m = views->n_components;
+    slice_view view = {
+        views->to_slice + 12 * s, views->in_plane + 2 * s, views->offsets + m * s, views->variances + m * s,
+        views->pixel_spacing + 2 * s, views->shapes + 2 * s, m, views->exact, views->cutoff, 0, 0, 0, 0, 0, 0,
+    };
+    for (int64_t component = 0; component < m; component++) {
+        const double reach = fabs(view.offsets[component]) + view.cutoff * sqrt(view.variances[component]);
+        if (reach > view.depth) view.depth = reach;
+    }
+    view.reach_u = view.cutoff * sqrt(view.in_plane[0]);
+    view.reach_v = view.cutoff * sqrt(view.in_plane[1]);
+    view.log_weight = log2(views->weights[0]);
+    view.share = m == 2 ? log2(views->weights[1] / views->weights[0]) : 0;
+    view.step = view.offsets[m - 1] - view.offsets[0];
+    return view;
+}
+
+/* Whether the ball around a bucket, widened by the point spread function, reaches the slice. */
+static int bucket_in_sight(const slice_view *view, const double *centre, double radius) {
+    double place[3];
+    for (int a = 0; a < 3; a++) {
+        const double *turn = view->turn + 4 * a;
+        place[a] = turn[0] * centre[0] + turn[1] * centre[1] + turn[2] * centre[2] + turn[3];
+    }
+    const double u = radius + view->reach_u, v = radius + view->reach_v;
+    return fabs(place[2]) <= radius + view->depth && place[0] >= -u && place[1] >= -v &&
+           place[0] <= view->pixel[0] * (double)(view->shape[0] - 1) + u &&
+           place[1] <= view->pixel[1] * (double)(view->shape[1] - 1) + v;
+}
+
+/* Gaussians from `begin` to `end` that the slice is not too far away from for any pixel of it to see; their number. */
+static int64_t find_in_depth(
+    const slice_view *view, const gaussian_buckets *buckets, int64_t begin, int64_t end, int32_t *found) {
+    const double x = view->turn[8], y = view->turn[9], z = view->turn[10], stand = view->turn[11];
+    const double square = view->cutoff * view->cutoff;
+    const int64_t stride = buckets->stride;
+    int64_t count = 0;
+    for (int64_t j = begin; j < end; j += FOUR) {
+        const double *mean = buckets->values + j, *covariance = mean + COVARIANCE_ROW * stride;
+        doubles w = x * load_doubles(mean) + y * load_doubles(mean + stride) + z * load_doubles(mean + 2 * stride) + stand;
+        doubles variance = (x * x) * load_doubles(covariance) + (2 * x * y) * load_doubles(covariance + stride);
+        variance += (2 * x * z) * load_doubles(covariance + 2 * stride) + (y * y) * load_doubles(covariance + 3 * stride);
+        variance += (2 * y * z) * load_doubles(covariance + 4 * stride) + (z * z) * load_doubles(covariance + 5 * stride);
+        choices near = {0};
+        for (int64_t m = 0; m < view->n_components; m++) {
+            doubles distance = view->offsets[m] - w;
+            near |= distance * distance < square * (variance + view->variances[m]);
+        }
+        for (int64_t lane = 0; lane < FOUR && j + lane < end; lane++) {
+            found[count] = (int32_t)(j + lane);
+            count -= near[lane];
+        }
+    }
+    return count;
+}
+
+/* Four of the found Gaussians in the slice: their windows, and what forms are made of if they are asked for. */
+INLINE void see_four(
+    const slice_view *view, const gaussian_buckets *buckets, const int32_t *found, int with_peaks, splats *out) {
+    out->mean = turned_means(view->turn, gathered_means(buckets, found));
+    symmetric blurred = turned_covariances(view->turn, gathered_covariances(buckets, found));
+    blurred.uu += view->in_plane[0];
+    blurred.vv += view->in_plane[1];
+    blurred.ww += view->variances[0];
+    out->distance = view->offsets[0] - out->mean.w;
+    const double cutoff = view->cutoff;
+    const doubles u = out->mean.u, v = out->mean.v;
+    out->seen = windows_in_sight(u, v, out->distance, &blurred, cutoff, view->pixel, view->shape);
+    if (view->n_components == 2) {
+        const doubles second = view->offsets[1] - out->mean.w;
+        out->seen = joined(out->seen, windows_in_sight(u, v, second, &blurred, cutoff, view->pixel, view->shape));
+    }
+    doubles determinants;
+    out->precision = inverses(blurred, &determinants);
+    out->rows = rows_of_pieces(out->precision.uu, view->pixel[0]);
+    if (with_peaks) {
+        out->peak = all_lanes(view->log_weight);
+        if (view->exact) out->peak += 0.5 * binary_logarithm(gathered_determinants(buckets, found) / determinants);
+    }
+}
+
+static int64_t largest_bucket(const gaussian_buckets *buckets) {
+    int64_t largest = 0;
+    for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
+        const int64_t size = buckets->first[bucket + 1] - buckets->first[bucket];
+        if (size > largest) largest = size;
+    }
+    return largest;
+}
+
+/* Found Gaussians of a bucket; the last is repeated until there are whole fours. */
+static int64_t find_in_bucket(const slice_view *view, const gaussian_buckets *buckets, int64_t bucket, int32_t *found) {
+    if (!bucket_in_sight(view, buckets->centres + 3 * bucket, buckets->radii[bucket])) return 0;
+    const int64_t count = find_in_depth(view, buckets, buckets->first[bucket], buckets->first[bucket + 1], found);
+    for (int64_t i = count; i % FOUR != 0; i++) found[i] = found[count - 1];
+    return count;
+}
+
+static void count_slice(
+    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, int32_t *found, int64_t *first) {
+    const slice_view view = view_of_slice(views, s);
+    for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
+        const int64_t count = find_in_bucket(&view, buckets, bucket, found);
+        doubles total = all_lanes(0);
+        for (int64_t i = 0; i < count; i += FOUR) {
+            splats four;
+            see_four(&view, buckets, found + i, 0, &four);
+            const doubles left = all_lanes((double)(count - i)), lane = {0, 1, 2, 3};
+            total += chosen(lane < left, pieces_of_windows(&four.seen, four.rows), all_lanes(0));
+        }
+        first[s * (buckets->n_buckets + 1) + bucket + 1] = (int64_t)(total[0] + total[1] + total[2] + total[3]);
+    }
+}
+
+KERNEL count_gaussian_pieces(
+    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, int64_t *first) {
+    int32_t *found = malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t));
+    if (found) {
+        FOR_EACH_TASK(s, slices) count_slice(s, buckets, views, found, first);
+    }
+    free(found);
+    return found ? DONE : NO_MEMORY;
+}
+
+typedef struct {
+    int32_t *gaussians, *corners;
+    int16_t *n_rows;
+    float *forms, *places, *depths;
+} written_pieces;
+
+/* Write all pieces of one splat from number n on; the number after the last. */
+INLINE int64_t write_pieces(
+    const quadratics *all, int lane, int32_t gaussian, int64_t stride, double depth, int64_t n, const written_pieces *out) {
+    const int64_t top = (int64_t)all->top[lane], left = (int64_t)all->left[lane], rows = (int64_t)all->rows[lane];
+    const int64_t height = (int64_t)all->bottom[lane] + 1 - top, width = (int64_t)all->right[lane] + 1 - left;
+    for (int64_t x = 0; x < width; x += LANES) {
+        for (int64_t y = 0; y < height; y += rows) {
+            out->gaussians[n] = gaussian;
+            out->corners[n] = (int32_t)((top + y) * stride + left + x);
+            out->n_rows[n] = (int16_t)(height - y < rows ? height - y : rows);
+            write_form(2, all, lane, (double)y, (double)x, out->forms + FORM_SIZE * n);
+            out->places[2 * n] = (float)(all->mean_y[lane] - (double)y);
+            out->places[2 * n + 1] = (float)(all->mean_x[lane] - (double)x);
+            if (out->depths) out->depths[n] = (float)depth;
+            n++;
+        }
+    }
+    return n;
+}
+
+static void plan_slice(
+    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first, int32_t *found,
+    const written_pieces *out) {
+    const slice_view view = view_of_slice(views, s);
+    const int64_t *begin = first + s * (buckets->n_buckets + 1);
+    for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
+        int64_t n = begin[bucket];
+        if (n == begin[bucket + 1]) continue;
+        const int64_t count = find_in_bucket(&view, buckets, bucket, found);
+        for (int64_t i = 0; i < count; i += FOUR) {
+            splats four;
+            quadratics forms;
+            see_four(&view, buckets, found + i, 1, &four);
+            fill_quadratics(2, &forms, &four, view.pixel, view.step, view.share);
+            for (int lane = 0; lane < FOUR && i + lane < count; lane++) {
+                const double depth = four.mean.w[lane] * four.mean.w[lane];
+                n = write_pieces(&forms, lane, found[i + lane], view.shape[1] + LANES, depth, n, out);
+            }
+        }
+    }
+}
+
+KERNEL plan_gaussians(
+    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first,
+    int32_t *gaussians, int32_t *corners, int16_t *n_rows, float *forms, float *places, float *depths) {
+    const written_pieces out = {gaussians, corners, n_rows, forms, places, depths};
+    int32_t *found = malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t));
+    if (found) {
+        FOR_EACH_TASK(s, slices) plan_slice(s, buckets, views, first, found, &out);
+    }
+    free(found);
+    return found ? DONE : NO_MEMORY;
+}
