@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.transform import Rotation
 
 from gsvr.geometry import (
     fit_rigid,
@@ -34,6 +35,22 @@ points = arrays(np.float64, 3, elements=st.floats(-200, 200))
 def random_poses(n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return pose_from_parts(rotation_from_vector(rng.normal(size=(n, 3))), rng.normal(scale=30, size=(n, 3)))
+
+
+@given(vectors)
+def test_rotations_are_those_of_scipy(vector: np.ndarray):
+    rotation = Rotation.from_rotvec(vector)
+    np.testing.assert_allclose(rotation_from_vector(vector), rotation.as_matrix(), atol=1e-14)
+    quaternion = rotation.as_quat(scalar_first=True)
+    np.testing.assert_allclose(rotation_from_quaternion(-3 * quaternion), rotation.as_matrix(), atol=1e-14)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-6, 1e-3, 1.0, 3.0, np.pi - 1e-9, np.pi])
+def test_vectors_of_rotations_by_any_angle(angle: float):
+    axis = np.array([2.0, -1, 2]) / 3
+    vector = vector_from_rotation(Rotation.from_rotvec(angle * axis).as_matrix())
+    turned = vector if vector @ axis >= 0 else -vector  # by half a turn both are right
+    np.testing.assert_allclose(turned, angle * axis, rtol=1e-7, atol=1e-15)
 
 
 def test_rotations_turn_counterclockwise_about_their_axis():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 FloatArray = np.ndarray
 
@@ -17,20 +16,29 @@ FloatArray = np.ndarray
 def rotation_from_vector(vector: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
     """Matrix exponential of rotation vectors in radians (axis times angle)."""
     vector = np.asarray(vector, dtype=np.float64)
-    flat = Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix()
-    return flat.reshape(*vector.shape[:-1], 3, 3)
+    half = 0.5 * np.linalg.norm(vector, axis=-1, keepdims=True)
+    # sinc: sin(angle / 2) over the angle, at zero, too
+    return rotation_from_quaternion(np.concatenate([np.cos(half), 0.5 * np.sinc(half / np.pi) * vector], axis=-1))
 
 
 def vector_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 3"]:
     """Rotation vectors in radians (axis times angle, angle at most pi) of rotation matrices."""
-    flat = Rotation.from_matrix(np.asarray(rotation).reshape(-1, 3, 3)).as_rotvec()
-    return flat.reshape(*np.shape(rotation)[:-2], 3)
+    quaternion = quaternion_from_rotation(rotation)
+    real, axis = quaternion[..., :1], quaternion[..., 1:]
+    half = np.arctan2(np.linalg.norm(axis, axis=-1, keepdims=True), real)
+    return 2 / np.sinc(half / np.pi) * axis
 
 
 def rotation_from_quaternion(quaternion: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 3 3"]:
     """Rotation matrices of quaternions (w, x, y, z); they need not have unit length."""
-    flat = Rotation.from_quat(np.asarray(quaternion).reshape(-1, 4), scalar_first=True).as_matrix()
-    return flat.reshape(*np.shape(quaternion)[:-1], 3, 3)
+    quaternion = np.asarray(quaternion, dtype=np.float64)
+    w, x, y, z = np.moveaxis(quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True), -1, 0)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def quaternion_gradient(

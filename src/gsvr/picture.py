@@ -182,17 +182,15 @@ def _anatomy(volume: Volume) -> np.ndarray:
 
 
 def _view(volume: Volume, options: PictureOptions) -> _View:
-    anatomy = _anatomy(volume)
-    points = volume.voxel_positions(anatomy)
-    weights = None
+    anatomy, weights = _anatomy(volume), None
     if volume.mask is None:
-        positive = np.maximum(volume.data[anatomy], 0).astype(np.float64)
-        weights = positive if positive.any() else None
-    shown = points if options.crop else volume.voxel_positions()
+        positive = np.maximum(volume.data, 0).astype(np.float64)
+        weights = positive if positive[anatomy].any() else None
+    shown = volume.outline(anatomy if options.crop else np.ones_like(anatomy))
     lower, upper = shown.min(axis=0), shown.max(axis=0)
     margin = options.margin if options.crop else 0.0
     return _View(
-        position=np.average(points, axis=0, weights=weights),
+        position=volume.centre(anatomy, weights),
         middle=(lower + upper) / 2,
         width=float((upper - lower).max() + volume.spacing.max() + 2 * margin),
     )

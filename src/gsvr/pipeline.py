@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gsvr.acquisition import Slices, Stack, slices_from_stacks
+from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.nifti import read_mask, read_stack
 from gsvr.masking import StackMasks, first_masks
@@ -119,10 +120,10 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
         raise InputError(f"{len(inputs.masks)} masks for {n} stacks: give at most one each")
     thicknesses: list[float | None] = list(inputs.thicknesses) or [None]
     thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
-    stacks = [
-        read_stack(path, thickness=thickness, order=inputs.slice_order)
-        for path, thickness in zip(inputs.stacks, thicknesses, strict=True)
-    ]
+    stacks = parallel_map(
+        lambda file: read_stack(file[0], thickness=file[1], order=inputs.slice_order),
+        zip(inputs.stacks, thicknesses, strict=True),
+    )
     return _with_masks(_with_distinct_names(stacks), inputs.masks)
 
 
@@ -144,7 +145,8 @@ def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
 def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
     """Masks belong to the stacks in order; if there are fewer, each goes to the stack whose grid it has."""
     if len(paths) == len(stacks):
-        return [replace(stack, mask=read_mask(path, stack)) for stack, path in zip(stacks, paths, strict=True)]
+        masks = parallel_map(lambda pair: read_mask(*pair), zip(paths, stacks, strict=True))
+        return [replace(stack, mask=mask) for stack, mask in zip(stacks, masks, strict=True)]
     masked = list(stacks)
     for path in paths:
         fitting, refusal = _stacks_on_grid(path, masked)

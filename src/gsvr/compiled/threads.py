@@ -40,14 +40,23 @@ def thread_count() -> int:
 
 
 def parallel_map(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
-    """Function of every item, in order, on all threads; worth it for functions that release the interpreter's lock."""
+    """Function of every item, in order, on all threads; worth it for functions that release the interpreter's lock.
+
+    Where it fails for some items, the exception of the first of them is raised, whichever thread is quicker.
+    """
     given = list(items)
     values: list[Any] = [None] * len(given)
+    failures: dict[int, Exception] = {}
 
     def body(i: int) -> None:
-        values[i] = function(given[i])
+        try:
+            values[i] = function(given[i])
+        except Exception as failure:
+            failures[i] = failure
 
     parallel_for(body, len(given))
+    if failures:
+        raise failures[min(failures)]
     return values
 
 

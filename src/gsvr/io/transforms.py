@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from gsvr.errors import InputError
+from gsvr.geometry import rotation_from_quaternion, rotation_from_vector
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import write_record
 
@@ -208,14 +208,12 @@ def _itk_parts(kind: str, parameters: np.ndarray, order_zyx: bool) -> tuple[np.n
     if kind in ("AffineTransform", "MatrixOffsetTransformBase") and parameters.size == 12:
         return parameters[:9].reshape(3, 3), parameters[9:]
     if kind == "Euler3DTransform" and parameters.size == 6:
-        # Upper case: about the moving axes, so that "ZXY" is the product Rz Rx Ry.
-        x, y, z = parameters[:3]
-        rotation = Rotation.from_euler("ZYX", [z, y, x]) if order_zyx else Rotation.from_euler("ZXY", [z, x, y])
-        return rotation.as_matrix(), parameters[3:]
+        x, y, z = rotation_from_vector(np.diag(parameters[:3]))
+        return z @ y @ x if order_zyx else z @ x @ y, parameters[3:]
     if kind == "VersorRigid3DTransform" and parameters.size == 6:
         # A versor is the vector part of a unit quaternion.
         real = np.sqrt(max(0.0, 1.0 - float(parameters[:3] @ parameters[:3])))
-        return Rotation.from_quat([*parameters[:3], real]).as_matrix(), parameters[3:]
+        return rotation_from_quaternion(np.array([real, *parameters[:3]])), parameters[3:]
     raise ValueError(f"{kind} with {parameters.size} parameters")
 
 

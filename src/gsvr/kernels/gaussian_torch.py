@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from gsvr.acquisition import Slices
@@ -64,6 +63,8 @@ class NearestGaussians:
 
     def find_neighbours(self, means: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "s 4 4"], count: int) -> None:
         """For every pixel the `count` Gaussians whose means are nearest."""
+        from scipy.spatial import KDTree  # slow to import
+
         placed = transform_points(poses[self._owner], self._acquired)
         _, nearest = KDTree(means).query(placed, k=min(count, len(means)), workers=-1)
         neighbours: Int[np.ndarray, "p k"] = np.reshape(nearest, (len(placed), -1))

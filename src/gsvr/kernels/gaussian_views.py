@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.spatial import KDTree
 
 from gsvr.acquisition import Slices
 from gsvr.geometry import invert
@@ -87,6 +86,8 @@ def nearest_radii(
 
     Pixels outside the mask see nothing (a negative number).
     """
+    from scipy.spatial import KDTree  # slow to import
+
     radii = np.full(len(slices.values), -1.0, np.float32)
     placed = slices.pixel_positions(poses, slices.mask)
     count = min(count, len(means))
