@@ -21,13 +21,13 @@ INLINE void fill_moments(
         row now = rows[i];
         columns sums = {{0}, {0}, {0}, {0}, {0}};
         reach near;
-        if (limited) near = reach_of_piece(place, pieces->depths[n], views->pixel_spacing + 2 * s);
+        if (limited) near = reach_of_piece(place, pieces->depths[n], views->pixel_spacing + 2 * s, limits + corner);
         for (int64_t a = 0; a < n_rows; a++) {
             const int64_t offset = corner + a * stride;
             vector residual = amplitude * load(residuals + offset);
             if (dense) residual += load(densities + offset);
             vector part = now.value * residual;
-            if (limited) part = among_nearest(&near, a, limits + offset, part);
+            if (limited) part = among_nearest(&near, stride, part);
             add_moments(components, &sums, part, now.second, broadcast((float)a - place[0]));
             next_row(components, &now, &step);
         }

@@ -30,17 +30,17 @@ typedef struct {
 static void add_waiting_pieces(plane_part *part) {
     const waiting_pieces *all = &part->pieces;
     const int64_t stride = part->stride;
+    float *values = part->values;
     row rows[AT_ONCE];
     first_rows(1, all->forms, all->count, rows);
     for (int64_t i = 0; i < all->count; i++) {
-        const int64_t n_rows = all->n_rows[i];
-        const steps step = steps_of(1, all->forms + FORM_SIZE * i);
-        float *place = part->values + all->corners[i];
+                const steps step = steps_of(1, all->forms + FORM_SIZE * i);
+        float *place = values + all->corners[i];
+        const float *const below = place + all->n_rows[i] * stride;
         row now = rows[i];
         now.value *= all->amplitudes[i];
-        for (int64_t a = 0; a < n_rows; a++) {
+        for (; place != below; place += stride) {
             store(place, load(place) + now.value);
-            place += stride;
             next_row(1, &now, &step);
         }
     }

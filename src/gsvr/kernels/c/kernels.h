@@ -148,10 +148,11 @@ typedef struct {
     const float *depths;          /* [p], or none */
 } gaussian_pieces;
 
-/* How many pieces each slice and bucket will have, into first[s, b + 1]. */
+/* How many pieces each slice and bucket will have, into first[s, b + 1], and how many splats each slice has. */
 KERNEL count_gaussian_pieces(
     tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views,
-    int64_t *first);              /* [n b + 1] */
+    int64_t *first,               /* [n b + 1] */
+    int64_t *n_splats);           /* [n] */
 
 KERNEL plan_gaussians(
     tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first,
