@@ -140,9 +140,10 @@ INLINE doubles gathered_determinants(const gaussian_buckets *buckets, const int3
     return gathered(buckets->values + DETERMINANT_ROW * buckets->stride, numbers);
 }
 
-/* First and last rows and columns inside the cut-off; out of sight where the last is before the first. */
+/* First and last rows and columns inside the cut-off; out of sight where the last is before the first. And how far along
+ * u the ellipse inside the cut-off reaches (mm), also where it is no longer on the slice. */
 typedef struct {
-    doubles top, bottom, left, right;
+    doubles top, bottom, left, right, extent;
 } windows;
 
 INLINE windows windows_in_sight(
@@ -167,6 +168,7 @@ INLINE windows windows_in_sight(
         next_below(least(high_u, all_lanes((double)(shape[0] - 1)))),
         next_above(most(low_v, all_lanes(0))),
         next_below(least(high_v, all_lanes((double)(shape[1] - 1)))),
+        half_u,
     };
     choices seen = (left_over > 0) & (found.bottom >= found.top) & (found.right >= found.left);
     return (windows){
@@ -174,12 +176,16 @@ INLINE windows windows_in_sight(
         chosen(seen, found.bottom, all_lanes(-1)),
         chosen(seen, found.left, all_lanes(far)),
         chosen(seen, found.right, all_lanes(-1)),
+        2 * half_u,
     };
 }
 
 /* The smallest windows around two. */
 INLINE windows joined(windows a, windows b) {
-    return (windows){least(a.top, b.top), most(a.bottom, b.bottom), least(a.left, b.left), most(a.right, b.right)};
+    return (windows){
+        least(a.top, b.top), most(a.bottom, b.bottom), least(a.left, b.left), most(a.right, b.right),
+        most(a.extent, b.extent),
+    };
 }
 
 #endif

@@ -5,6 +5,9 @@
 #include "tasks.h"
 #include "turned_gaussians.h"
 
+/* How many Gaussians ahead one is asked for from memory. */
+enum { AHEAD = 8 };
+
 /* Pieces that are added together. */
 typedef struct {
     float forms[AT_ONCE * FORM_SIZE], amplitudes[AT_ONCE];
@@ -65,6 +68,14 @@ INLINE void add_pieces_of_pair(plane_part *part, const quadratics *all, int lane
     }
 }
 
+/* Rows of a piece, see `PIECE_DEVIATIONS`. One component's largest value in any column is inside the ellipse, where it is
+ * above exp(-cutoff^2 / 2), and the first row is no farther from it than the ellipse is long. So it does not underflow
+ * if half the sum of squares is below 77: float32 begins at exp(-87), and peaks may be below one. */
+INLINE doubles rows_of_planes(const splats *four, double cutoff, double spacing) {
+    const doubles squares = four->seen.extent * four->seen.extent * four->precision.uu + cutoff * cutoff;
+    return chosen(squares < 154, all_lanes(LONGEST_PIECE), rows_of_pieces(four->precision.uu, spacing));
+}
+
 static void add_waiting_pairs(plane_part *part) {
     const waiting_pairs *pairs = &part->pairs;
     const double *pixel = part->planes->spacing + 1, (*rows)[FOUR] = pairs->blurred;
@@ -80,7 +91,7 @@ static void add_waiting_pairs(plane_part *part) {
         four.mean.u, four.mean.v, four.distance, &blurred, part->planes->cutoff, pixel, part->shape);
     doubles determinants;
     four.precision = inverses(blurred, &determinants);
-    four.rows = rows_of_pieces(four.precision.uu, pixel[0]);
+    four.rows = rows_of_planes(&four, part->planes->cutoff, pixel[0]);
     if (part->planes->exact) four.peak -= 0.5 * binary_logarithm(determinants);
     quadratics forms;
     fill_quadratics(1, &forms, &four, pixel, 0, 0);
@@ -127,6 +138,10 @@ static void fill_part(plane_part *part, const double *turned, const int64_t *cho
     memset(part->values, 0, (size_t)(n_planes * part->plane_size + LANES) * sizeof(float));
     for (int64_t k = limits[4]; k < limits[5]; k++) {
         const double *one = turned + TURNED_SIZE * chosen[k];
+        if (k + AHEAD < limits[5]) { /* they do not follow each other in memory */
+            __builtin_prefetch(turned + TURNED_SIZE * chosen[k + AHEAD]);
+            __builtin_prefetch(turned + TURNED_SIZE * chosen[k + AHEAD] + TURNED_REACH);
+        }
         const double u = one[0] - low_u, reach = one[TURNED_REACH];
         if (u + reach >= 0 && u - reach <= extent) add_gaussian(part, one, u, one[2] - low_w, n_planes);
     }
