@@ -8,10 +8,9 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = "src/gsvr/kernels/c"
 # Without leave to reassociate sums, which would undo what the kernels do about the order of rows; but nothing here
-# asks for errno, for traps, or for the sign of zero. How vectors cross the border of a library is of no interest: none do.
+# asks for errno, for traps, or for the sign of zero.
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
-           "-fvisibility=hidden", "-Wall",
-           "-Wno-psabi"]  # fmt: skip
+           "-fvisibility=hidden", "-Wall", "-Wno-psabi"]  # fmt: skip
 IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 

@@ -96,7 +96,7 @@ class CpuGaussianKernel:
         return self._adjoint(pixels, True)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), torques (3), in the slice frame (`c/gaussian_derivatives.c`)."""
+        """Pixels, derivative by d = pixel - Gaussian (3), torques (3): see `gaussian_derivatives.c`."""
         v, pieces, factors = self.views, self._pieces, self._sorted(amplitudes)
         if v.squared_radii is not None:
             raise ValueError("derivative planes are not made for nearest neighbours: use `gradient`")

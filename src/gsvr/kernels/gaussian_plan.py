@@ -19,7 +19,7 @@ from gsvr.kernels.compiled import LANES, Structure, run
 from gsvr.kernels.gaussian_views import SliceViews
 
 _PER_BUCKET = 64
-# Numbers of a piece's form: as in `c/gaussian_form.h`.
+# Numbers of a piece's form: as in `gaussian_form.h`.
 _FORM_SIZE = 9
 
 

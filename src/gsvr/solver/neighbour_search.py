@@ -29,8 +29,8 @@ def nearest_neighbours(field: GaussianField, count: int) -> tuple[Int[np.ndarray
     places[:, :n] = field.means[order].T
     found = np.full((n, count), -1, np.int64)
     run(
-        "find_nearest_neighbours", -(-n // _CHUNK), _CHUNK, n, places.shape[1], count, places, cells[order], shape, first,
-        found,
+        "find_nearest_neighbours", -(-n // _CHUNK), _CHUNK, n, places.shape[1], count, places, cells[order], shape,
+        first, found,
     )  # fmt: skip
     there = found >= 0  # the nearest come first, so those that are not there stand behind
     return np.repeat(order, there.sum(axis=1)), order[found[there]]

@@ -98,9 +98,9 @@ typedef struct {
 
 /* Add what pieces `begin` to `end` of slice s give; to `pose` as well. */
 static void add_pieces(
-    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t begin,
-    int64_t end, const float *amplitudes, const float *residuals, const float *densities, const sums_by_gaussian *out,
-    double *pose) {
+    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces,
+    int64_t begin, int64_t end, const float *amplitudes, const float *residuals, const float *densities,
+    const sums_by_gaussian *out, double *pose) {
     const gaussian_pieces all = *pieces;
     float moments[AT_ONCE][LANES + 1] = {{0}};
     int32_t numbers[AT_ONCE];
@@ -128,7 +128,8 @@ static void add_pieces(
 }
 
 /* An exact peak grows with sqrt(det Sigma). */
-static void add_growth_of_peaks(const gaussian_buckets *buckets, int64_t begin, int64_t end, const sums_by_gaussian *out) {
+static void add_growth_of_peaks(
+    const gaussian_buckets *buckets, int64_t begin, int64_t end, const sums_by_gaussian *out) {
     for (int64_t first = begin; first < end; first += FOUR) {
         int32_t numbers[FOUR];
         for (int64_t i = 0; i < FOUR; i++) numbers[i] = (int32_t)(first + i < end ? first + i : end - 1);

@@ -45,16 +45,16 @@ static int bucket_in_sight(const slice_view *view, const double *centre, double 
 /* Gaussians from `begin` to `end` that the slice is not too far away from for any pixel of it to see; their number. */
 static int64_t find_in_depth(
     const slice_view *view, const gaussian_buckets *buckets, int64_t begin, int64_t end, int32_t *found) {
-    const double x = view->turn[8], y = view->turn[9], z = view->turn[10], stand = view->turn[11];
+    const double *normal = view->turn + 8, x = normal[0], y = normal[1], z = normal[2], stand = normal[3];
+    const double products[6] = {x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z};
     const double square = view->cutoff * view->cutoff;
     const int64_t stride = buckets->stride;
     int64_t count = 0;
     for (int64_t j = begin; j < end; j += FOUR) {
         const double *mean = buckets->values + j, *covariance = mean + COVARIANCE_ROW * stride;
-        doubles w = x * load_doubles(mean) + y * load_doubles(mean + stride) + z * load_doubles(mean + 2 * stride) + stand;
-        doubles variance = (x * x) * load_doubles(covariance) + (2 * x * y) * load_doubles(covariance + stride);
-        variance += (2 * x * z) * load_doubles(covariance + 2 * stride) + (y * y) * load_doubles(covariance + 3 * stride);
-        variance += (2 * y * z) * load_doubles(covariance + 4 * stride) + (z * z) * load_doubles(covariance + 5 * stride);
+        doubles w = all_lanes(stand), variance = all_lanes(0);
+        for (int a = 0; a < 3; a++) w += normal[a] * load_doubles(mean + a * stride);
+        for (int a = 0; a < 6; a++) variance += products[a] * load_doubles(covariance + a * stride);
         choices near = {0};
         for (int64_t m = 0; m < view->n_components; m++) {
             doubles distance = view->offsets[m] - w;

@@ -1,6 +1,6 @@
 /* Free Gaussians on parallel planes: every pair of a Gaussian and a plane is a splat that is added at once. The
- * components of the slice profile are added one by one: two thin ones may stand many standard deviations apart, and then
- * one is no multiple of the other in float32. */
+ * components of the slice profile are added one by one: two thin ones may stand many standard deviations apart, and
+ * then one is no multiple of the other in float32. */
 #include "gaussian_rows.h"
 #include "tasks.h"
 #include "turned_gaussians.h"
@@ -68,9 +68,9 @@ INLINE void add_pieces_of_pair(plane_part *part, const quadratics *all, int lane
     }
 }
 
-/* Rows of a piece, see `PIECE_DEVIATIONS`. One component's largest value in any column is inside the ellipse, where it is
- * above exp(-cutoff^2 / 2), and the first row is no farther from it than the ellipse is long. So it does not underflow
- * if half the sum of squares is below 77: float32 begins at exp(-87), and peaks may be below one. */
+/* Rows of a piece, see `PIECE_DEVIATIONS`. One component's largest value in any column is inside the ellipse, where
+ * it is above exp(-cutoff^2 / 2), and the first row is no farther from it than the ellipse is long. So it does not
+ * underflow if half the sum of squares is below 77: float32 begins at exp(-87), and peaks may be below one. */
 INLINE doubles rows_of_planes(const splats *four, double cutoff, double spacing) {
     const doubles squares = four->seen.extent * four->seen.extent * four->precision.uu + cutoff * cutoff;
     return chosen(squares < 154, all_lanes(LONGEST_PIECE), rows_of_pieces(four->precision.uu, spacing));
@@ -127,7 +127,8 @@ static void add_gaussian(plane_part *part, const double *one, double u, double w
     }
 }
 
-static void fill_part(plane_part *part, const double *turned, const int64_t *chosen, const int64_t *limits, float *out) {
+static void fill_part(
+    plane_part *part, const double *turned, const int64_t *chosen, const int64_t *limits, float *out) {
     const parallel_planes *planes = part->planes;
     const int64_t first_plane = limits[0], n_planes = limits[1], first_row = limits[2], n_rows = limits[3];
     const int64_t n_columns = planes->shape[2];

@@ -1,6 +1,6 @@
 /* The rows of pieces. From row to row a Gaussian follows by two multiplications, so only the first row takes
- * exponentials. They are taken for many pieces in turn: each is a long chain of operations that depend on each other, and
- * a processor works on several chains at a time only where nothing between them has to be guessed. */
+ * exponentials. They are taken for many pieces in turn: each is a long chain of operations that depend on each other,
+ * and a processor works on several chains at a time only where nothing between them has to be guessed. */
 #ifndef GSVR_GAUSSIAN_ROWS_H
 #define GSVR_GAUSSIAN_ROWS_H
 

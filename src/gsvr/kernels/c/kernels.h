@@ -102,8 +102,8 @@ KERNEL adjoint_lattice(
 /* ---- free Gaussians ---- */
 
 /* Gaussians in the order of their buckets (`gsvr.kernels.gaussian_plan.Buckets`). `values` has ten rows of `stride`
- * numbers: x, y, z of the mean; xx, xy, xz, yy, yz, zz of the covariance; its determinant. After the last Gaussian there
- * is room for a few more, so that several can be read at once. */
+ * numbers: x, y, z of the mean; xx, xy, xz, yy, yz, zz of the covariance; its determinant. After the last Gaussian
+ * there is room for a few more, so that several can be read at once. */
 typedef struct {
     int64_t n_buckets;
     int64_t stride;
@@ -135,8 +135,8 @@ typedef struct {
 
 /* Pieces of splats (pairs of a Gaussian and a slice), by slice and then by bucket; `first` tells where those of a slice
  * and a bucket start. Of each: its Gaussian, its first pixel in the padded slice, its rows, its form (see
- * `gaussian_form.h`), where the mean stands from its first pixel (pixels, along u and v), and the square of its distance
- * from the slice (mm^2), which only limits ask for. */
+ * `gaussian_form.h`), where the mean stands from its first pixel (pixels, along u and v), and the square of its
+ * distance from the slice (mm^2), which only limits ask for. */
 typedef struct {
     int64_t n_buckets;
     const int64_t *first;         /* [n b + 1] */
