@@ -4,7 +4,7 @@
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
 # make bench-gpu   kernels and reconstructions on an Nvidia card (minutes): benchmarks/results/gpu.json. Needs no .venv:
-#                  PYTHON with NumPy, SciPy, Numba, PyTorch and Triton will do; BENCH_OPTIONS=--interpret without a card
+#                  PYTHON with NumPy, SciPy, setuptools, PyTorch and Triton will do; BENCH_OPTIONS=--interpret without a card
 # make bench-speed   measure speed and scaling anew (minutes): benchmarks/results/speed.json and the plots of docs/speed.md
 #
 # PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
@@ -21,7 +21,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 
 VENV := .venv
 BIN := $(VENV)/bin
-REQUIREMENTS := pyproject.toml constraints.txt
+REQUIREMENTS := pyproject.toml constraints.txt setup.py $(wildcard src/gsvr/compiled/c/*)
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
 # one short line a package, so that minutes of installing do not look like a hang
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
@@ -43,6 +43,7 @@ bench-speed: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.speed $(BENCH_OPTIONS)
 
 bench-gpu:
+	@$(PYTHON) setup.py --quiet build_ext --inplace
 	@PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(BENCH_OPTIONS)
 
 lint: $(VENV)/installed-for-development
@@ -70,7 +71,7 @@ bench-uncertainty: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.uncertainty
 
 clean:
-	@rm -rf $(VENV) .numba-cache demo-output
+	@rm -rf $(VENV) build demo-output src/gsvr/compiled/*.so
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found: install one or name it, make PYTHON=..." >&2; exit 1; }

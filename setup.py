@@ -6,11 +6,11 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-FOLDER = "src/gsvr/kernels/c"
+FOLDER = "src/gsvr/compiled/c"
 # Without leave to reassociate sums, which would undo what the kernels do about the order of rows; but nothing here
 # asks for errno, for traps, or for the sign of zero.
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
-           "-fvisibility=hidden", "-Wall", "-Wno-psabi"]  # fmt: skip
+           "-fvisibility=hidden", "-g0", "-Wall", "-Wno-psabi"]  # fmt: skip
 IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
@@ -25,7 +25,7 @@ class BuildKernels(build_ext):
 def kernels(name: str, *instructions: str) -> Extension:
     """The library for processors with some instructions."""
     return Extension(
-        f"gsvr.kernels.{name}",
+        f"gsvr.compiled.{name}",
         sources=sorted(str(path) for path in Path(FOLDER).glob("*.c")),
         depends=sorted(str(path) for path in Path(FOLDER).glob("*.h")),
         extra_compile_args=[*OPTIONS, *instructions],
@@ -33,7 +33,7 @@ def kernels(name: str, *instructions: str) -> Extension:
     )
 
 
-# x86 as of 2008 and as of 2013; `gsvr.kernels.compiled` chooses
+# x86 as of 2008 and as of 2013; `gsvr.compiled` chooses
 VARIANTS = [kernels("_portable", "-msse4.2"), kernels("_avx2", "-mavx2", "-mfma")] if IS_X86 else [kernels("_portable")]
 
 setup(

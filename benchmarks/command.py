@@ -38,12 +38,6 @@ class Cost:
     peak_megabytes: float
 
 
-def warm_up_kernels() -> None:
-    """Compile what is not in the kernel cache yet, so that no measurement pays for it."""
-    code = "from gsvr.warmup import warm_up; warm_up()"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 class CommandError(Exception):
     """A program ended with an error; the message holds the end of what it printed."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.acquisitions import PUBLISHED, acquire
-from benchmarks.command import CommandError, module_command, run_command, warm_up_kernels
+from benchmarks.command import CommandError, module_command, run_command
 from benchmarks.machine import REPOSITORY
 from benchmarks.methods import METHODS
 from benchmarks.plots import draw_plots
@@ -116,7 +116,6 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(format="bench: %(message)s")
     logger.setLevel(logging.INFO)
-    warm_up_kernels()
     missing: set[str] = set()
     for case in selected(asked):
         path, key = result_file(case), f"seed {case.seed}, {case.method}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.acquisitions import Acquisition, acquire
-from benchmarks.command import GSVR, Cost, module_command, run_command, warm_up_kernels
+from benchmarks.command import GSVR, Cost, module_command, run_command
 from benchmarks.leave_one_out import bids_inputs
 from benchmarks.limits import LIMITS, RESOLUTION
 from benchmarks.machine import REPOSITORY, provenance
@@ -145,7 +145,7 @@ def measure_real() -> dict[str, Any]:
 
 
 def measure_cold_start() -> dict[str, Any]:
-    """A small acquisition twice, with a kernel cache that is empty the first time."""
+    """A small acquisition twice, the first time without any compiled Python files, as after an installation."""
     folder = OUTPUT / "acquisitions" / "small"
     if not (folder / "truth_poses.json").exists():
         words = ["simulate", "phantom", "--output-dir", folder, "--n-stacks", "3", "--in-plane-spacing", "3"]
@@ -155,7 +155,7 @@ def measure_cold_start() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         for name in ("first", "second"):
             volume = OUTPUT / "core" / f"small-{name}" / "reconstruction.nii.gz"
-            costs[name], _ = reconstruct_files(small.stacks, small.masks, volume, {"NUMBA_CACHE_DIR": cache})
+            costs[name], _ = reconstruct_files(small.stacks, small.masks, volume, {"PYTHONPYCACHEPREFIX": cache})
     first, second = costs["first"], costs["second"]
     return {
         "first": asdict(first),
@@ -185,7 +185,6 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(format="bench-core: %(message)s")
     logger.setLevel(logging.INFO)
-    warm_up_kernels()
     for name in asked.subjects if "simulated" in asked.parts else ():
         try:
             subject = find_subject(name)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gsvr.compiled.threads import thread_count
 from gsvr.io.record import versions
-from gsvr.kernels.threads import thread_count
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

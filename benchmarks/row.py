@@ -16,13 +16,11 @@ from benchmarks.methods import METHODS
 from benchmarks.problem import read_problem
 from benchmarks.recorder import BudgetSpentError, Recorder
 from gsvr.io.record import write_record
-from gsvr.warmup import warm_up
 
 
 def run_row(method: str, acquisition: Acquisition, budget: float | None) -> dict[str, Any]:
     """Scores, cost and quality over time."""
     problem = read_problem(acquisition)
-    warm_up()
     recorder = Recorder(problem, budget)
     try:
         volume, poses = METHODS[method].run(problem, recorder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import GSVR, run_command, warm_up_kernels
+from benchmarks.command import GSVR, run_command
 from benchmarks.core import measure_cold_start, reconstruct_files
 from benchmarks.leave_one_out import bids_inputs
 from benchmarks.machine import REPOSITORY, provenance
@@ -31,9 +30,10 @@ from benchmarks.speed_operator import measure_stage, measure_threads, slices_of
 from benchmarks.speed_plots import draw
 from benchmarks.speed_tables import speed_tables
 from benchmarks.subjects import OUTPUT, SubjectMissingError, data_folder
+from gsvr.compiled import instructions
+from gsvr.compiled.threads import thread_count
 from gsvr.io.model import StoredField, read_field
 from gsvr.io.record import write_record
-from gsvr.kernels.threads import thread_count
 from gsvr.plane import plane_frame, render_plane
 from gsvr.solver.schedule import default_stages
 from gsvr.volume import render_volume
@@ -165,23 +165,16 @@ def measure_start(repeats: int = 5) -> dict[str, Any]:
 
 
 def measure_instruction_sets() -> dict[str, dict[str, float]]:
-    """Nanoseconds a splat of kernels compiled for this processor, for one with AVX2, and for any of its family.
-
-    The last two are what kernels compiled in advance could use on x86-64 without a choice at run time.
-    """
+    """Nanoseconds a splat of the kernels that are chosen on this processor, and of those that run on any."""
     code = (
         "import json; from benchmarks.speed import *; slices = slices_of(make_stacks(SIZES[0])); "
         "print(json.dumps(measure_stage(slices, default_stages()[-1], 5)['nanoseconds_per_splat']))"
     )
     found = {}
-    sets: dict[str, dict[str, str]] = {"this processor": {}}
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        sets["AVX2"] = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
-        sets["any x86-64"] = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""}
-    for name, environment in sets.items():
+    for name, environment in ((instructions(), {}), ("portable", {"GSVR_INSTRUCTIONS": "portable"})):
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log.txt"
-            run_command([sys.executable, "-c", code], log, {**environment, "NUMBA_CACHE_DIR": folder})
+            run_command([sys.executable, "-c", code], log, environment)
             found[name] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     return found
 
@@ -214,7 +207,6 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(format="bench-speed: %(message)s")
     logger.setLevel(logging.INFO)
-    warm_up_kernels()
     if "operator" in asked.parts:
         logger.info("operator")
         keep("operator", {**measure_operator(), "measured": provenance()})

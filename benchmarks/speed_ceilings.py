@@ -4,47 +4,34 @@ The operator adds outer products of eight lanes to a small plane: load, multiply
 ceilings (matrix product, memory) there are those of exactly that work on data in the first-level cache.
 """
 
-# pyright: reportCallIssue=false, reportArgumentType=false
-
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sysconfig
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from numba import njit
 from threadpoolctl import threadpool_limits
 
-from gsvr.kernels.simd import exponential
+import gsvr.compiled
 
 _IN_CACHE = 2048  # floats: 8 kB, two arrays fit into the first level of any processor
 _IN_MEMORY = 16 * 2**20  # floats: 64 MB
 
 
-@njit(fastmath=True, nogil=True)
-def _exponentials(x, out, repeats):
-    for _ in range(repeats):
-        for i in range(x.shape[0]):
-            out[i] = exponential(x[i])
-
-
-@njit(fastmath=True, nogil=True)
-def _multiply_add_store(x, y, repeats):
-    factor = np.float32(1e-3)
-    for _ in range(repeats):
-        for i in range(x.shape[0]):
-            y[i] += factor * x[i]
-        factor = -factor
-
-
-@njit(fastmath=True, nogil=True)
-def _dot(x, y, repeats):
-    total = np.float32(0.0)
-    for _ in range(repeats):
-        for i in range(x.shape[0]):
-            total += x[i] * y[i]
-        y[0] = total * np.float32(1e-30)
-    return total
+def _loops(folder: Path) -> ctypes.CDLL:
+    """The loops of ``speed_ceilings.c``, compiled like the kernels."""
+    library = folder / "ceilings.so"
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()
+    words = [*compiler, "-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
+    source = Path(__file__).with_suffix(".c")
+    include = Path(gsvr.compiled.__file__).parent / "c"
+    subprocess.run([*words, f"-I{include}", source, "-o", library, "-lm"], check=True)
+    return ctypes.CDLL(str(library))
 
 
 def least_cpu_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -64,9 +51,14 @@ def measure_ceilings(repeats: int = 5, loops: int = 20_000, size: int = _IN_MEMO
     x = rng.uniform(-10, 0, _IN_CACHE).astype(np.float32)
     y = np.zeros(_IN_CACHE, np.float32)
     operations = 2 * _IN_CACHE * loops * 1e-9
-    exponentials = least_cpu_seconds(lambda: _exponentials(x, y, loops), repeats)
-    stored = least_cpu_seconds(lambda: _multiply_add_store(x, y, loops), repeats)
-    dotted = least_cpu_seconds(lambda: _dot(x, y, loops), repeats)
+    arguments = [ctypes.c_void_p(array.ctypes.data) for array in (x, y)]
+    arguments += [ctypes.c_int64(number) for number in (_IN_CACHE, loops)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = _loops(Path(folder))
+        exponentials, stored, dotted = (
+            least_cpu_seconds(lambda loop=loop: loop(*arguments), repeats)
+            for loop in (found.powers_of_two, found.multiply_add_store, found.dot)
+        )
     a = rng.random((matrix, matrix), dtype=np.float32)
     product = np.empty_like(a)
     with threadpool_limits(1, "blas"):

@@ -151,13 +151,10 @@ def profile(stacks: list[Path], masks: list[Path]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Warm up, reconstruct, write the numbers."""
-    from gsvr.warmup import warm_up
-
+    """Reconstruct, write the numbers."""
     output, folder = Path(sys.argv[1]), Path(sys.argv[2])
     masks = sorted(folder.glob("stack-*_mask.nii.gz"))
     paths = [mask.with_name(mask.name.replace("_mask", "")) for mask in masks]
-    warm_up()
     output.write_text(json.dumps(profile(paths, masks)), encoding="utf-8")
 
 

@@ -26,7 +26,6 @@ from gsvr.picture import PictureOptions, save_mid_slices
 from gsvr.pipeline import Job, Reconstruction, run
 from gsvr.quality import Comparison, PoseErrors, compare, pose_errors
 from gsvr.simulate import Simulation, SimulationOptions, simulate
-from gsvr.warmup import warm_up
 
 OUTPUT = Path("demo-output")
 VOXEL = 0.8
@@ -60,8 +59,6 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
     with step("imaging it while it moves") as show:
         simulation = simulate(truth, acquisition, show)
         write_stacks(simulation, folder / "stacks")
-    with step("loading kernels (the first run compiles them)"):
-        warm_up()
 
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
     if quick:

@@ -17,26 +17,21 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def _checkable_modules() -> list[str]:
     """Modules of gsvr whose annotations the tests check when a function is called.
 
-    The hook wraps every function, and neither Numba nor Triton can compile a wrapper: a module that compiles
-    functions is left out, and so is the ``__init__`` of its package, because hooking a package hooks everything in
-    it.
+    The hook wraps every function, and Triton cannot compile a wrapper: a module that compiles functions is left out,
+    and so is the ``__init__`` of its package, because hooking a package hooks everything in it.
     """
     specification = importlib.util.find_spec("gsvr")
     assert specification is not None
     assert specification.submodule_search_locations
     root = Path(next(iter(specification.submodule_search_locations)))
-    compiled, names = set(), []
+    with_triton, names = set(), []
     for path in sorted(root.rglob("*.py")):
         parts = ("gsvr", *path.relative_to(root).with_suffix("").parts)
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
-        if re.search(
-            r"^\s*(from|import) (numba|triton|gsvr\.kernels\.numba_compiled)\b",
-            path.read_text(encoding="utf-8"),
-            re.MULTILINE,
-        ):
-            compiled.add(name)
-    return [name for name in names if not any((c + ".").startswith(name + ".") for c in compiled)]
+        if re.search(r"^\s*(from|import) triton\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+            with_triton.add(name)
+    return [name for name in names if not any((c + ".").startswith(name + ".") for c in with_triton)]
 
 
 # Triton decides when it is imported whether its kernels run in its interpreter: without a card they do

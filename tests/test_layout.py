@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 60
 # From the bottom up: a module may import from its own layer and from those above it in this list.
 LAYERS = (
     ("errors",),
+    ("compiled",),
     ("geometry", "morphology"),
     ("acquisition",),
     ("psf",),
@@ -24,7 +25,7 @@ LAYERS = (
     ("field",),
     ("kernels", "devices"),
     ("forward",),
-    ("masking", "registration"),
+    ("masking", "registration", "stack_checks"),
     ("sampling", "mask_grid"),
     ("solver", "device_solver"),
     ("volume", "plane"),

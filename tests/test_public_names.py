@@ -11,7 +11,7 @@ import pytest
 
 import gsvr
 
-HEAVY_PACKAGES = {"nibabel", "numba", "numpy", "PIL", "safetensors", "scipy", "torch"}
+HEAVY_PACKAGES = {"nibabel", "numpy", "PIL", "safetensors", "scipy", "torch"}
 
 
 def run(code: str) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from gsvr import compiled
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -157,15 +159,24 @@ class Slices:
         """Repeat one number a slice for all of its pixels."""
         return np.repeat(per_slice, np.diff(self.offsets))
 
-    def pixel_positions(self, poses: Float[np.ndarray, "n 4 4"] | None = None) -> Float[np.ndarray, "p 3"]:
-        """Position of every pixel (mm): in acquired world, or where `poses` (affine, one a slice) put it."""
+    def pixel_positions(
+        self, poses: Float[np.ndarray, "n 4 4"] | None = None, pixels: Bool[np.ndarray, " p"] | None = None
+    ) -> Float[np.ndarray, "q 3"]:
+        """Position (mm) of every pixel or of some: in acquired world, or where `poses` (affine, one a slice) put it."""
+        pixels = np.ones(int(self.offsets[-1]), bool) if pixels is None else np.ascontiguousarray(pixels)
+        first = np.concatenate([[0], np.cumsum(np.add.reduceat(pixels, self.offsets[:-1], dtype=np.int64))])
+        positions = np.empty((int(first[-1]), 3))
+        grid = self.pixel_grid(poses)
+        compiled.run("place_pixels", self.n_slices, self.shapes, self.offsets, *grid, pixels, first, positions)
+        return positions
+
+    def pixel_grid(
+        self, poses: Float[np.ndarray, "n 4 4"] | None = None
+    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 2 3"]]:
+        """Of every slice the position of its first pixel, and the steps from pixel to pixel along u and v (mm)."""
         frames = self.frames if poses is None else poses @ self.frames
         steps = frames[:, :3, :2] * self.pixel_spacings[:, None]
-        positions = np.empty((int(self.offsets[-1]), 3))
-        for s, (n_u, n_v) in enumerate(self.shapes):
-            along_u, along_v = (np.arange(n)[:, None] * steps[s, :, axis] for axis, n in enumerate((n_u, n_v)))
-            positions[self.pixels_of(s)] = (frames[s, :3, 3] + along_u[:, None] + along_v).reshape(-1, 3)
-        return positions
+        return frames[:, :3, 3].copy(), np.ascontiguousarray(steps.transpose(0, 2, 1))
 
     def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
         """The same slices with another mask."""
@@ -199,24 +210,23 @@ class Slices:
         """Average `factor` x `factor` pixels inside the mask: fewer pixels with less noise, for coarse stages."""
         if factor == 1:
             return self
-        values, coverages, shapes = [], [], []
         frames = self.frames.copy()
         shift = (factor - 1) / 2 * self.pixel_spacings
         frames[:, :3, 3] += np.einsum("nij,nj->ni", self.frames[:, :3, :2], shift)
-        shown = self.values * self.mask
-        for index in range(self.n_slices):
-            mask, value = (_blocks(self.image(index, flat), factor) for flat in (self.mask, shown))
-            values.append((value / np.maximum(mask, 1e-6)).ravel())
-            coverages.append((mask / factor**2).ravel())
-            shapes.append(mask.shape)
-        coverage = np.concatenate(coverages).astype(np.float32)
+        shapes = -(-self.shapes // factor)
+        offsets = _offsets(shapes)
+        values, coverage = np.empty(int(offsets[-1]), np.float32), np.empty(int(offsets[-1]), np.float32)
+        compiled.run(
+            "bin_pixels", self.n_slices, factor, self.shapes, self.offsets, self.values, self.mask, offsets, values,
+            coverage,
+        )  # fmt: skip
         return replace(
             self,
-            values=np.concatenate(values).astype(np.float32),
+            values=values,
             mask=coverage >= 0.5,
             coverage=coverage,
-            shapes=np.array(shapes),
-            offsets=_offsets(np.array(shapes)),
+            shapes=shapes,
+            offsets=offsets,
             frames=frames,
             binning=self.binning * factor,
         )
@@ -224,16 +234,6 @@ class Slices:
 
 def _offsets(shapes: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(shapes[:, 0] * shapes[:, 1])]).astype(np.int64)
-
-
-def _blocks(image: np.ndarray, factor: int) -> np.ndarray:
-    """Sums over blocks; the last block of an axis may be partly empty."""
-    sums = np.zeros([-(-size // factor) for size in image.shape], np.float32)
-    # every factor-th pixel at a time: whole-array additions
-    for row, column in np.ndindex(factor, factor):
-        part = image[row::factor, column::factor]
-        sums[: part.shape[0], : part.shape[1]] += part
-    return sums
 
 
 def slices_from_stacks(

@@ -142,7 +142,7 @@ def _on_card(torch: ModuleType, number: int) -> str:
 
 
 def _on_cpu() -> str:
-    from gsvr.kernels.threads import thread_count
+    from gsvr.compiled.threads import thread_count
 
     threads = thread_count()
     return f"compiled kernels on the CPU, {threads} thread{'s' if threads > 1 else ''}"

@@ -189,8 +189,10 @@ def lattice_covering(
         raise ValueError("no points to cover with a lattice")
     if spacing <= 0 or sigma <= 0:
         raise ValueError("lattice spacing and sigma must be positive (mm)")
-    low = np.floor((points.min(axis=0) - margin) / spacing).astype(int)
-    high = np.ceil((points.max(axis=0) + margin) / spacing).astype(int)
+    # column by column: several times faster than along the first axis of all
+    least, most = (np.array([getattr(column, end)() for column in points.T]) for end in ("min", "max"))
+    low = np.floor((least - margin) / spacing).astype(int)
+    high = np.ceil((most + margin) / spacing).astype(int)
     occupied = np.zeros(high - low + 1, dtype=bool)
     nearest = np.rint(points / spacing).astype(int) - low
     occupied[tuple(nearest.T)] = True

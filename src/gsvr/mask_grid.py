@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from gsvr.kernels.numba_compiled import without_allocation
-from gsvr.kernels.threads import parallel_for
+from gsvr import compiled
 from gsvr.volume_grid import Volume
 
 
@@ -25,13 +24,10 @@ def mask_on_grid(
         _neighbours(step[axis, axis] * np.arange(count) + step[axis, 3], smooth.shape[axis])
         for axis, count in enumerate(shape)
     )
-    out, depth = np.empty(shape, bool), mask.data.shape[2]
-
-    def body(i: int) -> None:
-        row = np.empty(depth, np.float32)
-        _interpolate_plane(smooth, x[i], x_weights[i], y, y_weights, z, z_weights, row, out[i])
-
-    parallel_for(body, shape[0])
+    out = np.empty(shape, bool)
+    compiled.run(
+        "exceeds_half", shape[0], smooth, *smooth.shape, *shape[1:], x, x_weights, y, y_weights, z, z_weights, out
+    )
     return out
 
 
@@ -41,23 +37,3 @@ def _neighbours(positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarr
     inside = (positions >= 0) & (positions <= count - 1)
     share = positions - lower
     return lower, (np.stack([1 - share, share], axis=1) * inside[:, None]).astype(np.float32)
-
-
-@without_allocation
-def _interpolate_plane(values, x, x_weights, y, y_weights, z, z_weights, row, out):
-    """Whether the interpolated values exceed one half, for one plane; `row` is scratch."""
-    next_x = min(x + 1, values.shape[0] - 1)
-    for j in range(out.shape[0]):
-        low, high = y[j], min(y[j] + 1, values.shape[1] - 1)
-        a, b = x_weights[0] * y_weights[j, 0], x_weights[0] * y_weights[j, 1]
-        c, d = x_weights[1] * y_weights[j, 0], x_weights[1] * y_weights[j, 1]
-        for k in range(row.shape[0]):
-            row[k] = (
-                a * values[x, low, k]
-                + b * values[x, high, k]
-                + c * values[next_x, low, k]
-                + d * values[next_x, high, k]
-            )
-        for k in range(out.shape[1]):
-            above = min(z[k] + 1, row.shape[0] - 1)
-            out[j, k] = z_weights[k, 0] * row[z[k]] + z_weights[k, 1] * row[above] > 0.5

@@ -14,20 +14,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from gsvr import compiled
 from gsvr.acquisition import Slices, Stack
+from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.field import Lattice, lattice_covering
 from gsvr.forward import AcquisitionOperator
 from gsvr.geometry import transform_points
-from gsvr.kernels.threads import parallel_map
 from gsvr.morphology import distance_to, largest_part, within
 from gsvr.psf import ProfileName
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
-
-# Pixels are looked up in so many parts, which share the threads.
-_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def agreed_mask(
     heard = slices.per_pixel(drawn)
     yes = slices.mask & heard
     lattice = lattice_covering(
-        slices.pixel_positions(poses)[yes], options.spacing, options.spacing, 2 * options.spacing
+        slices.pixel_positions(poses, yes), options.spacing, options.spacing, 2 * options.spacing
     )
     operator = AcquisitionOperator(lattice, slices, poses, profile=profile, backend=backend)
     in_favour = operator.adjoint(yes.astype(np.float32))
@@ -212,10 +210,11 @@ def project_mask(
     inside = np.pad(np.asarray(mask.mask), 1)
     outer, inner = parallel_map(lambda part: distance_to(part, mask.spacing.tolist()), (inside, ~inside))
     distance = outer - inner
-    index = slices.pixel_positions(np.linalg.inv(mask.affine) @ poses) + 1
     far = float(distance.max()) + margin
-
-    def near(points: np.ndarray) -> np.ndarray:
-        return ndimage.map_coordinates(distance, points.T, order=1, mode="constant", cval=far) <= margin
-
-    return np.concatenate(parallel_map(near, np.array_split(index, _PARTS)))
+    corners, steps = slices.pixel_grid(np.linalg.inv(mask.affine) @ poses)
+    samples = np.empty(int(slices.offsets[-1]))
+    compiled.run(
+        "sample_at_pixels", slices.n_slices, slices.shapes, slices.offsets, corners + 1, steps, distance,
+        *distance.shape, far, samples,
+    )  # fmt: skip
+    return samples <= margin

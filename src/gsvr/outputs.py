@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gsvr.acquisition import Slices
+from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.model import write_field
@@ -134,16 +135,19 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     """
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
-    write_volume(paths.volume, volume.data, volume.affine)
-    write_volume(paths.mask, volume.mask, volume.affine)
-    records = slice_records(reconstruction)
-    write_poses_json(paths.poses, records)
-    names = [f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records]
-    for name, record in zip(names, records, strict=True):
-        write_itk_transform(paths.transforms / name, record.matrix)
-    _warn_of_leftovers(paths.transforms, r".+_slice-\d+\.tfm", names)
-    write_field(paths.model, result.field, {"noise": result.noise}, np.asarray(result.mask.mask), result.mask.affine)
-    save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions())
+    mask, records = volume.mask, slice_records(reconstruction)
+    field_mask = np.asarray(result.mask.mask), result.mask.affine
+    # side by side: compressing and drawing take about as long as all the small files
+    parallel_map(
+        lambda write: write(),
+        (
+            lambda: save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions()),
+            lambda: write_volume(paths.volume, volume.data, volume.affine),
+            lambda: write_volume(paths.mask, mask, volume.affine),
+            lambda: write_field(paths.model, result.field, {"noise": result.noise}, *field_mask),
+            lambda: _write_poses(paths, records),
+        ),
+    )
     if paths.uncertainty is not None:
         deviation = render_deviation(result.deviations, volume, backend=reconstruction.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
@@ -153,6 +157,14 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
     # last of all, so that a record means that everything is there
     write_record(paths.record, run_record(reconstruction, paths, settings))
+
+
+def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
+    write_poses_json(paths.poses, records)
+    names = [f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records]
+    for name, record in zip(names, records, strict=True):
+        write_itk_transform(paths.transforms / name, record.matrix)
+    _warn_of_leftovers(paths.transforms, r".+_slice-\d+\.tfm", names)
 
 
 def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path, check_writable_file
 from gsvr.volume_grid import Volume
@@ -204,22 +205,20 @@ def _window(volume: Volume, percentiles: tuple[float, float]) -> tuple[float, fl
 
 def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list[Float32[np.ndarray, "size size"]]:
     """Intensities of the three panels, top row first; zero outside the grid."""
-    coefficients = ndimage.spline_filter(volume.data, order=3).astype(np.float32)
+    coefficients = ndimage.spline_filter(volume.data, order=3, output=np.float32)
     to_index = np.linalg.inv(volume.affine)
     size = options.panel_size
     steps = (np.arange(size) - (size - 1) / 2) * (view.width / size)
-    planes = []
-    for across, up in _directions(options.convention):
+
+    def sample(directions: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        across, up = directions
         through = np.cross(across, up)
         origin = view.middle + through * (through @ (view.position - view.middle))
         points = origin + steps[None, :, None] * across - steps[:, None, None] * up
-        index = points @ to_index[:3, :3].T + to_index[:3, 3]
-        planes.append(
-            ndimage.map_coordinates(
-                coefficients, np.moveaxis(index, -1, 0), order=3, prefilter=False, output=np.float32
-            )
-        )
-    return planes
+        index = np.moveaxis(points @ to_index[:3, :3].T + to_index[:3, 3], -1, 0)
+        return ndimage.map_coordinates(coefficients, index, order=3, prefilter=False, output=np.float32)
+
+    return parallel_map(sample, _directions(options.convention))
 
 
 def _sample_anatomy(volume: Volume, view: _View, options: PictureOptions) -> list[Bool[np.ndarray, "size size"]]:

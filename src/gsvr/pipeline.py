@@ -10,24 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from gsvr.acquisition import Slices, Stack, slices_from_stacks
 from gsvr.errors import InputError
-from gsvr.geometry import transform_points
 from gsvr.io.nifti import read_mask, read_stack
 from gsvr.masking import StackMasks, first_masks
 from gsvr.solver.paper import PaperOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
+from gsvr.stack_checks import check_content, check_overlap
 from gsvr.volume import check_voxel_size, render_volume
 from gsvr.volume_grid import Volume
 
 logger = logging.getLogger(__name__)
-
-# mm^3; the brain of a fetus of 14 weeks has some 4 ml.
-_SMALLEST_ANATOMY = 1000.0
 
 
 @dataclass(frozen=True)
@@ -194,46 +190,9 @@ def prepare_slices(stacks: list[Stack], options: SolverOptions | PaperOptions) -
         If stacks do not overlap, or there is no signal inside the masks.
     """
     masks = first_masks(stacks, options.masks)
-    _check_overlap(stacks, masks)
-    _check_content(stacks, masks)
+    check_overlap(stacks, masks)
+    check_content(stacks, masks)
     return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
-
-
-def _check_content(stacks: list[Stack], masks: StackMasks) -> None:
-    """Every mask must show something, and together they must show enough to be a brain."""
-    volumes = []
-    for stack, mask in zip(stacks, masks.masks, strict=True):
-        if not stack.data[mask].any():
-            raise InputError(f"{stack.name} is zero everywhere inside its mask: give another mask, or leave it out")
-        volumes.append(mask.sum() * float(np.prod(stack.spacing)))
-    if np.median(volumes) < _SMALLEST_ANATOMY:
-        raise InputError(
-            f"the masks of {stacks[0].name} and the others hold {np.median(volumes) / 1000:.2g} ml, too little for a "
-            "brain: draw them around all of it, or leave them out"
-        )
-
-
-def _check_overlap(stacks: list[Stack], masks: StackMasks) -> None:
-    """The fields of view of all stacks must hang together in world space."""
-    boxes = []
-    for stack, view in zip(stacks, masks.fields_of_view, strict=True):
-        # along an axis nothing lies beyond the first and last pixel of each line
-        lines = np.argwhere(view.any(axis=0))
-        there = view[:, lines[:, 0], lines[:, 1]]
-        ends = (there.argmax(axis=0), len(there) - 1 - there[::-1].argmax(axis=0))
-        index = np.concatenate([np.column_stack([end, lines]) for end in ends])
-        placed = transform_points(stack.affine, index.astype(np.float64))
-        boxes.append((placed.min(axis=0), placed.max(axis=0)))
-    low, high = (np.stack(side) for side in zip(*boxes, strict=True))
-    meets = np.all((low[:, None] < high) & (low < high[:, None]), axis=2)
-    count, part = connected_components(meets, directed=False)
-    if count > 1:
-        smallest = int(np.argmin(np.bincount(part)[part]))
-        names = [stack.name for number, stack in enumerate(stacks) if part[number] == part[smallest]]
-        raise InputError(
-            f"{' and '.join(names)}: no overlap with the other stacks in scanner coordinates; check that all stacks "
-            "are of one examination, or leave out those that are not"
-        )
 
 
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:

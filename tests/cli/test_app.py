@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gsvr import __version__
 from gsvr.cli import app
 
-SLOW_PACKAGES = {"jaxtyping", "nibabel", "numba", "numpy", "PIL", "safetensors", "scipy", "torch"}
+SLOW_PACKAGES = {"jaxtyping", "nibabel", "numpy", "PIL", "safetensors", "scipy", "torch"}
 
 
 def test_help_needs_no_slow_package():

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.acquisition import Slices, Stack
-from gsvr.cli.kernel_loading import load_kernels
 from gsvr.cli.progress import round_progress
 from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
@@ -59,7 +58,6 @@ def evaluate_holdout(inputs: StackInputs, console: Console, picture: Path | None
     stacks = read_stacks(inputs)
     options = fitting_options(stacks, SolverOptions())
     slices, _ = prepare_slices(stacks, options)
-    load_kernels(console)
     with round_progress(console, repeats=len(stacks)) as show:
         scores = leave_one_stack_out(
             stacks, lambda _: slices, options, lambda name, progress: show(progress, f"without {name}, ")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -109,29 +108,11 @@ def reconstruct_command(
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
-    from gsvr.cli.kernel_loading import lattice_kernels, load_kernels
     from gsvr.cli.progress import round_progress
     from gsvr.pipeline import run
-    from gsvr.solver.paper import PaperOptions
 
-    if isinstance(job.options, PaperOptions):
-        load_kernels(console)
-        with round_progress(console) as show:
-            return run(job, resolution, lambda progress: show(progress, ""))
-    # on a first run the kernels of free Gaussians are compiled while the stages before them run
-    stages = job.options.stages if job.options.backend == "cpu" else ()
-    last_before = next((stage for stage, after in pairwise(stages) if after.free), None)
-    with lattice_kernels(console, free=last_before is not None) as free_kernels, round_progress(console) as show:
-
-        def report(progress: Any) -> None:
-            show(progress, "")
-            if free_kernels.pending and progress.stage_done and progress.stage == last_before:
-                if free_kernels.busy:
-                    show(progress, "compiling kernels, ")
-                free_kernels.load()
-                show(progress, "")
-
-        return run(job, resolution, report)
+    with round_progress(console) as show:
+        return run(job, resolution, lambda progress: show(progress, ""))
 
 
 def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: float) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gsvr.io.atomic import atomic_path
 
-_PACKAGES = ("gsvr", "numpy", "scipy", "numba", "nibabel")
+_PACKAGES = ("gsvr", "numpy", "scipy", "nibabel")
 
 
 def write_record(path: str | Path, record: Mapping[Any, Any]) -> None:

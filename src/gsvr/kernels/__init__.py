@@ -80,7 +80,7 @@ class GaussianKernel(Kernel, Protocol):
         ...
 
 
-# Numba on the CPU; plain PyTorch on the CPU without tiles; Triton (cuda, cuda:1, ...); plain PyTorch on an Apple GPU
+# C on the CPU; plain PyTorch on the CPU without tiles; Triton (cuda, cuda:1, ...); plain PyTorch on an Apple GPU
 BACKENDS = ("cpu", "reference", "cuda", "mps")
 
 

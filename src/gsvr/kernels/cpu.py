@@ -1,32 +1,34 @@
-"""CPU backend of the lattice operator: plans and runs the splat kernels on all cores."""
+"""CPU backend of the lattice operator: plans splats and runs the kernels in C on all cores.
 
-# Numba's intrinsics and star arguments have no types.
-# pyright: reportCallIssue=false, reportArgumentType=false
+A *splat* is one Gaussian seen by one slice: a window of pixels, an outer product E_u(u) E_v(v) times f(w). Along
+pixels a Gaussian is ratio^l times a table, so a splat is four numbers: where its window starts, two ratios, and a
+scale. They depend on poses but not on amplitudes: a plan holds them for all applications of the operator at the same
+poses (16 bytes a splat). The adjoint is the same loop as prediction with a dot product in place of the outer one, so
+that it is the exact transpose.
+
+Prediction is parallel over slices and the adjoint over planes of the lattice, so no two threads write to one
+place and the result does not depend on the number of threads.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr import compiled
+from gsvr.compiled import LANES, Structure
+from gsvr.compiled.threads import thread_count
 from gsvr.field import Lattice
-from gsvr.kernels import plan, splat
 from gsvr.kernels.culling import SliceWindows
-from gsvr.kernels.lanes import LANES
-from gsvr.kernels.threads import parallel_for, thread_count
 
+# Order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
+N_DERIVATIVE_PLANES = 7
 _TASKS_PER_THREAD = 8
-
-
-@dataclass(frozen=True)
-class _Touched:
-    """Sites [first, first + count) of lattice row (ix, iy) touch slice s; where the splats of (s, ix) start."""
-
-    first: np.ndarray
-    count: np.ndarray
-    splat_first: np.ndarray
+# Sites of a lattice row are counted in 16 bits.
+_LONGEST_ROW = 2**15 - 1
 
 
 class CpuKernel:
@@ -35,77 +37,57 @@ class CpuKernel:
     name = "cpu"
 
     def __init__(self, lattice: Lattice, windows: SliceWindows) -> None:
+        if lattice.shape[2] > _LONGEST_ROW:
+            raise ValueError(f"lattice rows of {lattice.shape[2]} sites are too long: use larger spacings")
         self.lattice = lattice
         self.windows = windows
-        self._n_rows, self._n_columns = windows.n_rows, windows.n_columns
-        if lattice.shape[2] + LANES > plan.ROW_CAPACITY or self._n_rows + LANES > plan.WINDOW_CAPACITY:
-            raise ValueError(
-                f"lattice rows of {lattice.shape[2]} sites or windows of {self._n_rows} pixels are too long for the "
-                "CPU kernels: use larger spacings"
-            )
-        width = -(-self._n_columns // LANES) * LANES
-        padded_sizes = (windows.shapes[:, 0] + 2 * self._n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
-        self._padded_first = np.concatenate([[0], np.cumsum(padded_sizes)]).astype(np.int64)
+        width = -(-windows.n_columns // LANES) * LANES
+        framed_sizes = (windows.shapes[:, 0] + 2 * windows.n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
+        self._frame_first = np.concatenate([[0], np.cumsum(framed_sizes)]).astype(np.int64)
+        self._c_windows = _structure(windows)
 
     @cached_property
-    def _touched(self) -> _Touched:
-        support, windows = self.lattice.support, self.windows
+    def _touched(self) -> tuple[Structure, np.ndarray]:
+        """Sites of every lattice row that touch a slice, and where the splats of each (slice, plane) start."""
+        support = self.lattice.support
         nx, ny, nz = support.shape
         occupied = support.any(axis=2)
         row_first = np.where(occupied, support.argmax(axis=2), 0)
         row_last = np.where(occupied, nz - support[:, :, ::-1].argmax(axis=2), 0)
-        n = len(windows.shapes)
+        n = len(self.windows.shapes)
         first, count = np.zeros((n, nx, ny), np.int16), np.zeros((n, nx, ny), np.int16)
-
-        def body(s: int) -> None:
-            plan.find_rows(
-                s, row_first, row_last, windows.from_lattice, windows.reach, windows.depth, windows.shapes, nz,
-                first, count,
-            )  # fmt: skip
-
-        parallel_for(body, n)
-        ends = np.cumsum(count.sum(axis=2, dtype=np.int64).ravel()).reshape(n, nx)
+        in_planes = np.empty((n, nx), np.int64)
+        compiled.run("find_touched_sites", n, self._c_windows, nx, ny, nz, row_first, row_last, first, count, in_planes)
+        ends = np.cumsum(in_planes.ravel()).reshape(n, nx)
         splat_first = np.empty((n, nx + 1), np.int64)
         splat_first[:, 1:] = ends
         splat_first[0, 0], splat_first[1:, 0] = 0, ends[:-1, -1]
-        return _Touched(first, count, splat_first)
+        sites = Structure("touched_sites", nx=nx, ny=ny, nz=nz, first=first, count=count, splat_first=splat_first)
+        return sites, splat_first
 
     @cached_property
-    def _splats(self) -> tuple[np.ndarray, ...]:
+    def _splats(self) -> Structure:
         """Where each splat's window starts, its two ratios and its scale."""
-        touched, w = self._touched, self.windows
-        n = int(touched.splat_first[-1, -1])
-        starts = np.empty(n, np.int32)
-        ratios_u, ratios_v, scales = (np.empty(n + LANES, np.float32) for _ in range(3))
-
-        def body(s: int) -> None:
-            plan.fill_plan(
-                s, touched.first, touched.count, touched.splat_first, w.from_lattice, w.sharpness, w.reach, w.peaks,
-                w.offsets, w.depth_sharpness, w.shapes, self._n_rows, self._n_columns,
-                starts, ratios_u, ratios_v, scales,
-            )  # fmt: skip
-
-        parallel_for(body, len(w.shapes))
-        return starts, ratios_u, ratios_v, scales
+        touched, _ = self._touched
+        starts = np.empty(self.n_splats, np.int32)
+        ratios_u, ratios_v, scales = (np.empty(self.n_splats + LANES, np.float32) for _ in range(3))
+        for numbers in (ratios_u, ratios_v, scales):
+            numbers[self.n_splats :] = 0
+        n = len(self.windows.shapes)
+        compiled.run("plan_lattice", n, self._c_windows, touched, starts, ratios_u, ratios_v, scales)
+        return Structure("lattice_splats", starts=starts, ratios_u=ratios_u, ratios_v=ratios_v, scales=scales)
 
     @property
     def n_splats(self) -> int:
         """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
-        return int(self._touched.splat_first[-1, -1])
+        return int(self._touched[1][-1, -1])
 
     def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
         """Every pixel of every slice, A c."""
-        touched, splats, w = self._touched, self._splats, self.windows
-        out = np.zeros(int(w.first_pixel[-1]), np.float32)
+        out = np.empty(int(self.windows.first_pixel[-1]), np.float32)
         amplitudes = np.ascontiguousarray(amplitudes, np.float32)
-
-        def body(s: int) -> None:
-            splat.predict_slice(
-                s, amplitudes, touched.first, touched.count, touched.splat_first, *splats, w.sharpness, w.reach,
-                w.shapes, w.first_pixel, self._n_rows, self._n_columns, out,
-            )  # fmt: skip
-
-        parallel_for(body, len(w.shapes))
+        n = len(self.windows.shapes)
+        compiled.run("predict_lattice", n, self._c_windows, self._touched[0], self._splats, amplitudes, out)
         return out
 
     def derivatives(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
@@ -114,38 +96,27 @@ class CpuKernel:
         Rows: value; derivative with respect to d = pixel - Gaussian along u, v, w (intensity per mm);
         sum of the torques d x derivative about u, v, w (intensity).
         """
-        touched, splats, w = self._touched, self._splats, self.windows
-        out = np.zeros((splat.N_DERIVATIVE_PLANES, int(w.first_pixel[-1])), np.float32)
+        n, n_pixels = len(self.windows.shapes), int(self.windows.first_pixel[-1])
+        out = np.empty((N_DERIVATIVE_PLANES, n_pixels), np.float32)
         amplitudes = np.ascontiguousarray(amplitudes, np.float32)
-
-        def body(s: int) -> None:
-            splat.differentiate_slice(
-                s, amplitudes, touched.first, touched.count, touched.splat_first, *splats, w.from_lattice, w.sharpness,
-                w.reach, w.peaks, w.offsets, w.depth_sharpness, w.shapes, w.first_pixel, w.pixel_spacing,
-                self._n_rows, self._n_columns, out,
-            )  # fmt: skip
-
-        parallel_for(body, len(w.shapes))
+        compiled.run(
+            "differentiate_lattice", n, self._c_windows, self._touched[0], self._splats, amplitudes, n_pixels, out
+        )
         return out
 
     def _adjoint(self, pixels: np.ndarray, square: bool) -> np.ndarray:
-        touched, splats, w = self._touched, self._splats, self.windows
-        padded = np.zeros(int(self._padded_first[-1]), np.float32)
+        windows, n = self.windows, len(self.windows.shapes)
+        framed = np.empty(int(self._frame_first[-1]), np.float32)
         pixels = np.ascontiguousarray(pixels, np.float32)
-        splat.pad_slices(pixels, w.shapes, w.first_pixel, self._n_rows, self._n_columns, padded, self._padded_first)
+        compiled.run("frame_lattice_slices", n, self._c_windows, pixels, self._frame_first, framed)
         out = np.zeros(self.lattice.shape, np.float32)
         nx = self.lattice.shape[0]
         n_planes = min(max(nx // (_TASKS_PER_THREAD * thread_count()), 1), 8)
-        sharpness = w.sharpness * (2 if square else 1)
-
-        def body(block: int) -> None:
-            splat.adjoint_planes(
-                block * n_planes, min((block + 1) * n_planes, nx), padded, self._padded_first,
-                touched.first, touched.count, touched.splat_first, *splats, sharpness,
-                w.reach, w.shapes, self._n_rows, self._n_columns, square, out,
-            )  # fmt: skip
-
-        parallel_for(body, -(-nx // n_planes))
+        c_windows = _structure(replace(windows, sharpness=2 * windows.sharpness)) if square else self._c_windows
+        compiled.run(
+            "adjoint_lattice", -(-nx // n_planes), n_planes, n, c_windows, self._touched[0], self._splats, framed,
+            self._frame_first, square, out,
+        )  # fmt: skip
         out *= self.lattice.support
         return out
 
@@ -156,3 +127,14 @@ class CpuKernel:
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
         """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
         return self._adjoint(pixels, square=True)
+
+
+def _structure(windows: SliceWindows) -> Structure:
+    """Windows as the kernels take them."""
+    return Structure(
+        "slice_windows",
+        n_components=windows.peaks.shape[1],
+        n_rows=windows.n_rows,
+        n_columns=windows.n_columns,
+        **{name: np.ascontiguousarray(array) for name, array in vars(windows).items()},
+    )

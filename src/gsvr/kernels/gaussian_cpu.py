@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr.compiled import Structure, run
 from gsvr.field import GaussianField
 from gsvr.kernels import GeometryGradient
-from gsvr.kernels.compiled import Structure, run
 from gsvr.kernels.gaussian_plan import (
     Pieces,
     padded_first,
@@ -96,7 +96,7 @@ class CpuGaussianKernel:
         return self._adjoint(pixels, True)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), torques (3): see `gaussian_derivatives.c`."""
+        """Pixels, derivative by d = pixel - Gaussian (3), torques (3), in the slice frame."""
         v, pieces, factors = self.views, self._pieces, self._sorted(amplitudes)
         if v.squared_radii is not None:
             raise ValueError("derivative planes are not made for nearest neighbours: use `gradient`")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from gsvr.compiled import LANES, Structure, run
 from gsvr.field import GaussianField
-from gsvr.kernels.compiled import LANES, Structure, run
 from gsvr.kernels.gaussian_views import SliceViews
 
 _PER_BUCKET = 64

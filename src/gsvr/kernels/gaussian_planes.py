@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Float32
 
+from gsvr.compiled import Structure, run
 from gsvr.field import GaussianField
-from gsvr.kernels.compiled import Structure, run
 
 # Planes that one thread works on at a time.
 _SLAB = 8

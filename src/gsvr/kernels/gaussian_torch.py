@@ -49,7 +49,7 @@ class NearestGaussians:
         self._slices, self._at_once = slices, pixels_at_once
         self._device, self._dtype = torch.device(device), dtype
         self._owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
-        self._acquired = slices.pixel_positions()[slices.mask]
+        self._acquired = slices.pixel_positions(pixels=slices.mask)
         self._values = self._tensor(slices.values[slices.mask])
         self._slice_of = torch.as_tensor(self._owner, device=self._device)
         self._from_centre = self._tensor(_from_centre(slices)[slices.mask])

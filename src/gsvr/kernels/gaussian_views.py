@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Int
 from scipy.spatial import KDTree
 
 from gsvr.acquisition import Slices
-from gsvr.geometry import invert, transform_points
+from gsvr.geometry import invert
 from gsvr.kernels.culling import CUTOFF
 from gsvr.psf import PointSpread
 
@@ -88,8 +88,7 @@ def nearest_radii(
     Pixels outside the mask see nothing (a negative number).
     """
     radii = np.full(len(slices.values), -1.0, np.float32)
-    owner = slices.per_pixel(np.arange(slices.n_slices))[slices.mask]
-    placed = transform_points(poses[owner], slices.pixel_positions()[slices.mask])
+    placed = slices.pixel_positions(poses, slices.mask)
     count = min(count, len(means))
     # a list asks for that one neighbour alone, which the type of `query` does not say
     distances, _ = KDTree(means).query(placed, k=[count], workers=-1)  # pyright: ignore[reportArgumentType]

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from gsvr import compiled
 from gsvr.forward import AcquisitionOperator
-from gsvr.kernels.numba_compiled import without_allocation
-from gsvr.kernels.threads import parallel_for
 from gsvr.solver.prior import QuadraticPrior
 
 
@@ -49,24 +48,11 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.dot(a.ravel(), b.ravel()))
 
 
-@without_allocation
-def _step_plane(ix, step, direction, curved, inverse, amplitudes, gradient, preconditioned, products):
-    """One step along `direction` in one plane of the lattice, and what is needed for the next, in one pass."""
-    total = np.float32(0.0)
-    for iy in range(direction.shape[1]):
-        for iz in range(direction.shape[2]):
-            amplitudes[ix, iy, iz] += step * direction[ix, iy, iz]
-            gradient[ix, iy, iz] -= step * curved[ix, iy, iz]
-            preconditioned[ix, iy, iz] = inverse[ix, iy, iz] * gradient[ix, iy, iz]
-            total += gradient[ix, iy, iz] * preconditioned[ix, iy, iz]
-    products[ix] = total
-
-
 def _step(step: np.float32, *grids: np.ndarray) -> float:
-    """`_step_plane` for all planes; the new gradient times itself preconditioned."""
-    products = np.empty(len(grids[0]))
-    parallel_for(lambda ix: _step_plane(ix, step, *grids, products), len(products))
-    return float(products.sum())
+    """One step along the first of `grids`; the new gradient times itself preconditioned (``conjugate_gradients.c``)."""
+    products = np.empty(len(grids[0]), np.float32)
+    compiled.run("step_conjugate_gradients", len(products), grids[0][0].size, float(step), *grids, products)
+    return float(products.sum(dtype=np.float64))
 
 
 def solve_amplitudes(
@@ -103,7 +89,7 @@ def solve_amplitudes(
     amplitudes = start.copy()
     predicted = operator.predict(amplitudes) if prediction is None else prediction.copy()
     right = operator.adjoint(weights * (values - predicted))
-    gradient = right - prior.apply(amplitudes, strength)
+    gradient = prior.apply(amplitudes, -strength, right)
     if pull is not None:
         gradient += operator.lattice.support * pull
     direction = inverse * gradient
@@ -113,8 +99,7 @@ def solve_amplitudes(
     while count < iterations and rho > tolerance**2 * scale:
         count += 1
         along = operator.predict(direction)
-        curved = operator.adjoint(weights * along)
-        curved += prior.apply(direction, strength)
+        curved = prior.apply(direction, strength, operator.adjoint(weights * along))
         step = np.float32(rho / _dot(direction, curved))
         along *= step
         predicted += along

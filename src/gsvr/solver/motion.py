@@ -211,33 +211,26 @@ def _solve_stack(
     variance: Float[np.ndarray, " 6"],
 ) -> np.ndarray:
     """Block-tridiagonal system of one stack, slices in time order."""
-    n = len(curvature)
     between = np.diff(parameters, axis=0)
     # Student-t like links: a jump between two slices breaks their link instead of bending the path
     jump = (between**2 / variance).mean(axis=1)
     precision = 1 / variance / (1 + jump[:, None] / 4)
+    # each link adds to the blocks of both its slices, and to the one between them
     diagonal, right = curvature.copy(), gradient.copy()
-    upper = np.zeros((max(n - 1, 0), 6, 6))
-    for i in range(n - 1):
-        first, second, link = world[i], world[i + 1], precision[i][:, None]
-        diagonal[i] += first.T @ (link * first)
-        diagonal[i + 1] += second.T @ (link * second)
-        upper[i] = -first.T @ (link * second)
-        pull = precision[i] * between[i]
-        right[i] += first.T @ pull
-        right[i + 1] -= second.T @ pull
+    first, second, pull = world[:-1], world[1:], precision * between
+    diagonal[:-1] += first.transpose(0, 2, 1) @ (precision[:, :, None] * first)
+    diagonal[1:] += second.transpose(0, 2, 1) @ (precision[:, :, None] * second)
+    right[:-1] += np.einsum("nji,nj->ni", first, pull)
+    right[1:] -= np.einsum("nji,nj->ni", second, pull)
+    upper = -first.transpose(0, 2, 1) @ (precision[:, :, None] * second)
     return _solve_block_tridiagonal(diagonal, upper, right)
 
 
 def _solve_block_tridiagonal(diagonal: np.ndarray, upper: np.ndarray, right: np.ndarray) -> np.ndarray:
     n = len(diagonal)
-    banded = np.zeros((12, 6 * n))  # upper band storage: banded[11 + i - j, j] = matrix[i, j]
-    for block in range(n):
-        for i in range(6):
-            for j in range(i, 6):
-                banded[11 + i - j, 6 * block + j] = diagonal[block][i, j]
-            if block + 1 < n:
-                for j in range(6):
-                    column = 6 * (block + 1) + j
-                    banded[11 + 6 * block + i - column, column] = upper[block][i, j]
-    return solveh_banded(banded, right.ravel()).reshape(n, 6)
+    banded = np.zeros((12, n, 6))  # upper band storage: banded[11 + i - j, block, j] = matrix[i, 6 block + j]
+    for i, j in np.ndindex(6, 6):
+        if i <= j:
+            banded[11 + i - j, :, j] = diagonal[:, i, j]
+        banded[5 + i - j, 1:, j] = upper[:, i, j]
+    return solveh_banded(banded.reshape(12, 6 * n), right.ravel()).reshape(n, 6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
+from gsvr.compiled import LANES, run
 from gsvr.field import GaussianField
-from gsvr.kernels.compiled import LANES, run
 
 # Side of a cell, in typical standard deviations: the 27 cells around a Gaussian hold several times as many as are
 # asked for.

@@ -47,7 +47,7 @@ def first_gains(slices: Slices) -> Float[np.ndarray, " n"]:
 
 def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, options: SolverOptions) -> Lattice:
     """Lattice of a stage: around every pixel in use, where its slice's pose puts it, and in the gaps between them."""
-    placed = slices.pixel_positions(poses)[slices.mask]
+    placed = slices.pixel_positions(poses, slices.mask)
     margin = max(options.margin, stage.spacing)
     return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin, options.gap)
 

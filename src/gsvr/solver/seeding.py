@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
+from gsvr.compiled.threads import parallel_map
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import quaternion_from_rotation
-from gsvr.kernels.threads import parallel_map
 
 # The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
 _EVEN = 1.2207440846057596

@@ -67,9 +67,11 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
 
 
 def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
-    """Call `work` once on every thread, but on no more threads than there are tasks; the first exception is raised here.
+    """Call `work` on every thread, but on no more threads than there are tasks.
 
-    Waits for all threads, also when one has failed: the others still write to the caller's arrays.
+    All calls share the tasks, and each returns when there is none left. So a thread that has not begun when this one is
+    done is no longer needed: it is not waited for, and work may itself call this. The others are waited for, also when
+    one has failed: they still write to the caller's arrays. Then the first exception is raised here.
     """
     count = min(thread_count(), n_tasks)
     if count <= 1:
@@ -78,8 +80,9 @@ def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
     try:
         first = work()
     finally:
-        wait(futures)
-    return [first, *(future.result() for future in futures)]
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)
+    return [first, *(future.result() for future in begun)]
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -35,6 +35,14 @@ INLINE void store_first(float *place, vector values, int64_t count) {
     }
 }
 
+/* As many lanes as there are, if they are fewer than eight; then zeros. */
+INLINE vector load_first(const float *place, int64_t count) {
+    if (count >= LANES) return load(place);
+    vector values = {0};
+    memcpy(&values, place, (size_t)count * sizeof(float));
+    return values;
+}
+
 INLINE void store_first_integers(int32_t *place, integers values, int64_t count) {
     if (count >= LANES) {
         *(unaligned_integers *)place = values;

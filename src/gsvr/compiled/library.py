@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gsvr.kernels.threads import on_all_threads
+from gsvr.compiled.threads import on_all_threads
 
 # Vectors of this many float32 are what kernels work on (`lanes.h`): arrays that they read in whole vectors need room.
 LANES = 8

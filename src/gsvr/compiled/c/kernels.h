@@ -1,4 +1,4 @@
-/* Everything that Python may call. `gsvr.kernels.compiled` reads this file, too: it takes the types of arguments and
+/* Everything that Python may call. `gsvr.compiled` reads this file, too: it takes the types of arguments and
  * of the fields of structures from here, so keep one declaration to a statement and pointers next to their names.
  *
  * A kernel with `tasks` runs on all threads at once; its arrays are shared, and no two tasks write to one place, so that
@@ -21,6 +21,36 @@ typedef struct {
 
 /* Whether the processor has AVX2 and fused multiply-add. */
 KERNEL has_avx2(void);
+
+/* ---- pixels of slices ---- */
+
+/* Average `factor` x `factor` pixels inside the mask; the last block of an axis may be partly empty. */
+KERNEL bin_pixels(
+    tasks *slices, int64_t factor,
+    const int64_t *shapes,        /* [n 2] */
+    const int64_t *first_pixel,   /* [n + 1] */
+    const float *values, const uint8_t *mask,
+    const int64_t *first_binned,  /* [n + 1] */
+    float *binned, float *coverage);
+
+/* Position of every pixel inside the mask, slice after slice. */
+KERNEL place_pixels(
+    tasks *slices,
+    const int64_t *shapes,        /* [n 2] */
+    const int64_t *first_pixel,   /* [n + 1] */
+    const double *corners,        /* [n 3] position of the first pixel */
+    const double *steps,          /* [n 2 3] from one pixel to the next along u and v */
+    const uint8_t *mask,
+    const int64_t *first_placed,  /* [n + 1] */
+    double *positions);           /* [placed 3] */
+
+/* A volume at every pixel, interpolated linearly; corners and steps in voxels. */
+KERNEL sample_at_pixels(
+    tasks *slices, const int64_t *shapes, const int64_t *first_pixel, const double *corners, const double *steps,
+    const double *volume,         /* [nx ny nz] */
+    int64_t nx, int64_t ny, int64_t nz,
+    double outside,               /* value beyond the outermost voxels */
+    double *samples);
 
 /* ---- lattices of equal isotropic Gaussians ---- */
 
@@ -66,8 +96,9 @@ KERNEL find_touched_sites(
     tasks *slices, const slice_windows *windows, int64_t nx, int64_t ny, int64_t nz,
     const int64_t *row_first,     /* [nx ny], first and last (excluded) site with a Gaussian */
     const int64_t *row_last,
-    int16_t *first,               /* [n nx ny] */
-    int16_t *count);
+    int16_t *first,               /* [n nx ny], zeros */
+    int16_t *count,
+    int64_t *plane_counts);       /* [n nx] sums of `count` */
 
 KERNEL plan_lattice(
     tasks *slices, const slice_windows *windows, const touched_sites *touched,
@@ -98,6 +129,69 @@ KERNEL adjoint_lattice(
     const touched_sites *touched, const lattice_splats *splats, const float *framed, const int64_t *frame_first,
     int64_t square,
     float *sites);                /* [nx ny nz] */
+
+/* ---- the solver on lattices ---- */
+
+/* Weights of the bonds to neighbours in 13 directions (`gsvr.solver.prior`), and the sites [first, last) of each row that
+ * any bond may start or end at. */
+typedef struct {
+    int64_t nx;
+    int64_t ny;
+    int64_t nz;
+    const float *weights;         /* [13 nx ny nz] */
+    const int64_t *extent;        /* [nx ny 2] */
+} lattice_bonds;
+
+/* Weights of the bonds that start in each plane: 1 / (edge^2 sqrt(1 + (difference / edge)^2) length^2). */
+KERNEL weigh_bonds(
+    tasks *planes, int64_t nx, int64_t ny, int64_t nz,
+    const int64_t *directions,    /* [13 3] */
+    const float *lengths,         /* [13] squared */
+    const float *support,         /* [nx ny nz] */
+    const int64_t *extent,        /* [nx ny 2] */
+    const float *values,          /* [nx ny nz] */
+    float edge,
+    float *weights);              /* [13 nx ny nz], zeros */
+
+/* For every site the sum of its bonds. */
+KERNEL sum_bonds(tasks *planes, const lattice_bonds *bonds, const float *ones, float *sums);
+
+/* `factor` times the graph Laplacian, plus `start` if that is given: `sums` on its diagonal, minus the bonds. */
+KERNEL apply_bonds(
+    tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values,
+    const float *start, float *out);
+
+/* One step of conjugate gradients along `direction`, and what the next one needs, in one pass: the gradient
+ * preconditioned, and for every plane the product of the two. */
+KERNEL step_conjugate_gradients(
+    tasks *planes, int64_t plane_size, float step, const float *direction, const float *curved, const float *inverse,
+    float *amplitudes, float *gradient, float *preconditioned,
+    float *products);             /* [planes] */
+
+/* J^T W J (upper triangle, row after row) and J^T W r of the pose of every slice, rotations in rad. */
+KERNEL sum_pose_equations(
+    tasks *slices,
+    const float *planes,          /* [7 n_pixels], of `differentiate_lattice` */
+    int64_t n_pixels,
+    const int64_t *shapes,        /* [n 2] */
+    const int64_t *first_pixel,   /* [n + 1] */
+    const double *pixel_spacing,  /* [n 2] */
+    const double *gains,          /* [n] */
+    const float *values, const float *weights,
+    double *sums,                 /* [n 21], zeros */
+    double *gradients);           /* [n 6], zeros */
+
+/* ---- masks ---- */
+
+/* Whether a volume, interpolated linearly at a grid along its own axes, exceeds one half. For every position along an
+ * axis the lower of the two voxels around it and the weights of both. */
+KERNEL exceeds_half(
+    tasks *planes,
+    const float *values,          /* [sx sy sz] */
+    int64_t sx, int64_t sy, int64_t sz, int64_t ny, int64_t nz,
+    const int64_t *x, const float *x_weights, const int64_t *y, const float *y_weights, const int64_t *z,
+    const float *z_weights,
+    uint8_t *out);                /* [nx ny nz] */
 
 /* ---- free Gaussians ---- */
 

@@ -7,8 +7,8 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from gsvr.compiled.threads import parallel_for, parallel_map, thread_count
 from gsvr.errors import InputError
-from gsvr.kernels.threads import parallel_for, parallel_map, thread_count
 
 
 def squares(n: int) -> np.ndarray:

@@ -1,0 +1,5 @@
+"""Kernels in C (``c/``): the library they are in, and the threads they run on."""
+
+from gsvr.compiled.library import LANES, Structure, instructions, run
+
+__all__ = ["LANES", "Structure", "instructions", "run"]

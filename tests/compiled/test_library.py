@@ -1,0 +1,106 @@
+"""Calling kernels in C: arrays are checked, structures hold what they point to, both variants agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsvr import compiled
+from gsvr.compiled import Structure, library, run
+
+HEADER = (Path(compiled.__file__).parent / "c" / "kernels.h").read_text(encoding="utf-8")
+
+
+def place(mask: np.ndarray, positions: np.ndarray) -> None:
+    """One slice of 2 x 3 pixels."""
+    shape, first = np.array([[2, 3]]), np.array([0, 6])
+    corner, steps = np.array([[10.0, 20, 30]]), np.array([[[1.0, 0, 0], [0, 2, 0]]])
+    run("place_pixels", 1, shape, first, corner, steps, mask, np.array([0, mask.sum()]), positions)
+
+
+def test_a_kernel_writes_what_it_should():
+    positions = np.zeros((2, 3))
+    place(np.array([0, 0, 1, 0, 1, 0], bool), positions)
+    assert positions.tolist() == [[10, 24, 30], [11, 22, 30]]
+
+
+def test_arrays_of_another_type_are_refused():
+    with pytest.raises(TypeError, match="positions has elements float32, not double"):
+        place(np.ones(6, bool), np.zeros((6, 3), np.float32))
+
+
+def test_arrays_with_gaps_are_refused():
+    with pytest.raises(TypeError, match="positions is not contiguous"):
+        place(np.ones(6, bool), np.zeros((6, 6))[:, ::2])
+
+
+def test_arrays_that_may_not_be_written_to_are_refused():
+    positions = np.zeros((6, 3))
+    positions.flags.writeable = False
+    with pytest.raises(TypeError, match="may not be written to"):
+        place(np.ones(6, bool), positions)
+
+
+def test_the_number_of_arguments_is_checked():
+    with pytest.raises(TypeError, match="place_pixels takes 7 arguments"):
+        run("place_pixels", 1, np.zeros(3))
+
+
+def test_a_structure_needs_all_of_its_fields_and_no_others():
+    with pytest.raises(TypeError, match="lattice_splats has the fields starts, ratios_u, ratios_v, scales"):
+        Structure("lattice_splats", starts=np.zeros(3, np.int32))
+
+
+def test_a_structure_of_another_kind_is_refused():
+    numbers = np.zeros(3, np.float32)
+    splats = Structure(
+        "lattice_splats", starts=np.zeros(3, np.int32), ratios_u=numbers, ratios_v=numbers, scales=numbers
+    )
+    with pytest.raises(TypeError, match="bonds is a lattice_splats, not a lattice_bonds"):
+        run("sum_bonds", 1, splats, numbers, numbers)
+
+
+def test_a_structure_holds_its_arrays():
+    """Nobody else does: without that their memory would be given to others."""
+    extent, n = np.array([[[0, 3]]]), 3
+    bonds = Structure("lattice_bonds", nx=1, ny=1, nz=n, weights=np.ones((13, 1, 1, n), np.float32), extent=extent + 0)
+    others = [np.full((13, 1, 1, n), 9, np.float32) for _ in range(100)]
+    sums = np.zeros(n, np.float32)
+    run("sum_bonds", 1, bonds, np.ones(n, np.float32), sums)
+    assert sums.tolist() == [1, 2, 1]
+    assert len(others) == 100
+
+
+def test_every_function_of_the_header_is_in_the_library():
+    functions = library._library().functions
+    assert len(functions) > 10
+    assert HEADER.count("\nKERNEL ") == len(functions) + 1  # one takes no arguments and is called once, on loading
+
+
+def test_without_the_library_the_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(library, "_FOLDER", tmp_path)
+    with pytest.raises(ImportError, match=r"pip install \."):
+        library._path_of_library()
+
+
+def numbers_with(instructions: str) -> tuple[str, np.ndarray]:
+    words = [sys.executable, "-m", "tests.compiled.both_variants"]
+    environment = {**os.environ, "GSVR_INSTRUCTIONS": instructions}
+    folder = Path(__file__).parents[2]
+    done = subprocess.run(words, env=environment, cwd=folder, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    return found["instructions"], np.array(found["numbers"])
+
+
+def test_both_variants_agree():
+    chosen, fast = numbers_with("")
+    portable, plain = numbers_with("portable")
+    assert portable == "portable"
+    assert chosen == compiled.instructions()
+    np.testing.assert_allclose(fast, plain, rtol=2e-5, atol=2e-6 * np.abs(plain).max())
