@@ -12,11 +12,11 @@ import numpy as np
 
 from benchmarks.speed_ceilings import least_cpu_seconds
 from gsvr.acquisition import Slices, Stack, slices_from_stacks
+from gsvr.compiled import LANES
 from gsvr.field import Lattice
 from gsvr.geometry import identity_poses
 from gsvr.kernels.cpu import CpuKernel
 from gsvr.kernels.culling import SliceWindows, slice_windows
-from gsvr.kernels.lanes import LANES
 from gsvr.psf import point_spread
 from gsvr.solver.rounds import stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage

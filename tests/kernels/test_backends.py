@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gsvr.compiled import LANES
 from gsvr.errors import InputError
 from gsvr.kernels import lattice_kernel
 from gsvr.kernels.cpu import CpuKernel
 from gsvr.kernels.culling import slice_windows
-from gsvr.kernels.lanes import LANES
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
 torch = pytest.importorskip("torch", reason="the reference needs PyTorch")

@@ -61,10 +61,7 @@ class CpuGaussianKernel:
     @property
     def n_splats(self) -> int:
         """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
-        pieces = self._pieces
-        begins = np.concatenate([[True], np.diff(pieces.gaussians) != 0])  # the pieces of a splat follow each other
-        begins[pieces.first[:, 0][pieces.first[:, 0] < len(begins)]] = True
-        return int(begins[: len(pieces.gaussians)].sum())
+        return self._pieces.n_splats
 
     def _sorted(self, per_gaussian: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(per_gaussian[self._buckets.order], np.float32)

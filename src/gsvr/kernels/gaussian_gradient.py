@@ -1,7 +1,7 @@
 """Gradient by the geometry of free Gaussians and by poses, from the moments of every splat, in PyTorch on any device.
 
 With M the moments of r G d d^T and L the inverse of the blurred covariance, the gradient by that covariance is
-L M L / 2 - L sum(r G) / 2, and the gradient by the mean is L times the moments of r G d; see `gaussian_splat`.
+L M L / 2 - L sum(r G) / 2, and the gradient by the mean is L times the moments of r G d; see `gaussian_gradient.c`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from gsvr.field import GaussianField
 from gsvr.kernels.gaussian_views import SliceViews
 
 _PER_BUCKET = 64
-# Numbers of a piece's form: as in `c/gaussian_form.h`.
+# Numbers of a piece's form: as in `gaussian_form.h`.
 _FORM_SIZE = 9
 
 
@@ -117,16 +117,13 @@ class Pieces:
 
     Attributes
     ----------
-    first
-        Where the pieces of each slice and bucket start.
-    gaussians
-        Of every piece.
+    n_splats
+        How many splats they are of.
     structure
         All that the kernels ask for.
     """
 
-    first: Int[np.ndarray, "slices b1"]
-    gaussians: Int[np.ndarray, " pieces"]
+    n_splats: int
     structure: Structure
 
 
@@ -135,7 +132,8 @@ def plan_pieces(buckets: Buckets, gaussians: Structure, views: SliceViews) -> Pi
     n_slices, n_buckets = len(views.shapes), len(buckets.radii)
     seen = structure_of_views(views)
     first = np.zeros((n_slices, n_buckets + 1), np.int64)
-    run("count_gaussian_pieces", n_slices, gaussians, seen, first)
+    n_splats = np.zeros(n_slices, np.int64)
+    run("count_gaussian_pieces", n_slices, gaussians, seen, first, n_splats)
     ends = np.cumsum(first[:, 1:].ravel()).reshape(n_slices, n_buckets)
     first[:, 1:] = ends
     first[1:, 0] = ends[:-1, -1]
@@ -150,4 +148,4 @@ def plan_pieces(buckets: Buckets, gaussians: Structure, views: SliceViews) -> Pi
     }
     run("plan_gaussians", n_slices, gaussians, seen, first, *arrays.values())
     structure = Structure("gaussian_pieces", n_buckets=n_buckets, first=first, **arrays)
-    return Pieces(first, arrays["gaussians"], structure)
+    return Pieces(int(n_splats.sum()), structure)

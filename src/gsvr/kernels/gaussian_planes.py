@@ -19,7 +19,7 @@ from gsvr.field import GaussianField
 _SLAB = 8
 # A single plane is cut into so many strips, which share the threads.
 _STRIPS = 8
-# Gaussians that one thread looks at in turn, and the numbers that are kept of each: as in `c/turned_gaussians.h`.
+# Gaussians that one thread looks at in turn, and the numbers that are kept of each: as in `turned_gaussians.h`.
 _CHUNK, _TURNED_SIZE, _REACH = 4096, 12, 11
 # Side of the cells (mm) that Gaussians are sorted into, so that neighbours in memory are neighbours in space.
 _CELL = 4.0
@@ -83,7 +83,7 @@ def splat_on_planes(
 
 
 def _strips(planes: ParallelPlanes, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussians and parts (see `c/kernels.h`) of a single plane: nothing has to be sorted."""
+    """Gaussians and parts (see `kernels.h`) of a single plane: nothing has to be sorted."""
     n_rows = planes.shape[1]
     n_strips = min(_STRIPS, n_rows)
     edges = np.arange(n_strips + 1) * n_rows // n_strips

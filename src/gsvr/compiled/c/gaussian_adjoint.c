@@ -33,18 +33,18 @@ INLINE void sum_pieces(
         const int64_t count = end - first < AT_ONCE ? end - first : AT_ONCE;
         first_rows(components, all.forms + FORM_SIZE * first, count, rows);
         for (int64_t i = 0; i < count; i++) {
-            const int64_t n = first + i, n_rows = all.n_rows[n];
+            const int64_t n = first + i;
             const float *place = plane + all.corners[n];
+            const float *const below = place + all.n_rows[n] * stride;
             const steps step = steps_of(components, all.forms + FORM_SIZE * n);
             row now = rows[i];
             vector sum = broadcast(0);
             reach near;
-            if (limited) near = reach_of_piece(all.places + 2 * n, all.depths[n], pixel);
-            for (int64_t a = 0; a < n_rows; a++) {
+            if (limited) near = reach_of_piece(all.places + 2 * n, all.depths[n], pixel, limits + all.corners[n]);
+            for (; place != below; place += stride) {
                 vector values = both_components(components, &now);
-                if (limited) values = among_nearest(&near, a, limits + all.corners[n] + a * stride, values);
+                if (limited) values = among_nearest(&near, stride, values);
                 sum += (square ? values * values : values) * load(place);
-                place += stride;
                 next_row(components, &now, &step);
             }
             sums[all.gaussians[n]] += sum_of_lanes(sum);

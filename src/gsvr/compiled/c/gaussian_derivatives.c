@@ -2,7 +2,7 @@
  *
  * With L = (Sigma + P)^-1, d = pixel - Gaussian and h = L d the derivative by d is g = -h G. The torque about u is
  * (P_w - P_v) (h_v h_w - L_vw) G, where L_vw comes from the peak, plus what the offset b of a component of the slice
- * profile adds to the lever, b g_v; about v and w alike. The second component has the h of the first plus a constant. */
+ * profile adds to the lever, b g_v; about v and w alike. The second component has h of the first plus a constant. */
 #include "gaussian_seen.h"
 #include "tasks.h"
 
@@ -33,8 +33,8 @@ static slice_metric metric_of_slice(const gaussian_views *views, int64_t s) {
 
 /* Slopes of the pieces from number `first` on. */
 static void fill_slopes(
-    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t first,
-    int64_t count, slopes *out) {
+    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces,
+    int64_t first, int64_t count, slopes *out) {
     const double *pixel = views->pixel_spacing + 2 * s, *offsets = views->offsets + views->n_components * s;
     const double step = offsets[views->n_components - 1] - offsets[0];
     int32_t numbers[AT_ONCE];

@@ -1,22 +1,22 @@
-/* Forms of pieces: a window is cut into pieces of at most eight columns, and of so many rows that float32 has values for.
+/* Forms of pieces: windows are cut into pieces of at most eight columns, and of as many rows as float32 has values for.
  *
  * A piece's form holds the coefficients of the quadratic that a blurred Gaussian is two to the power of, about the
- * piece's first pixel; of a splat's first piece it is computed for four splats at once, and then moved to the others. */
+ * piece's first pixel. That of a splat's first piece is computed for four splats at once, then moved to the others. */
 #ifndef GSVR_GAUSSIAN_FORM_H
 #define GSVR_GAUSSIAN_FORM_H
 
 #include "gaussian_frame.h"
 
-/* Binary logarithms at the pixel in lane x of the first row, as coefficients of 1 and x: of the Gaussian (and of x x),
- * of the next row over this one, of the profile's second component over the first. Then by what factors these two ratios
- * change from row to row. */
+/* Binary logarithms at the pixel in lane x of the first row, as coefficients of 1 and x: of the Gaussian (and of x
+ * x), of the next row over this one, of the profile's second component over the first. Then by what factors these two
+ * ratios change from row to row. */
 enum { VALUE = 0, NEXT_ROW = 3, SECOND = 5, NEXT_ROW_STEP = 7, SECOND_STEP = 8, FORM_SIZE = 9 };
 
 #define LOG2_E_64 1.4426950408889634
-/* A value below 2^-126 in the first row is lost for the whole piece. A Gaussian falls by exp(-n^2 / 2) over n of its own
- * standard deviations along the column, so pieces this long lose nothing that is nearer to its mean than five: a value
- * at most 5 + 8 of them from the largest in its column. That holds for the first component of a profile; what very flat
- * Gaussians (0.3 mm thin) lose of the second is below 2e-3 of its peak, within the bound of a cut-off of 3. */
+/* A value below 2^-126 in the first row is lost for the whole piece. A Gaussian falls by exp(-n^2 / 2) over n of its
+ * own standard deviations along the column, so pieces this long lose nothing that is nearer to its mean than five: a
+ * value at most 5 + 8 of them from the largest in its column. That holds for the first component of a profile; what
+ * very flat Gaussians (0.3 mm thin) lose of the second is below 2e-3 of its peak, as the bound of a cut-off of 3. */
 #define PIECE_DEVIATIONS 8
 #define LONGEST_PIECE 16
 /* Largest binary logarithm of a ratio: float32 has nothing above 2^128. */
@@ -49,7 +49,7 @@ typedef struct {
     double value[FOUR], slope_y[FOUR], slope_x[FOUR], yy[FOUR], yx[FOUR], xx[FOUR];
     double second[FOUR], second_y[FOUR], second_x[FOUR], mean_y[FOUR], mean_x[FOUR];
     double top[FOUR], bottom[FOUR], left[FOUR], right[FOUR], rows[FOUR];
-    float steps[LANES]; /* of the next row, of the second component */
+    double next_row_step[FOUR], second_step[FOUR];
 } quadratics;
 
 /* `step`: how much further the profile's second component stands; `share`: binary logarithm of its weight over the
@@ -81,14 +81,14 @@ INLINE void fill_quadratics(
     store_doubles(out->left, all->seen.left);
     store_doubles(out->right, all->seen.right);
     store_doubles(out->rows, all->rows);
-    vector powers = {(float)yy[0], (float)yy[1], (float)yy[2], (float)yy[3]};
+    /* good to the last digit, since from the first row to the last they are multiplied a hundred times */
+    store_doubles(out->next_row_step, exact_power_of_two(yy));
     if (components == 2) {
         store_doubles(out->second, share + step * (ww * (distance + 0.5 * step) - tilt));
         store_doubles(out->second_y, step * along_y);
         store_doubles(out->second_x, step * along_x);
-        for (int lane = 0; lane < FOUR; lane++) powers[FOUR + lane] = (float)(step * along_y[lane]);
+        store_doubles(out->second_step, exact_power_of_two(step * along_y));
     }
-    store(out->steps, power_of_two(smaller(powers, broadcast(MOST_RATIO))));
 }
 
 /* The form of the piece of splat `lane` whose first pixel is (y, x) from that of the window. */
@@ -100,11 +100,11 @@ INLINE void write_form(int components, const quadratics *all, int lane, double y
     form[VALUE + 2] = (float)(0.5 * xx);
     form[NEXT_ROW] = (float)(slope_y + 0.5 * yy * (y + 1));
     form[NEXT_ROW + 1] = (float)yx;
-    form[NEXT_ROW_STEP] = all->steps[lane];
+    form[NEXT_ROW_STEP] = (float)all->next_row_step[lane];
     if (components == 1) return;
     form[SECOND] = (float)(all->second[lane] + y * all->second_y[lane] + x * all->second_x[lane]);
     form[SECOND + 1] = (float)all->second_x[lane];
-    form[SECOND_STEP] = all->steps[FOUR + lane];
+    form[SECOND_STEP] = (float)all->second_step[lane];
 }
 
 #endif

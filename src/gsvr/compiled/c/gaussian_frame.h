@@ -68,6 +68,23 @@ INLINE doubles binary_logarithm(doubles x) {
     return whole + 2.8853900817779268 * t * p;
 }
 
+/* 2^y to 1e-9, for y cut to between -126 and 115, where float32 has it. */
+INLINE doubles exact_power_of_two(doubles y) {
+    y = most(least(y, all_lanes(115)), all_lanes(-126));
+    doubles whole = next_below(y + 0.5);
+    doubles f = (y - whole) * 0.69314718055994531; /* and then by Taylor's series */
+    doubles p = all_lanes(1.0 / 40320);
+    p = p * f + 1.0 / 5040;
+    p = p * f + 1.0 / 720;
+    p = p * f + 1.0 / 120;
+    p = p * f + 1.0 / 24;
+    p = p * f + 1.0 / 6;
+    p = p * f + 0.5;
+    p = p * f + 1;
+    p = p * f + 1;
+    return (doubles)((choices)p + (__builtin_convertvector(whole, choices) << 52));
+}
+
 /* Upper triangles of symmetric 3 x 3 matrices. */
 typedef struct {
     doubles uu, uv, uw, vv, vw, ww;
@@ -140,9 +157,10 @@ INLINE doubles gathered_determinants(const gaussian_buckets *buckets, const int3
     return gathered(buckets->values + DETERMINANT_ROW * buckets->stride, numbers);
 }
 
-/* First and last rows and columns inside the cut-off; out of sight where the last is before the first. */
+/* First and last rows and columns inside the cut-off; out of sight where the last is before the first. And how far
+ * along u the ellipse inside the cut-off reaches (mm), also where it is no longer on the slice. */
 typedef struct {
-    doubles top, bottom, left, right;
+    doubles top, bottom, left, right, extent;
 } windows;
 
 INLINE windows windows_in_sight(
@@ -167,6 +185,7 @@ INLINE windows windows_in_sight(
         next_below(least(high_u, all_lanes((double)(shape[0] - 1)))),
         next_above(most(low_v, all_lanes(0))),
         next_below(least(high_v, all_lanes((double)(shape[1] - 1)))),
+        half_u,
     };
     choices seen = (left_over > 0) & (found.bottom >= found.top) & (found.right >= found.left);
     return (windows){
@@ -174,12 +193,16 @@ INLINE windows windows_in_sight(
         chosen(seen, found.bottom, all_lanes(-1)),
         chosen(seen, found.left, all_lanes(far)),
         chosen(seen, found.right, all_lanes(-1)),
+        2 * half_u,
     };
 }
 
 /* The smallest windows around two. */
 INLINE windows joined(windows a, windows b) {
-    return (windows){least(a.top, b.top), most(a.bottom, b.bottom), least(a.left, b.left), most(a.right, b.right)};
+    return (windows){
+        least(a.top, b.top), most(a.bottom, b.bottom), least(a.left, b.left), most(a.right, b.right),
+        most(a.extent, b.extent),
+    };
 }
 
 #endif

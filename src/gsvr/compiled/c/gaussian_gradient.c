@@ -21,13 +21,13 @@ INLINE void fill_moments(
         row now = rows[i];
         columns sums = {{0}, {0}, {0}, {0}, {0}};
         reach near;
-        if (limited) near = reach_of_piece(place, pieces->depths[n], views->pixel_spacing + 2 * s);
+        if (limited) near = reach_of_piece(place, pieces->depths[n], views->pixel_spacing + 2 * s, limits + corner);
         for (int64_t a = 0; a < n_rows; a++) {
             const int64_t offset = corner + a * stride;
             vector residual = amplitude * load(residuals + offset);
             if (dense) residual += load(densities + offset);
             vector part = now.value * residual;
-            if (limited) part = among_nearest(&near, a, limits + offset, part);
+            if (limited) part = among_nearest(&near, stride, part);
             add_moments(components, &sums, part, now.second, broadcast((float)a - place[0]));
             next_row(components, &now, &step);
         }
@@ -98,9 +98,9 @@ typedef struct {
 
 /* Add what pieces `begin` to `end` of slice s give; to `pose` as well. */
 static void add_pieces(
-    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t begin,
-    int64_t end, const float *amplitudes, const float *residuals, const float *densities, const sums_by_gaussian *out,
-    double *pose) {
+    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces,
+    int64_t begin, int64_t end, const float *amplitudes, const float *residuals, const float *densities,
+    const sums_by_gaussian *out, double *pose) {
     const gaussian_pieces all = *pieces;
     float moments[AT_ONCE][LANES + 1] = {{0}};
     int32_t numbers[AT_ONCE];
@@ -128,7 +128,8 @@ static void add_pieces(
 }
 
 /* An exact peak grows with sqrt(det Sigma). */
-static void add_growth_of_peaks(const gaussian_buckets *buckets, int64_t begin, int64_t end, const sums_by_gaussian *out) {
+static void add_growth_of_peaks(
+    const gaussian_buckets *buckets, int64_t begin, int64_t end, const sums_by_gaussian *out) {
     for (int64_t first = begin; first < end; first += FOUR) {
         int32_t numbers[FOUR];
         for (int64_t i = 0; i < FOUR; i++) numbers[i] = (int32_t)(first + i < end ? first + i : end - 1);

@@ -45,16 +45,16 @@ static int bucket_in_sight(const slice_view *view, const double *centre, double 
 /* Gaussians from `begin` to `end` that the slice is not too far away from for any pixel of it to see; their number. */
 static int64_t find_in_depth(
     const slice_view *view, const gaussian_buckets *buckets, int64_t begin, int64_t end, int32_t *found) {
-    const double x = view->turn[8], y = view->turn[9], z = view->turn[10], stand = view->turn[11];
+    const double *normal = view->turn + 8, x = normal[0], y = normal[1], z = normal[2], stand = normal[3];
+    const double products[6] = {x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z};
     const double square = view->cutoff * view->cutoff;
     const int64_t stride = buckets->stride;
     int64_t count = 0;
     for (int64_t j = begin; j < end; j += FOUR) {
         const double *mean = buckets->values + j, *covariance = mean + COVARIANCE_ROW * stride;
-        doubles w = x * load_doubles(mean) + y * load_doubles(mean + stride) + z * load_doubles(mean + 2 * stride) + stand;
-        doubles variance = (x * x) * load_doubles(covariance) + (2 * x * y) * load_doubles(covariance + stride);
-        variance += (2 * x * z) * load_doubles(covariance + 2 * stride) + (y * y) * load_doubles(covariance + 3 * stride);
-        variance += (2 * y * z) * load_doubles(covariance + 4 * stride) + (z * z) * load_doubles(covariance + 5 * stride);
+        doubles w = all_lanes(stand), variance = all_lanes(0);
+        for (int a = 0; a < 3; a++) w += normal[a] * load_doubles(mean + a * stride);
+        for (int a = 0; a < 6; a++) variance += products[a] * load_doubles(covariance + a * stride);
         choices near = {0};
         for (int64_t m = 0; m < view->n_components; m++) {
             doubles distance = view->offsets[m] - w;
@@ -111,8 +111,10 @@ static int64_t find_in_bucket(const slice_view *view, const gaussian_buckets *bu
 }
 
 static void count_slice(
-    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, int32_t *found, int64_t *first) {
+    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, int32_t *found, int64_t *first,
+    int64_t *n_splats) {
     const slice_view view = view_of_slice(views, s);
+    doubles splats_seen = all_lanes(0);
     for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
         const int64_t count = find_in_bucket(&view, buckets, bucket, found);
         doubles total = all_lanes(0);
@@ -120,20 +122,50 @@ static void count_slice(
             splats four;
             see_four(&view, buckets, found + i, 0, &four);
             const doubles left = all_lanes((double)(count - i)), lane = {0, 1, 2, 3};
-            total += chosen(lane < left, pieces_of_windows(&four.seen, four.rows), all_lanes(0));
+            const doubles pieces = chosen(lane < left, pieces_of_windows(&four.seen, four.rows), all_lanes(0));
+            total += pieces;
+            splats_seen += least(pieces, all_lanes(1));
         }
         first[s * (buckets->n_buckets + 1) + bucket + 1] = (int64_t)(total[0] + total[1] + total[2] + total[3]);
     }
+    n_splats[s] = (int64_t)(splats_seen[0] + splats_seen[1] + splats_seen[2] + splats_seen[3]);
 }
 
 KERNEL count_gaussian_pieces(
-    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, int64_t *first) {
+    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, int64_t *first,
+    int64_t *n_splats) {
     int32_t *found = malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t));
     if (found) {
-        FOR_EACH_TASK(s, slices) count_slice(s, buckets, views, found, first);
+        FOR_EACH_TASK(s, slices) count_slice(s, buckets, views, found, first, n_splats);
     }
     free(found);
     return found ? DONE : NO_MEMORY;
+}
+
+/* A piece of a bucket before it is given its place. */
+typedef struct {
+    float form[FORM_SIZE], place[2], depth;
+    int32_t gaussian, corner, n_rows;
+} new_piece;
+
+/* Append all pieces of one splat; the number after the last. */
+INLINE int64_t append_pieces(
+    const quadratics *all, int lane, int32_t gaussian, int64_t stride, double depth, int64_t n, new_piece *out) {
+    const int64_t top = (int64_t)all->top[lane], left = (int64_t)all->left[lane], rows = (int64_t)all->rows[lane];
+    const int64_t height = (int64_t)all->bottom[lane] + 1 - top, width = (int64_t)all->right[lane] + 1 - left;
+    for (int64_t x = 0; x < width; x += LANES) {
+        for (int64_t y = 0; y < height; y += rows) {
+            new_piece *piece = out + n++;
+            write_form(2, all, lane, (double)y, (double)x, piece->form);
+            piece->place[0] = (float)(all->mean_y[lane] - (double)y);
+            piece->place[1] = (float)(all->mean_x[lane] - (double)x);
+            piece->depth = (float)depth;
+            piece->gaussian = gaussian;
+            piece->corner = (int32_t)((top + y) * stride + left + x);
+            piece->n_rows = (int32_t)(height - y < rows ? height - y : rows);
+        }
+    }
+    return n;
 }
 
 typedef struct {
@@ -142,56 +174,79 @@ typedef struct {
     float *forms, *places, *depths;
 } written_pieces;
 
-/* Write all pieces of one splat from number n on; the number after the last. */
-INLINE int64_t write_pieces(
-    const quadratics *all, int lane, int32_t gaussian, int64_t stride, double depth, int64_t n, const written_pieces *out) {
-    const int64_t top = (int64_t)all->top[lane], left = (int64_t)all->left[lane], rows = (int64_t)all->rows[lane];
-    const int64_t height = (int64_t)all->bottom[lane] + 1 - top, width = (int64_t)all->right[lane] + 1 - left;
-    for (int64_t x = 0; x < width; x += LANES) {
-        for (int64_t y = 0; y < height; y += rows) {
-            out->gaussians[n] = gaussian;
-            out->corners[n] = (int32_t)((top + y) * stride + left + x);
-            out->n_rows[n] = (int16_t)(height - y < rows ? height - y : rows);
-            write_form(2, all, lane, (double)y, (double)x, out->forms + FORM_SIZE * n);
-            out->places[2 * n] = (float)(all->mean_y[lane] - (double)y);
-            out->places[2 * n + 1] = (float)(all->mean_x[lane] - (double)x);
-            if (out->depths) out->depths[n] = (float)depth;
-            n++;
-        }
+/* Write the pieces of a bucket, from number `begin` on: those of equally many rows together, since a processor guesses
+ * how long a loop will run by how long the last ones ran. */
+static void write_pieces(const new_piece *pieces, int64_t count, int64_t begin, const written_pieces *out) {
+    int64_t next[LONGEST_PIECE + 2] = {0};
+    for (int64_t i = 0; i < count; i++) next[pieces[i].n_rows + 1]++;
+    next[0] = begin;
+    for (int rows = 1; rows <= LONGEST_PIECE + 1; rows++) next[rows] += next[rows - 1];
+    for (int64_t i = 0; i < count; i++) {
+        const new_piece *piece = pieces + i;
+        const int64_t n = next[piece->n_rows]++;
+        memcpy(out->forms + FORM_SIZE * n, piece->form, sizeof(piece->form));
+        memcpy(out->places + 2 * n, piece->place, sizeof(piece->place));
+        if (out->depths) out->depths[n] = piece->depth;
+        out->gaussians[n] = piece->gaussian;
+        out->corners[n] = piece->corner;
+        out->n_rows[n] = (int16_t)piece->n_rows;
     }
-    return n;
 }
 
+typedef struct {
+    int32_t *found;
+    new_piece *pieces;
+} scratch;
+
 static void plan_slice(
-    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first, int32_t *found,
+    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first, const scratch *own,
     const written_pieces *out) {
     const slice_view view = view_of_slice(views, s);
     const int64_t *begin = first + s * (buckets->n_buckets + 1);
     for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
-        int64_t n = begin[bucket];
-        if (n == begin[bucket + 1]) continue;
-        const int64_t count = find_in_bucket(&view, buckets, bucket, found);
+        if (begin[bucket] == begin[bucket + 1]) continue;
+        const int64_t count = find_in_bucket(&view, buckets, bucket, own->found);
+        int64_t n = 0;
         for (int64_t i = 0; i < count; i += FOUR) {
+            const int32_t *found = own->found + i;
             splats four;
             quadratics forms;
-            see_four(&view, buckets, found + i, 1, &four);
+            see_four(&view, buckets, found, 1, &four);
             fill_quadratics(2, &forms, &four, view.pixel, view.step, view.share);
             for (int lane = 0; lane < FOUR && i + lane < count; lane++) {
                 const double depth = four.mean.w[lane] * four.mean.w[lane];
-                n = write_pieces(&forms, lane, found[i + lane], view.shape[1] + LANES, depth, n, out);
+                n = append_pieces(&forms, lane, found[lane], view.shape[1] + LANES, depth, n, own->pieces);
             }
         }
+        write_pieces(own->pieces, n, begin[bucket], out);
     }
+}
+
+/* Most pieces of a slice and a bucket. */
+static int64_t most_pieces(const int64_t *first, int64_t n_slices, int64_t n_buckets) {
+    int64_t largest = 1;
+    for (int64_t s = 0; s < n_slices; s++) {
+        const int64_t *begin = first + s * (n_buckets + 1);
+        for (int64_t bucket = 0; bucket < n_buckets; bucket++) {
+            if (begin[bucket + 1] - begin[bucket] > largest) largest = begin[bucket + 1] - begin[bucket];
+        }
+    }
+    return largest;
 }
 
 KERNEL plan_gaussians(
     tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first,
     int32_t *gaussians, int32_t *corners, int16_t *n_rows, float *forms, float *places, float *depths) {
     const written_pieces out = {gaussians, corners, n_rows, forms, places, depths};
-    int32_t *found = malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t));
-    if (found) {
-        FOR_EACH_TASK(s, slices) plan_slice(s, buckets, views, first, found, &out);
+    const size_t room = (size_t)most_pieces(first, views->n_slices, buckets->n_buckets);
+    const scratch own = {
+        malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t)), malloc(room * sizeof(new_piece)),
+    };
+    const int ready = own.found && own.pieces;
+    if (ready) {
+        FOR_EACH_TASK(s, slices) plan_slice(s, buckets, views, first, &own, &out);
     }
-    free(found);
-    return found ? DONE : NO_MEMORY;
+    free(own.found);
+    free(own.pieces);
+    return ready ? DONE : NO_MEMORY;
 }

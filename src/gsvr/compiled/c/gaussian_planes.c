@@ -1,9 +1,12 @@
 /* Free Gaussians on parallel planes: every pair of a Gaussian and a plane is a splat that is added at once. The
- * components of the slice profile are added one by one: two thin ones may stand many standard deviations apart, and then
- * one is no multiple of the other in float32. */
+ * components of the slice profile are added one by one: two thin ones may stand many standard deviations apart, and
+ * then one is no multiple of the other in float32. */
 #include "gaussian_rows.h"
 #include "tasks.h"
 #include "turned_gaussians.h"
+
+/* How many Gaussians ahead one is asked for from memory. */
+enum { AHEAD = 8 };
 
 /* Pieces that are added together. */
 typedef struct {
@@ -30,17 +33,17 @@ typedef struct {
 static void add_waiting_pieces(plane_part *part) {
     const waiting_pieces *all = &part->pieces;
     const int64_t stride = part->stride;
+    float *values = part->values;
     row rows[AT_ONCE];
     first_rows(1, all->forms, all->count, rows);
     for (int64_t i = 0; i < all->count; i++) {
-        const int64_t n_rows = all->n_rows[i];
-        const steps step = steps_of(1, all->forms + FORM_SIZE * i);
-        float *place = part->values + all->corners[i];
+                const steps step = steps_of(1, all->forms + FORM_SIZE * i);
+        float *place = values + all->corners[i];
+        const float *const below = place + all->n_rows[i] * stride;
         row now = rows[i];
         now.value *= all->amplitudes[i];
-        for (int64_t a = 0; a < n_rows; a++) {
+        for (; place != below; place += stride) {
             store(place, load(place) + now.value);
-            place += stride;
             next_row(1, &now, &step);
         }
     }
@@ -65,6 +68,14 @@ INLINE void add_pieces_of_pair(plane_part *part, const quadratics *all, int lane
     }
 }
 
+/* Rows of a piece, see `PIECE_DEVIATIONS`. One component's largest value in any column is inside the ellipse, where
+ * it is above exp(-cutoff^2 / 2), and the first row is no farther from it than the ellipse is long. So it does not
+ * underflow if half the sum of squares is below 77: float32 begins at exp(-87), and peaks may be below one. */
+INLINE doubles rows_of_planes(const splats *four, double cutoff, double spacing) {
+    const doubles squares = four->seen.extent * four->seen.extent * four->precision.uu + cutoff * cutoff;
+    return chosen(squares < 154, all_lanes(LONGEST_PIECE), rows_of_pieces(four->precision.uu, spacing));
+}
+
 static void add_waiting_pairs(plane_part *part) {
     const waiting_pairs *pairs = &part->pairs;
     const double *pixel = part->planes->spacing + 1, (*rows)[FOUR] = pairs->blurred;
@@ -80,7 +91,7 @@ static void add_waiting_pairs(plane_part *part) {
         four.mean.u, four.mean.v, four.distance, &blurred, part->planes->cutoff, pixel, part->shape);
     doubles determinants;
     four.precision = inverses(blurred, &determinants);
-    four.rows = rows_of_pieces(four.precision.uu, pixel[0]);
+    four.rows = rows_of_planes(&four, part->planes->cutoff, pixel[0]);
     if (part->planes->exact) four.peak -= 0.5 * binary_logarithm(determinants);
     quadratics forms;
     fill_quadratics(1, &forms, &four, pixel, 0, 0);
@@ -116,7 +127,8 @@ static void add_gaussian(plane_part *part, const double *one, double u, double w
     }
 }
 
-static void fill_part(plane_part *part, const double *turned, const int64_t *chosen, const int64_t *limits, float *out) {
+static void fill_part(
+    plane_part *part, const double *turned, const int64_t *chosen, const int64_t *limits, float *out) {
     const parallel_planes *planes = part->planes;
     const int64_t first_plane = limits[0], n_planes = limits[1], first_row = limits[2], n_rows = limits[3];
     const int64_t n_columns = planes->shape[2];
@@ -127,6 +139,10 @@ static void fill_part(plane_part *part, const double *turned, const int64_t *cho
     memset(part->values, 0, (size_t)(n_planes * part->plane_size + LANES) * sizeof(float));
     for (int64_t k = limits[4]; k < limits[5]; k++) {
         const double *one = turned + TURNED_SIZE * chosen[k];
+        if (k + AHEAD < limits[5]) { /* they do not follow each other in memory */
+            __builtin_prefetch(turned + TURNED_SIZE * chosen[k + AHEAD]);
+            __builtin_prefetch(turned + TURNED_SIZE * chosen[k + AHEAD] + TURNED_REACH);
+        }
         const double u = one[0] - low_u, reach = one[TURNED_REACH];
         if (u + reach >= 0 && u - reach <= extent) add_gaussian(part, one, u, one[2] - low_w, n_planes);
     }

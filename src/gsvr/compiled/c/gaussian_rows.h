@@ -1,6 +1,6 @@
 /* The rows of pieces. From row to row a Gaussian follows by two multiplications, so only the first row takes
- * exponentials. They are taken for many pieces in turn: each is a long chain of operations that depend on each other, and
- * a processor works on several chains at a time only where nothing between them has to be guessed. */
+ * exponentials. They are taken for many pieces in turn: each is a long chain of operations that depend on each other,
+ * and a processor works on several chains at a time only where nothing between them has to be guessed. */
 #ifndef GSVR_GAUSSIAN_ROWS_H
 #define GSVR_GAUSSIAN_ROWS_H
 
@@ -67,19 +67,22 @@ INLINE vector both_components(int components, const row *now) {
 /* Which pixels of a piece have its Gaussian among their nearest: those whose limit is no smaller than the squared
  * distance (mm^2) of pixel and mean. */
 typedef struct {
-    vector columns;          /* what columns add to the squared distance */
-    float mean, unit, depth; /* of rows: where the mean stands, mm^2 a squared pixel; of the slice */
+    vector columns;       /* what columns add to the squared distance */
+    float y, unit, depth; /* the row from the mean; mm^2 a squared pixel; the slice's part */
+    const float *limits;  /* of the row */
 } reach;
 
-INLINE reach reach_of_piece(const float *place, float depth, const double *pixel) {
+INLINE reach reach_of_piece(const float *place, float depth, const double *pixel, const float *limits) {
     const vector x = lane_numbers() - place[1];
-    return (reach){x * x * (float)(pixel[1] * pixel[1]), place[0], (float)(pixel[0] * pixel[0]), depth};
+    return (reach){x * x * (float)(pixel[1] * pixel[1]), -place[0], (float)(pixel[0] * pixel[0]), depth, limits};
 }
 
-/* The values of row `a`, zero where the Gaussian is not among the nearest. */
-INLINE vector among_nearest(const reach *all, int64_t a, const float *limits, vector values) {
-    const float y = (float)a - all->mean;
-    return where(all->columns + (y * y * all->unit + all->depth) <= load(limits), values);
+/* The values of the row, zero where the Gaussian is not among the nearest; then on to the next. */
+INLINE vector among_nearest(reach *now, int64_t stride, vector values) {
+    const vector kept = where(now->columns + (now->y * now->y * now->unit + now->depth) <= load(now->limits), values);
+    now->y += 1;
+    now->limits += stride;
+    return kept;
 }
 
 /* Call `function` with the number of components, and whether there are limits, as constants. */

@@ -196,8 +196,8 @@ KERNEL exceeds_half(
 /* ---- free Gaussians ---- */
 
 /* Gaussians in the order of their buckets (`gsvr.kernels.gaussian_plan.Buckets`). `values` has ten rows of `stride`
- * numbers: x, y, z of the mean; xx, xy, xz, yy, yz, zz of the covariance; its determinant. After the last Gaussian there
- * is room for a few more, so that several can be read at once. */
+ * numbers: x, y, z of the mean; xx, xy, xz, yy, yz, zz of the covariance; its determinant. After the last Gaussian
+ * there is room for a few more, so that several can be read at once. */
 typedef struct {
     int64_t n_buckets;
     int64_t stride;
@@ -229,8 +229,8 @@ typedef struct {
 
 /* Pieces of splats (pairs of a Gaussian and a slice), by slice and then by bucket; `first` tells where those of a slice
  * and a bucket start. Of each: its Gaussian, its first pixel in the padded slice, its rows, its form (see
- * `gaussian_form.h`), where the mean stands from its first pixel (pixels, along u and v), and the square of its distance
- * from the slice (mm^2), which only limits ask for. */
+ * `gaussian_form.h`), where the mean stands from its first pixel (pixels, along u and v), and the square of its
+ * distance from the slice (mm^2), which only limits ask for. */
 typedef struct {
     int64_t n_buckets;
     const int64_t *first;         /* [n b + 1] */
@@ -242,10 +242,11 @@ typedef struct {
     const float *depths;          /* [p], or none */
 } gaussian_pieces;
 
-/* How many pieces each slice and bucket will have, into first[s, b + 1]. */
+/* How many pieces each slice and bucket will have, into first[s, b + 1], and how many splats each slice has. */
 KERNEL count_gaussian_pieces(
     tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views,
-    int64_t *first);              /* [n b + 1] */
+    int64_t *first,               /* [n b + 1] */
+    int64_t *n_splats);           /* [n] */
 
 KERNEL plan_gaussians(
     tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first,

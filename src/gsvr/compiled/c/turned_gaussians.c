@@ -28,7 +28,7 @@ static plane_depths depths_of_planes(const parallel_planes *planes) {
     return out;
 }
 
-/* Which of `count` Gaussians, at most eight, reach a plane by their largest standard deviation; how far each reaches. */
+/* Which of `count` Gaussians, at most eight, reach a plane by their largest standard deviation; how far each does. */
 INLINE integers near_planes(
     const plane_depths *depths, const float *means, const float *log_scales, int64_t count, vector *reaches) {
     vector height = broadcast(0), largest = broadcast(0);
