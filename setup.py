@@ -5,6 +5,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError
 
 FOLDER = "src/gsvr/compiled/c"
 # Without leave to reassociate sums, which would undo what the kernels do about the order of rows; but nothing here
@@ -16,6 +17,16 @@ IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 class BuildKernels(build_ext):
     """Libraries without an entry point for Python: they are opened with ctypes."""
+
+    def build_extensions(self) -> None:
+        """Say what is missing where there is no compiler that knows vectors."""
+        needed = "gsvr's kernels are written in C and need GCC or Clang (Debian: apt install gcc; macOS: xcode-select --install"
+        if self.compiler.compiler_type == "msvc":
+            raise SystemExit(f"{needed}; on Windows install in WSL)")
+        try:
+            super().build_extensions()
+        except (CCompilerError, ExecError) as error:
+            raise SystemExit(f"{needed}): {error}") from error
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         """None but those that are marked in the sources."""

@@ -36,7 +36,7 @@ def _ceiling_table(operator: dict[str, Any]) -> str:
         ("matrix product (float32)", f"{found['matrix_product_gflops']:.0f} GFLOP/s"),
         ("load, multiply-add, store in cache", f"{found['multiply_add_store_gflops']:.0f} GFLOP/s"),
         ("two loads, multiply-add in cache", f"{found['dot_gflops']:.0f} GFLOP/s"),
-        ("`gsvr.kernels.simd.exponential`", f"{found['exponentials_per_second_1e9']:.1f} billion/s"),
+        ("`power_of_two` of `lanes.h`", f"{found['exponentials_per_second_1e9']:.1f} billion/s"),
         ("memory (two arrays read, one written)", f"{found['memory_gigabytes_per_second']:.0f} GB/s"),
     ]
     return markdown_table(("one core, at most", ""), rows)
