@@ -20,7 +20,10 @@ class BuildKernels(build_ext):
 
     def build_extensions(self) -> None:
         """Say what is missing where there is no compiler that knows vectors."""
-        needed = "gsvr's kernels are written in C and need GCC or Clang (Debian: apt install gcc; macOS: xcode-select --install"
+        needed = (
+            "gsvr's kernels are written in C and need GCC or Clang (Debian: apt install gcc; "
+            "macOS: xcode-select --install"
+        )
         if self.compiler.compiler_type == "msvc":
             raise SystemExit(f"{needed}; on Windows install in WSL)")
         try:

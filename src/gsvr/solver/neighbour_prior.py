@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Int
-from scipy import sparse
+from jaxtyping import Float32, Int, Int32
 
+from gsvr.compiled import Structure, run
 from gsvr.field import GaussianField
 from gsvr.solver.neighbour_search import nearest_neighbours
 
+# Gaussians that one thread takes at a time.
+_CHUNK = 4096
 # Of the median distance of pairs: closer ones weigh no more than at this distance.
 CLOSEST = 0.2
 
@@ -68,12 +70,46 @@ class Neighbours:
     n_gaussians: int
 
     @cached_property
-    def laplacian(self) -> sparse.csr_matrix:
+    def by_gaussian(
+        self,
+    ) -> tuple[Int[np.ndarray, " n1"], Int32[np.ndarray, " twice_pairs"], Int32[np.ndarray, " twice_pairs"]]:
+        """Where each Gaussian's neighbours begin; these neighbours; and the pair that each comes from."""
+        first = np.zeros(self.n_gaussians + 1, np.int64)
+        columns, pairs = (np.empty(2 * len(self.first), np.int32) for _ in range(2))
+        run("link_pairs", 1, len(self.first), self.first, self.second, self.n_gaussians, first, columns, pairs)
+        return first, columns, pairs
+
+    @cached_property
+    def laplacian(self) -> Links:
         """Normalised Laplacian of the pairs."""
-        adjacency = _symmetric(np.ones(len(self.first), np.float32), self.first, self.second, self.n_gaussians)
-        root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)))
-        laplacian = sparse.identity(self.n_gaussians) - root @ adjacency @ root
-        return laplacian.tocsr().astype(np.float32)
+        first, columns, _ = self.by_gaussian
+        counts = np.diff(first)
+        root = (1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
+        return Links(first, columns, np.repeat(root, counts) * root[columns], np.ones(self.n_gaussians, np.float32))
+
+
+class Links:
+    """A symmetric matrix with entries for neighbours only: `sums` on its diagonal, minus the `bonds`."""
+
+    def __init__(
+        self,
+        first: Int[np.ndarray, " n1"],
+        columns: Int32[np.ndarray, " twice_pairs"],
+        bonds: Float32[np.ndarray, " twice_pairs"],
+        sums: Float32[np.ndarray, " n"],
+    ) -> None:
+        self.diagonal = sums
+        self._structure = Structure(
+            "gaussian_links", n=len(sums), row_first=first, columns=columns, bonds=bonds, sums=sums
+        )
+
+    def apply(
+        self, values: Float32[np.ndarray, " n"], factor: float = 1.0, start: Float32[np.ndarray, " n"] | None = None
+    ) -> Float32[np.ndarray, " n"]:
+        """`factor` times the matrix times values, added to `start` if that is given."""
+        out = np.empty_like(values)
+        run("apply_links", -(-len(values) // _CHUNK), _CHUNK, self._structure, float(factor), values, start, out)
+        return out
 
 
 def find_neighbours(field: GaussianField, count: int) -> Neighbours:
@@ -89,11 +125,6 @@ def find_neighbours(field: GaussianField, count: int) -> Neighbours:
     weights = 1 / np.maximum(lengths, CLOSEST * np.median(lengths)) ** 2
     weights *= 3 * n / weights.sum()
     return Neighbours(first, second, weights.astype(np.float32), n)
-
-
-def _symmetric(values: np.ndarray, first: np.ndarray, second: np.ndarray, n: int) -> sparse.csr_matrix:
-    both = np.concatenate([values, values]), (np.concatenate([first, second]), np.concatenate([second, first]))
-    return sparse.csr_matrix(both, shape=(n, n))
 
 
 class NeighbourPrior:
@@ -115,25 +146,30 @@ class NeighbourPrior:
         self, neighbours: Neighbours, amplitudes: Float32[np.ndarray, " n"], level: float, edge: float
     ) -> None:
         self._neighbours = neighbours
-        difference = level / edge * (amplitudes[neighbours.first] - amplitudes[neighbours.second])
-        self._bonds = neighbours.weights * np.float32((level / edge) ** 2) / np.sqrt(1 + difference**2)
-        n = len(amplitudes)
-        bonds = _symmetric(self._bonds, neighbours.first, neighbours.second, n)
-        self._diagonal = np.asarray(bonds.sum(axis=1), dtype=np.float32).ravel()
-        self._matrix = (sparse.diags(self._diagonal) - bonds).tocsr().astype(np.float32)
+        first, columns, pairs = neighbours.by_gaussian
+        n, bonds = len(amplitudes), np.empty(len(columns), np.float32)
+        sums, amplitudes = np.empty(n, np.float32), np.ascontiguousarray(amplitudes, np.float32)
+        run(
+            "weigh_links", -(-n // _CHUNK), _CHUNK, n, first, columns, pairs, neighbours.weights, amplitudes,
+            float(level / edge), bonds, sums,
+        )  # fmt: skip
+        self._bonds = bonds
+        self._matrix = Links(first, columns, bonds, sums)
 
     def apply(self, values: Float32[np.ndarray, " n"], strength: float) -> Float32[np.ndarray, " n"]:
         """Strength L c."""
-        return np.asarray(np.float32(strength) * (self._matrix @ values))
+        return self._matrix.apply(values, strength)
 
     def diagonal(self) -> Float32[np.ndarray, " n"]:
         """Diagonal of L."""
-        return self._diagonal
+        return self._matrix.diagonal
 
     def noise(self, strength: float, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
         """A random vector with covariance strength L: one number a pair, with opposite signs at its ends."""
-        part = np.sqrt(np.float32(strength) * self._bonds) * rng.standard_normal(len(self._bonds), np.float32)
-        n, pairs = len(self._diagonal), self._neighbours
+        n, pairs = len(self.diagonal()), self._neighbours
+        bonds = np.empty(len(pairs.first), np.float32)
+        bonds[pairs.by_gaussian[2]] = self._bonds  # one of the two entries of each pair: they are equal
+        part = np.sqrt(np.float32(strength) * bonds) * rng.standard_normal(len(bonds), np.float32)
         return (np.bincount(pairs.first, part, n) - np.bincount(pairs.second, part, n)).astype(np.float32)
 
 
@@ -147,7 +183,7 @@ def sharpening(
     def apply(gradient: np.ndarray) -> np.ndarray:
         values = root * gradient
         for _ in range(options.sharpenings):
-            values = values + np.float32(options.sharpening) * (neighbours.laplacian @ values)
+            values = neighbours.laplacian.apply(values, options.sharpening, values)
         return root * values
 
     return apply

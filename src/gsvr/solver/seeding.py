@@ -15,14 +15,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
+from gsvr.compiled import run
 from gsvr.compiled.threads import parallel_map
 from gsvr.field import GaussianField, LatticeField, sample_lattice
 from gsvr.geometry import quaternion_from_rotation
 
 # The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
 _EVEN = 1.2207440846057596
-# Structure tensors are decomposed in so many parts, which share the threads.
-_PARTS = 16
+# Gaussians that one thread takes at a time.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def _shapes(
     An edge (one large eigenvalue) is thin across, by up to `stretch`; a ridge (two) is long along the third axis. Where
     there is less structure than usual, and what there is may be noise, a Gaussian is rounder.
     """
-    parts = parallel_map(np.linalg.eigh, np.array_split(tensor, _PARTS))
-    eigenvalues, axes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    eigenvalues, axes = np.empty((len(tensor), 3)), np.empty((len(tensor), 3, 3))
+    run("find_eigenvectors", -(-len(tensor) // _CHUNK), _CHUNK, len(tensor), tensor, eigenvalues, axes)
     total = np.maximum(eigenvalues.sum(axis=1), 1e-20)
     trust = np.minimum(total / np.median(total), 1)
     flat = np.log1p((stretch - 1) * trust * np.clip((eigenvalues[:, 2] - eigenvalues[:, 1]) / total, 0, 1))

@@ -181,6 +181,44 @@ KERNEL sum_pose_equations(
     double *sums,                 /* [n 21], zeros */
     double *gradients);           /* [n 6], zeros */
 
+/* ---- the solver with free Gaussians ---- */
+
+/* Gaussians and their neighbours: those of Gaussian j are columns[row_first[j] ...]. */
+typedef struct {
+    int64_t n;
+    const int64_t *row_first;     /* [n + 1] */
+    const int32_t *columns;
+    const float *bonds;           /* one for each column */
+    const float *sums;            /* [n] */
+} gaussian_links;
+
+/* Sort pairs by both of their ends. One task. */
+KERNEL link_pairs(
+    tasks *one, int64_t n_pairs, const int64_t *first, const int64_t *second, int64_t n,
+    int64_t *row_first,           /* [n + 1], zeros */
+    int32_t *columns,             /* [2 n_pairs] */
+    int32_t *pairs);              /* [2 n_pairs] which pair each column comes from */
+
+/* Bonds of an edge-preserving prior, weight scale^2 / sqrt(1 + (scale difference)^2), and their sums. Tasks are `chunk`
+ * Gaussians each. */
+KERNEL weigh_links(
+    tasks *chunks, int64_t chunk, int64_t n, const int64_t *row_first, const int32_t *columns, const int32_t *pairs,
+    const float *weights,         /* one for each pair */
+    const float *amplitudes, float scale,
+    float *bonds, float *sums);
+
+/* `factor` times (sums values - bonds values of the neighbours), plus `start` if that is given. */
+KERNEL apply_links(
+    tasks *chunks, int64_t chunk, const gaussian_links *links, float factor, const float *values, const float *start,
+    float *out);
+
+/* Eigenvalues of symmetric matrices, smallest first, and their vectors, in columns. */
+KERNEL find_eigenvectors(
+    tasks *chunks, int64_t chunk, int64_t n,
+    const float *matrices,        /* [n 3 3] */
+    double *eigenvalues,          /* [n 3] */
+    double *vectors);             /* [n 3 3] */
+
 /* ---- masks ---- */
 
 /* Whether a volume, interpolated linearly at a grid along its own axes, exceeds one half. For every position along an
