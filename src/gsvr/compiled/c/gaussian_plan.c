@@ -3,6 +3,10 @@
 #include "gaussian_form.h"
 #include "tasks.h"
 
+/* Pieces are counted first and then written: both must see the same windows to the last digit, so it is the same
+ * machine code that finds them. */
+#define ONE_COPY static __attribute__((noinline))
+
 /* What is the same for all Gaussians that a slice sees. */
 typedef struct {
     const double *turn, *in_plane, *offsets, *variances, *pixel;
@@ -43,7 +47,7 @@ static int bucket_in_sight(const slice_view *view, const double *centre, double 
 }
 
 /* Gaussians from `begin` to `end` that the slice is not too far away from for any pixel of it to see; their number. */
-static int64_t find_in_depth(
+ONE_COPY int64_t find_in_depth(
     const slice_view *view, const gaussian_buckets *buckets, int64_t begin, int64_t end, int32_t *found) {
     const double *normal = view->turn + 8, x = normal[0], y = normal[1], z = normal[2], stand = normal[3];
     const double products[6] = {x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z};
@@ -68,9 +72,9 @@ static int64_t find_in_depth(
     return count;
 }
 
-/* Four of the found Gaussians in the slice: their windows, and what forms are made of if they are asked for. */
-INLINE void see_four(
-    const slice_view *view, const gaussian_buckets *buckets, const int32_t *found, int with_peaks, splats *out) {
+/* Four of the found Gaussians in the slice. */
+ONE_COPY void see_four(
+    const slice_view *view, const gaussian_buckets *buckets, const int32_t *found, splats *out) {
     out->mean = turned_means(view->turn, gathered_means(buckets, found));
     symmetric blurred = turned_covariances(view->turn, gathered_covariances(buckets, found));
     blurred.uu += view->in_plane[0];
@@ -87,10 +91,8 @@ INLINE void see_four(
     doubles determinants;
     out->precision = inverses(blurred, &determinants);
     out->rows = rows_of_pieces(out->precision.uu, view->pixel[0]);
-    if (with_peaks) {
-        out->peak = all_lanes(view->log_weight);
-        if (view->exact) out->peak += 0.5 * binary_logarithm(gathered_determinants(buckets, found) / determinants);
-    }
+    out->peak = all_lanes(view->log_weight);
+    if (view->exact) out->peak += 0.5 * binary_logarithm(gathered_determinants(buckets, found) / determinants);
 }
 
 static int64_t largest_bucket(const gaussian_buckets *buckets) {
@@ -120,7 +122,7 @@ static void count_slice(
         doubles total = all_lanes(0);
         for (int64_t i = 0; i < count; i += FOUR) {
             splats four;
-            see_four(&view, buckets, found + i, 0, &four);
+            see_four(&view, buckets, found + i, &four);
             const doubles left = all_lanes((double)(count - i)), lane = {0, 1, 2, 3};
             const doubles pieces = chosen(lane < left, pieces_of_windows(&four.seen, four.rows), all_lanes(0));
             total += pieces;
@@ -211,7 +213,7 @@ static void plan_slice(
             const int32_t *found = own->found + i;
             splats four;
             quadratics forms;
-            see_four(&view, buckets, found, 1, &four);
+            see_four(&view, buckets, found, &four);
             fill_quadratics(2, &forms, &four, view.pixel, view.step, view.share);
             for (int lane = 0; lane < FOUR && i + lane < count; lane++) {
                 const double depth = four.mean.w[lane] * four.mean.w[lane];
