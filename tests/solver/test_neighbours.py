@@ -77,7 +77,10 @@ def test_who_stands_alone_has_no_neighbour():
     assert 0 not in here
     assert 0 not in there
     neighbours = find_neighbours(field, 8)
-    assert np.isfinite(neighbours.laplacian.data).all()
+    values = np.random.default_rng(0).normal(size=len(alone)).astype(np.float32)
+    applied = neighbours.laplacian.apply(values)
+    assert np.isfinite(applied).all()
+    assert applied[0] == values[0]  # of the normalised Laplacian, one on the diagonal
 
 
 def test_pairs_are_there_once_and_weigh_as_on_a_lattice():

@@ -1,6 +1,6 @@
 """The kernels written in C: finding the library, and calling its functions on all threads.
 
-The declarations in ``c/kernels.h`` are read here, too, so that the type of every argument is stated in one place.
+The declarations in ``c/*_kernels.h`` are read here, too, so that the type of every argument is stated in one place.
 Arrays are handed over as they are: one of another type, or one that is not contiguous, is an error, not a copy.
 """
 
@@ -43,7 +43,7 @@ class _Parameter:
     def __init__(self, declaration: str) -> None:
         match = _DECLARATION.fullmatch(declaration.strip())
         if match is None:
-            raise ImportError(f"kernels.h: cannot read the declaration {declaration!r}")
+            raise ImportError(f"kernels: cannot read the declaration {declaration!r}")
         constant, self.kind, star, self.name = match.groups()
         self.is_pointer, self.is_written = bool(star), not constant
         self.c_type: Any = ctypes.c_void_p if star else _NUMBERS[self.kind]
@@ -66,7 +66,7 @@ class _Parameter:
 
 
 class Structure:
-    """A structure of ``kernels.h``; keeps alive the arrays it points to.
+    """A structure of ``c/*_kernels.h``; keeps alive the arrays it points to.
 
     Parameters
     ----------
@@ -93,10 +93,11 @@ class _Tasks(ctypes.Structure):
 
 
 class _Library:
-    """Functions and structures of ``kernels.h``, as the machine's variant of the library has them."""
+    """Functions and structures of ``c/*_kernels.h``, as the machine's variant of the library has them."""
 
     def __init__(self) -> None:
-        header = _COMMENT.sub("", (_FOLDER / "c" / "kernels.h").read_text(encoding="utf-8"))
+        headers = sorted((_FOLDER / "c").glob("*_kernels.h"))
+        header = _COMMENT.sub("", "".join(path.read_text(encoding="utf-8") for path in headers))
         self.path = _path_of_library()
         functions = ctypes.CDLL(str(self.path))
         self.structures: dict[str, tuple[type[ctypes.Structure], list[_Parameter]]] = {}
@@ -106,8 +107,6 @@ class _Library:
             self.structures[name] = type(name, (ctypes.Structure,), {"_fields_": fields}), parameters
         self.functions: dict[str, tuple[Any, list[_Parameter]]] = {}
         for name, body in _FUNCTION.findall(header):
-            if body.strip() == "void":
-                continue
             parameters = [_Parameter(argument) for argument in body.split(",")]
             function = getattr(functions, name)
             function.argtypes = [parameter.c_type for parameter in parameters]
@@ -147,7 +146,7 @@ def run(name: str, n_tasks: int, *arguments: Any) -> None:
     Parameters
     ----------
     name
-        A function of ``kernels.h`` whose first argument are tasks.
+        A function of ``c/*_kernels.h`` whose first argument are tasks.
     arguments
         The other arguments: numbers, arrays, structures.
 

@@ -1,4 +1,5 @@
 /* The vectors of conjugate gradients, in as few passes over memory as may be. */
+#include "solver_kernels.h"
 #include "tasks.h"
 
 KERNEL step_conjugate_gradients(

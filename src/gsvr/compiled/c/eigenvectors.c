@@ -1,6 +1,7 @@
 /* Eigenvectors of symmetric 3 x 3 matrices by Jacobi's rotations, in float64. */
 #include <math.h>
 
+#include "solver_kernels.h"
 #include "tasks.h"
 
 enum { MOST_SWEEPS = 16 };

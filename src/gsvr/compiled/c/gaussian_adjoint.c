@@ -1,5 +1,6 @@
 /* The transpose of `predict_gaussians`: the same loops with a sum in place of an addition. Several buckets together,
  * because their splats in one slice follow each other in memory. */
+#include "gaussian_kernels.h"
 #include "gaussian_rows.h"
 #include "tasks.h"
 

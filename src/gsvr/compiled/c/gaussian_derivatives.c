@@ -3,6 +3,7 @@
  * With L = (Sigma + P)^-1, d = pixel - Gaussian and h = L d the derivative by d is g = -h G. The torque about u is
  * (P_w - P_v) (h_v h_w - L_vw) G, where L_vw comes from the peak, plus what the offset b of a component of the slice
  * profile adds to the lever, b g_v; about v and w alike. The second component has h of the first plus a constant. */
+#include "gaussian_kernels.h"
 #include "gaussian_seen.h"
 #include "tasks.h"
 

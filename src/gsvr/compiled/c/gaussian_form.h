@@ -6,6 +6,7 @@
 #define GSVR_GAUSSIAN_FORM_H
 
 #include "gaussian_frame.h"
+#include "gaussian_kernels.h"
 
 /* Binary logarithms at the pixel in lane x of the first row, as coefficients of 1 and x: of the Gaussian (and of x
  * x), of the next row over this one, of the profile's second component over the first. Then by what factors these two

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "kernels.h"
+#include "gaussian_kernels.h"
 #include "lanes.h"
 
 #define FOUR 4

@@ -2,6 +2,7 @@
  *
  * With M the moments of r G d d^T and L the inverse of the blurred covariance, the gradient by the covariance is
  * L M L / 2 - L sum(r G) / 2, that by the mean L times the moments of r G d. */
+#include "gaussian_kernels.h"
 #include "gaussian_moments.h"
 #include "tasks.h"
 

@@ -1,6 +1,7 @@
 /* The prior and the preconditioner of free Gaussians (`gsvr.solver.neighbour_prior`): sums over neighbours. */
 #include <math.h>
 
+#include "solver_kernels.h"
 #include "tasks.h"
 
 KERNEL link_pairs(

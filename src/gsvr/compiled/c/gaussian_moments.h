@@ -2,6 +2,7 @@
 #ifndef GSVR_GAUSSIAN_MOMENTS_H
 #define GSVR_GAUSSIAN_MOMENTS_H
 
+#include "gaussian_kernels.h"
 #include "gaussian_seen.h"
 
 /* Sums of r G times y, x, y y, y x, x x, 1; of r G of the second component alone times 1, y, x. */

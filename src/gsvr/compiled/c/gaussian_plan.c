@@ -1,6 +1,7 @@
 /* Which free Gaussians each slice sees, and the forms of their pieces. Most candidates are turned down by their depth
  * alone; those that are left are seen four at a time. */
 #include "gaussian_form.h"
+#include "gaussian_kernels.h"
 #include "tasks.h"
 
 /* Pieces are counted first and then written: both must see the same windows to the last digit, so it is the same

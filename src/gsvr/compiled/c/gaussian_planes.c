@@ -1,6 +1,7 @@
 /* Free Gaussians on parallel planes: every pair of a Gaussian and a plane is a splat that is added at once. The
  * components of the slice profile are added one by one: two thin ones may stand many standard deviations apart, and
  * then one is no multiple of the other in float32. */
+#include "gaussian_kernels.h"
 #include "gaussian_rows.h"
 #include "tasks.h"
 #include "turned_gaussians.h"

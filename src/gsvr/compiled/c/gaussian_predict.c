@@ -1,4 +1,5 @@
 /* Pixels of free Gaussians: the pieces of every slice are added to it. */
+#include "gaussian_kernels.h"
 #include "gaussian_rows.h"
 #include "tasks.h"
 

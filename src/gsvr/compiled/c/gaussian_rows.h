@@ -5,6 +5,7 @@
 #define GSVR_GAUSSIAN_ROWS_H
 
 #include "gaussian_form.h"
+#include "gaussian_kernels.h"
 
 /* Pieces whose first rows are prepared together. */
 enum { AT_ONCE = 16 };

@@ -2,6 +2,7 @@
 #ifndef GSVR_GAUSSIAN_SEEN_H
 #define GSVR_GAUSSIAN_SEEN_H
 
+#include "gaussian_kernels.h"
 #include "gaussian_rows.h"
 
 typedef struct {

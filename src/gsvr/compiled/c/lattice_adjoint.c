@@ -1,4 +1,5 @@
 /* The exact transpose of `predict_lattice`: the same loops with a dot product in place of an outer one. */
+#include "lattice_kernels.h"
 #include "lattice_row.h"
 #include "lattice_sites.h"
 #include "long_windows.h"

@@ -1,6 +1,7 @@
 /* The edge-preserving prior on a lattice (`gsvr.solver.prior`): bonds between neighbouring sites. */
 #include <math.h>
 
+#include "solver_kernels.h"
 #include "tasks.h"
 
 enum { N_DIRECTIONS = 13, N_GROUPS = 4 };

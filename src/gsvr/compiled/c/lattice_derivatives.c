@@ -2,6 +2,7 @@
  *
  * With E' = -q d E along u and v, every plane is again an outer product of E_u or d_u E_u with E_v or d_v E_v, d = pixel
  * - Gaussian (mm). Factors that are the same for all splats of a slice are left to the end: `final_factor`. */
+#include "lattice_kernels.h"
 #include "lattice_row.h"
 #include "lattice_sites.h"
 #include "long_windows.h"

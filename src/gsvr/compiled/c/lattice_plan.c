@@ -1,6 +1,7 @@
 /* Which Gaussians of a lattice each slice touches, and the windows through which they do. */
 #include <math.h>
 
+#include "lattice_kernels.h"
 #include "lattice_row.h"
 #include "tasks.h"
 

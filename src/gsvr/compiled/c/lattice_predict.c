@@ -1,4 +1,5 @@
 /* Pixels of a field on a lattice: every Gaussian is splatted on every slice it touches. */
+#include "lattice_kernels.h"
 #include "lattice_row.h"
 #include "lattice_sites.h"
 #include "long_windows.h"

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-#include "kernels.h"
 #include "lanes.h"
+#include "lattice_kernels.h"
 
 #define LOG2_E 1.4426950408889634f
 

@@ -2,8 +2,8 @@
 #ifndef GSVR_LATTICE_SITES_H
 #define GSVR_LATTICE_SITES_H
 
-#include "kernels.h"
 #include "lanes.h"
+#include "lattice_kernels.h"
 
 /* line[n] = value at the site of splat n; up to seven numbers more are written. */
 INLINE void gather_plane(const touched_sites *touched, int64_t s, int64_t x, const float *values, float *line) {

@@ -1,4 +1,5 @@
 /* A mask on another grid along the same axes. */
+#include "pixel_kernels.h"
 #include "tasks.h"
 
 KERNEL exceeds_half(

@@ -1,4 +1,14 @@
-/* Which Gaussians are nearest to each other. */
+/* Which Gaussians are nearest to each other.
+ *
+ * Of two at one distance the one with the smaller number is nearer: then it does not matter in which order they are
+ * looked at. Products are rounded before they are added, so that distances are the same on every machine. */
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#include "gaussian_kernels.h"
 #include "tasks.h"
 
 typedef int64_t halves __attribute__((vector_size(4 * LANES)));
@@ -15,9 +25,14 @@ typedef struct {
     int64_t count;
 } nearest;
 
+/* Whether a distance comes before that of this rank. */
+INLINE int is_nearer(const nearest *best, int64_t rank, float square, int64_t number) {
+    return square < best->squares[rank] || (square == best->squares[rank] && number < best->numbers[rank]);
+}
+
 INLINE void insert(const nearest *best, float square, int64_t number) {
     int64_t rank = best->count - 1;
-    for (; rank > 0 && best->squares[rank - 1] > square; rank--) {
+    for (; rank > 0 && is_nearer(best, rank - 1, square, number); rank--) {
         best->squares[rank] = best->squares[rank - 1];
         best->numbers[rank] = best->numbers[rank - 1];
     }
@@ -34,9 +49,10 @@ static void search_run(
     for (int64_t k = begin; k < end; k += LANES) {
         const vector by_x = load(x + k) - here_x, by_y = load(y + k) - here_y, by_z = load(z + k) - here_z;
         const vector squares = by_x * by_x + by_y * by_y + by_z * by_z;
-        if (!any_lane(squares < *worst)) continue;
+        if (!any_lane(squares <= *worst)) continue;
         for (int64_t lane = 0; lane < LANES && k + lane < end; lane++) {
-            if (squares[lane] < *worst && k + lane != j) insert(best, squares[lane], k + lane);
+            if (k + lane == j || !is_nearer(best, best->count - 1, squares[lane], k + lane)) continue;
+            insert(best, squares[lane], k + lane);
         }
     }
 }

@@ -1,4 +1,5 @@
 /* The pixels of slices: averaged in blocks, placed in space, and a volume sampled at them. */
+#include "pixel_kernels.h"
 #include "tasks.h"
 
 KERNEL bin_pixels(

@@ -2,6 +2,7 @@
  *
  * The six derivatives of a pixel (`gsvr.forward.AcquisitionOperator.pose_derivatives`) are combinations of the planes of
  * derivatives; they are made, multiplied and summed for eight pixels at a time. */
+#include "solver_kernels.h"
 #include "tasks.h"
 
 enum { N_PARAMETERS = 6, N_PAIRS = 21 };

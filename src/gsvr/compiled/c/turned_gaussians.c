@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "kernels.h"
+#include "gaussian_kernels.h"
 #include "lanes.h"
 #include "tasks.h"
 

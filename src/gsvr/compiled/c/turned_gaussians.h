@@ -2,6 +2,8 @@
 #ifndef GSVR_TURNED_GAUSSIANS_H
 #define GSVR_TURNED_GAUSSIANS_H
 
+#include "gaussian_kernels.h"
+
 enum {
     TURNED_MEAN = 0,
     TURNED_COVARIANCE = 3,
