@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from gsvr.compiled import run
 from gsvr.geometry import quaternion_gradient, rotation_from_quaternion
 from gsvr.morphology import closed, within
 
 # Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
 _NOTHING = 1e-30
+# Points that one thread takes at a time.
+_CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,9 @@ def lattice_covering(
     low = np.floor((least - margin) / spacing).astype(int)
     high = np.ceil((most + margin) / spacing).astype(int)
     occupied = np.zeros(high - low + 1, dtype=bool)
-    nearest = np.rint(points / spacing).astype(int) - low
-    occupied[tuple(nearest.T)] = True
+    points = np.ascontiguousarray(points, np.float64)
+    n, (_, ny, nz) = len(points), occupied.shape
+    run("mark_sites", -(-n // _CHUNK), _CHUNK, n, points, float(spacing), low, ny, nz, occupied)
     support = within(occupied, margin, spacing)
     if gap > 0:
         support = closed(support, gap, spacing)

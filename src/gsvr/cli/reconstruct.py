@@ -109,8 +109,10 @@ def reconstruct_command(
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
     from gsvr.cli.progress import round_progress
+    from gsvr.compiled.allocator import keep_freed_memory
     from gsvr.pipeline import run
 
+    keep_freed_memory()
     with round_progress(console) as show:
         return run(job, resolution, lambda progress: show(progress, ""))
 

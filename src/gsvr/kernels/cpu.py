@@ -77,6 +77,11 @@ class CpuKernel:
         compiled.run("plan_lattice", n, self._c_windows, touched, starts, ratios_u, ratios_v, scales)
         return Structure("lattice_splats", starts=starts, ratios_u=ratios_u, ratios_v=ratios_v, scales=scales)
 
+    @cached_property
+    def _framed(self) -> np.ndarray:
+        """Room for framed slices: kept, since fresh memory costs as much as copying them."""
+        return np.empty(int(self._frame_first[-1]), np.float32)
+
     @property
     def n_splats(self) -> int:
         """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
@@ -106,8 +111,7 @@ class CpuKernel:
 
     def _adjoint(self, pixels: np.ndarray, square: bool) -> np.ndarray:
         windows, n = self.windows, len(self.windows.shapes)
-        framed = np.empty(int(self._frame_first[-1]), np.float32)
-        pixels = np.ascontiguousarray(pixels, np.float32)
+        framed, pixels = self._framed, np.ascontiguousarray(pixels, np.float32)
         compiled.run("frame_lattice_slices", n, self._c_windows, pixels, self._frame_first, framed)
         out = np.zeros(self.lattice.shape, np.float32)
         nx = self.lattice.shape[0]

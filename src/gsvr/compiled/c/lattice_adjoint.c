@@ -88,8 +88,10 @@ KERNEL adjoint_lattice(
     own.all = calloc(1, sizeof(batch));
     const int ready = own.line && own.tables && own.all;
     if (ready) {
-        FOR_EACH_TASK(block, blocks) {
-            const int64_t first = block * planes_a_task;
+        FOR_EACH_TASK(task, blocks) {
+            /* from the middle outwards: the outer blocks have least to do, and threads that end with them end together */
+            const int64_t middle = blocks->count / 2, step = (task + 1) / 2;
+            const int64_t first = (task % 2 ? middle - step : middle + step) * planes_a_task;
             const int64_t last = first + planes_a_task < touched->nx ? first + planes_a_task : touched->nx;
             for (int64_t s = 0; s < n_slices; s++) {
                 const int64_t *splat_first = touched->splat_first + s * (touched->nx + 1);

@@ -26,6 +26,15 @@ KERNEL place_pixels(
     const int64_t *first_placed,  /* [n + 1] */
     double *positions);           /* [placed 3] */
 
+/* Mark the sites of a lattice that are nearest to some points; tasks are `chunk` points each. */
+KERNEL mark_sites(
+    tasks *chunks, int64_t chunk, int64_t n_points,
+    const double *points,         /* [n_points 3] */
+    double spacing,
+    const int64_t *low,           /* [3] multiple of the spacing at which the lattice begins */
+    int64_t ny, int64_t nz,
+    uint8_t *occupied);           /* [nx ny nz] */
+
 /* A volume at every pixel, interpolated linearly; corners and steps in voxels. */
 KERNEL sample_at_pixels(
     tasks *slices, const int64_t *shapes, const int64_t *first_pixel, const double *corners, const double *steps,

@@ -1,5 +1,8 @@
 /* The pixels of slices: averaged in blocks, placed in space, and a volume sampled at them. */
+#include <math.h>
+
 #include "pixel_kernels.h"
+
 #include "tasks.h"
 
 KERNEL bin_pixels(
@@ -41,6 +44,21 @@ KERNEL place_pixels(
                     *target++ = corner[axis] + (double)a * u[axis] + (double)b * v[axis];
                 }
             }
+        }
+    }
+    return DONE;
+}
+
+KERNEL mark_sites(
+    tasks *chunks, int64_t chunk, int64_t n_points, const double *points, double spacing, const int64_t *low, int64_t ny,
+    int64_t nz, uint8_t *occupied) {
+    FOR_EACH_TASK(task, chunks) {
+        const int64_t last = (task + 1) * chunk < n_points ? (task + 1) * chunk : n_points;
+        for (int64_t n = task * chunk; n < last; n++) {
+            int64_t site[3];
+            for (int axis = 0; axis < 3; axis++) site[axis] = (int64_t)rint(points[3 * n + axis] / spacing) - low[axis];
+            /* several threads may mark one site, all in the same way */
+            __atomic_store_n(occupied + (site[0] * ny + site[1]) * nz + site[2], 1, __ATOMIC_RELAXED);
         }
     }
     return DONE;
