@@ -198,8 +198,8 @@ def lattice_covering(
     high = np.ceil((most + margin) / spacing).astype(int)
     occupied = np.zeros(high - low + 1, dtype=bool)
     points = np.ascontiguousarray(points, np.float64)
-    n, (_, ny, nz) = len(points), occupied.shape
-    run("mark_sites", -(-n // _CHUNK), _CHUNK, n, points, float(spacing), low, ny, nz, occupied)
+    n = len(points)
+    run("mark_sites", -(-n // _CHUNK), _CHUNK, n, points, float(spacing), low, *occupied.shape[1:], occupied)
     support = within(occupied, margin, spacing)
     if gap > 0:
         support = closed(support, gap, spacing)
