@@ -204,7 +204,8 @@ def _window(volume: Volume, percentiles: tuple[float, float]) -> tuple[float, fl
 def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list[Float32[np.ndarray, "size size"]]:
     """Intensities of the three panels, top row first; zero outside the grid."""
     coefficients = np.empty(volume.data.shape, np.float32)
-    ndimage.spline_filter(volume.data, order=3, output=coefficients)
+    # its stub knows no array to write to
+    ndimage.spline_filter(volume.data, order=3, output=coefficients)  # pyright: ignore[reportArgumentType]
     to_index = np.linalg.inv(volume.affine)
     size = options.panel_size
     steps = (np.arange(size) - (size - 1) / 2) * (view.width / size)
