@@ -159,7 +159,7 @@ def _start_table(start: dict[str, Any]) -> str:
     rows = [("`gsvr --help`", "", number(start["help_wall_seconds"], 2))]
     rows += [
         (label, number(start[key]["cpu_seconds"], 1), number(start[key]["wall_seconds"], 1))
-        for label, key in (("small reconstruction, first ever", "first"), ("the same again", "second"))
+        for label, key in (("small reconstruction, no Python file compiled yet", "first"), ("the same again", "second"))
     ]
     longer = (number(start[f"longer_{kind}_seconds"], 1) for kind in ("cpu", "wall"))
     return markdown_table(("", "CPU s", "wall s"), [*rows, ("difference", *longer)])
@@ -168,7 +168,7 @@ def _start_table(start: dict[str, Any]) -> str:
 def _instruction_table(sets: dict[str, dict[str, float]]) -> str:
     names = ("plan", "predict", "adjoint", "squared adjoint", "derivatives")
     rows = [(label, *(number(found[name], 1) for name in names)) for label, found in sets.items()]
-    return markdown_table(("ns a splat, compiled for", *names), rows)
+    return markdown_table(("ns a splat, kernels for", *names), rows)
 
 
 def main() -> None:
