@@ -14,7 +14,8 @@ import numpy as np
 from gsvr.acquisition import Slices, Stack, slices_from_stacks
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
-from gsvr.io.nifti import read_mask, read_stack
+from gsvr.io.image import load_image
+from gsvr.io.nifti import read_mask, stack_from_image
 from gsvr.masking import StackMasks, first_masks
 from gsvr.solver.paper import PaperOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import reconstruct
@@ -120,10 +121,11 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
         raise InputError(f"{len(inputs.masks)} masks for {n} stacks: give at most one each")
     thicknesses: list[float | None] = list(inputs.thicknesses) or [None]
     thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
-    stacks = parallel_map(
-        lambda file: read_stack(file[0], thickness=file[1], order=inputs.slice_order),
-        zip(inputs.stacks, thicknesses, strict=True),
-    )
+    # files side by side, but one after the other what there may be to say about them
+    stacks = [
+        stack_from_image(image, thickness, inputs.slice_order)
+        for image, thickness in zip(parallel_map(load_image, inputs.stacks), thicknesses, strict=True)
+    ]
     return _with_masks(_with_distinct_names(stacks), inputs.masks)
 
 

@@ -60,7 +60,16 @@ def read_stack(
         image, in-plane axes that are not perpendicular, a mask that is empty or on another grid, a
         thickness that cannot be right.
     """
-    image = _three_dimensional(load_image(path))
+    stack = stack_from_image(load_image(path), thickness, order)
+    if mask_path is None:
+        return stack
+    return replace(stack, mask=read_mask(mask_path, stack))
+
+
+def stack_from_image(image: Image, thickness: float | None = None, order: SliceOrder | str = "auto") -> Stack:
+    """The stack in an image, without a mask; see `read_stack`."""
+    path = image.path
+    _three_dimensional(image)
     _refuse_constant(image)
     axis = _through_plane_axis(image)
     if axis != 2:
@@ -71,7 +80,7 @@ def read_stack(
     thickness, source = resolve_thickness(thickness, sidecar, _slice_spacing(affine, image.path), path)
     logger.info("%s: slice thickness %.3g mm (%s)", path, thickness, source)
     data = np.ascontiguousarray(image.data.transpose(columns))
-    stack = Stack(
+    return Stack(
         name=stack_name(path),
         data=data,
         affine=affine,
@@ -79,9 +88,6 @@ def read_stack(
         mask=None,
         slice_times=acquisition_times(order, data.shape[2], sidecar),
     )
-    if mask_path is None:
-        return stack
-    return replace(stack, mask=read_mask(mask_path, stack))
 
 
 def read_mask(path: str | Path, like: Stack | Volume) -> Bool[np.ndarray, "x y z"]:
