@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 
 from gsvr.acquisition import Slices
 
-# Values that a robust deviation is taken from.
+# Pixels that the noise is measured in: enough for half a percent.
 _ENOUGH = 100_000
 
 
@@ -69,21 +69,19 @@ class Weights:
 
 
 def robust_deviation(values: np.ndarray) -> float:
-    """Standard deviation of a normal distribution with the same median absolute value.
-
-    Of many values every so many are looked at: a hundred thousand tell it to half a percent.
-    """
-    some = values[:: max(values.size // _ENOUGH, 1)]
-    return 1.4826 * float(np.median(np.abs(some))) if some.size else 0.0
+    """Standard deviation of a normal distribution with the same median absolute value."""
+    return 1.4826 * float(np.median(np.abs(values))) if values.size else 0.0
 
 
 def robust_weights(slices: Slices, prediction: Float32[np.ndarray, " p"], options: WeightOptions) -> Weights:
     """Cauchy weights for pixels, one-sided Welsch weights for slices."""
     residual = slices.values - prediction
-    noise = max(robust_deviation(residual[slices.mask]), 1e-6)
+    some = np.arange(0, len(residual) - 1, max(slices.n_pixels // _ENOUGH, 1))
+    inside = slices.mask[some]
+    noise = max(robust_deviation(residual[some][inside]), 1e-6)
     # Neighbours in the flat array are neighbours along v, except for the few pairs at the ends of rows.
-    both = slices.mask[1:] & slices.mask[:-1]
-    white_noise = min(noise, robust_deviation(np.diff(residual)[both]) / np.sqrt(2))
+    both = inside & slices.mask[some + 1]
+    white_noise = min(noise, robust_deviation((residual[some + 1] - residual[some])[both]) / np.sqrt(2))
     scaled = residual / np.float32(options.pixel_cauchy * noise)
     pixels = slices.coverage * slices.mask / (1 + scaled * scaled)
     count = slices.sum_per_slice(slices.mask)
