@@ -1,6 +1,6 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
 # make test   the same environment with the development tools, then the tests
-# make lint   ruff and pyright
+# make lint   ruff, pyright and clang-format
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
 # make bench-gpu   kernels and reconstructions on an Nvidia card (minutes): benchmarks/results/gpu.json. Needs no .venv:
@@ -22,6 +22,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := pyproject.toml constraints.txt setup.py $(wildcard src/gsvr/compiled/c/*)
+C_SOURCES = $(shell git ls-files '*.c' '*.h')
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
 # one short line a package, so that minutes of installing do not look like a hang
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
@@ -51,12 +52,15 @@ lint: $(VENV)/installed-for-development
 	@$(BIN)/ruff check
 	@echo "make: ruff format --check"
 	@$(BIN)/ruff format --check
+	@echo "make: clang-format"
+	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@echo "make: pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/installed-for-development
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+	@$(BIN)/clang-format -i $(C_SOURCES)
 
 bench-core: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.core
