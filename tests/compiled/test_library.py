@@ -125,5 +125,5 @@ def test_both_variants_agree():
     chosen, fast = numbers_with("")
     portable, plain = numbers_with("portable")
     assert portable == "portable"
-    assert chosen == compiled.instructions()
+    assert chosen in {"avx2", "portable"}
     np.testing.assert_allclose(fast, plain, rtol=2e-5, atol=2e-6 * np.abs(plain).max())
