@@ -1,5 +1,6 @@
 """Builds the kernels in C; everything else about the package is in pyproject.toml."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def kernels(name: str, *instructions: str) -> Extension:
         sources=sorted(str(path) for path in Path(FOLDER).glob("*.c")),
         depends=sorted(str(path) for path in Path(FOLDER).glob("*.h")),
         extra_compile_args=[*OPTIONS, *instructions],
+        libraries=["m"] if os.name == "posix" else [],
         py_limited_api=True,
     )
 

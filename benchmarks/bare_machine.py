@@ -1,4 +1,4 @@
-"""Stand-ins for two small packages, so that a benchmark runs where only NumPy, SciPy, Numba, PyTorch and Triton are.
+"""Stand-ins for two small packages, so that a benchmark runs where only NumPy, SciPy, PyTorch and Triton are.
 
 Rented machines with a graphics card often cannot install anything. Of what `gsvr` imports in order to reconstruct,
 jaxtyping is only read by checkers of types, and threadpoolctl only keeps threads of linear algebra from spinning.

@@ -1,6 +1,6 @@
 """``make bench-gpu``: a card's kernels are checked, then timed against its ceilings, then whole reconstructions.
 
-Needs the checkout, NumPy, SciPy, Numba, PyTorch and Triton, and nothing else. Parts are written to
+Needs the checkout, NumPy, SciPy, setuptools, a C compiler, PyTorch and Triton, and nothing else. Parts are written to
 benchmarks/results/gpu.json as they are finished, under the card's name. Without a card nothing can be measured: the
 command says so and exits with status 2. ``--interpret`` checks the kernels on a tiny problem in Triton's interpreter
 instead.

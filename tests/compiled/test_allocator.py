@@ -5,8 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from gsvr.compiled import allocator
 
 FAULTS = """
 import resource, sys
@@ -31,3 +34,19 @@ def page_faults(word: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library here is not glibc")
 def test_freed_memory_is_kept():
     assert page_faults("keep") < 0.2 * page_faults("leave")
+
+
+def test_where_glibc_takes_no_more_than_32_mib_it_is_given_these(monkeypatch: pytest.MonkeyPatch):
+    """It does so before 2.35; with the other option alone every larger array would come from the system."""
+    options = {}
+
+    def set_option(option: int, size: int) -> int:
+        if option == -3 and size > 2**25:
+            return 0
+        options[option] = size
+        return 1
+
+    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("glibc", "2.34"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=set_option))
+    allocator.keep_freed_memory()
+    assert options == {-1: 2**30, -3: 2**25}

@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +80,25 @@ def test_a_structure_holds_its_arrays():
     assert len(others) == 100
 
 
+def test_a_thread_that_is_not_waited_for_holds_the_arrays(monkeypatch: pytest.MonkeyPatch):
+    """A second Ctrl-C may end the wait."""
+    late = []
+
+    def interrupted(work: Callable[[], int], _: int) -> list[int]:
+        late.append(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "on_all_threads", interrupted)
+    mask = np.ones(6, bool)
+    alive = weakref.ref(mask)
+    with suppress(KeyboardInterrupt):
+        place(mask, np.zeros((6, 3)))
+    del mask
+    assert alive() is not None
+    late.pop()
+    assert alive() is None
+
+
 def test_every_function_of_the_header_is_in_the_library():
     functions = library._library().functions
     assert len(functions) > 10
@@ -103,5 +125,5 @@ def test_both_variants_agree():
     chosen, fast = numbers_with("")
     portable, plain = numbers_with("portable")
     assert portable == "portable"
-    assert chosen == compiled.instructions()
+    assert chosen in {"avx2", "portable"}
     np.testing.assert_allclose(fast, plain, rtol=2e-5, atol=2e-6 * np.abs(plain).max())

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
+from threading import Event
 
 import numpy as np
 import pytest
 
+from gsvr.compiled import threads
 from gsvr.compiled.threads import parallel_for, parallel_map, thread_count
 from gsvr.errors import InputError
 
@@ -63,3 +69,38 @@ def test_values_come_in_the_order_of_their_items(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GSVR_THREADS", "3")
     assert parallel_map(lambda x: x**2, range(50)) == [x**2 for x in range(50)]
     assert parallel_map(str, []) == []
+
+
+def test_an_interruption_waits_for_threads_that_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They write to the caller's arrays, also where it comes before all of them have their work."""
+    monkeypatch.setenv("GSVR_THREADS", "3")
+    begun, ended = Event(), Event()
+    submit = threads._submit
+
+    def interrupted(work: Callable[[], None]) -> Future[None]:
+        if begun.is_set():
+            raise KeyboardInterrupt
+        future = submit(work)
+        begun.wait(timeout=20)
+        return future
+
+    def work() -> None:
+        begun.set()
+        time.sleep(0.1)
+        ended.set()
+
+    monkeypatch.setattr(threads, "_submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        threads.on_all_threads(work, 3)
+    assert ended.is_set()
+
+
+def test_callers_may_differ_in_their_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where they may run on different cores: the pool of one is not closed to the other."""
+    monkeypatch.setattr(threads, "thread_count", cycle([2, 3, 4]).__next__)
+
+    def call(_: int) -> np.ndarray:
+        return np.concatenate([squares(3) for _ in range(300)])
+
+    with ThreadPoolExecutor(3) as callers:
+        assert all(np.array_equal(found, np.tile([0, 1, 4], 300)) for found in callers.map(call, range(3)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,18 @@ def test_result_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.Mon
     for prediction, transposed in results[1:]:
         assert np.array_equal(prediction, results[0][0])
         assert np.array_equal(transposed, results[0][1])
+
+
+def test_threads_of_the_caller_do_not_share_work_space() -> None:
+    _, _, kernel, _ = kernels("gaussian")
+    pixels = np.random.default_rng(0).normal(size=(3, int(kernel.windows.first_pixel[-1]))).astype(np.float32)
+    alone = [kernel.adjoint(row) for row in pixels]
+
+    def same(i: int) -> bool:
+        return all(np.array_equal(kernel.adjoint(pixels[i]), alone[i]) for _ in range(50))
+
+    with ThreadPoolExecutor(3) as callers:
+        assert list(callers.map(same, range(3))) == [True, True, True]
 
 
 def test_unknown_backend_is_refused_by_name() -> None:

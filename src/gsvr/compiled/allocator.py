@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import platform
 
-# Options of glibc's mallopt, and the size (bytes) they are set to.
+# Options of glibc's mallopt, and sizes (bytes) for them: before 2.35 the second must not be above 32 MiB.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_SIZE = 2**30
+_SIZES = (2**30, 2**25)
 
 
 def keep_freed_memory() -> None:
@@ -18,6 +18,7 @@ def keep_freed_memory() -> None:
     process that is not ours to decide.
     """
     if platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            library.mallopt(option, _SIZE)
+        set_option = ctypes.CDLL(None).mallopt
+        # setting either keeps the other from adapting itself, so without the first the second would do harm
+        if any(set_option(_MMAP_THRESHOLD, size) for size in _SIZES):
+            set_option(_TRIM_THRESHOLD, _SIZES[0])

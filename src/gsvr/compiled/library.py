@@ -162,7 +162,10 @@ def run(name: str, n_tasks: int, *arguments: Any) -> None:
         parameter.converted(value, name) for parameter, value in zip(parameters[1:], arguments, strict=True)
     ]
     tasks = _Tasks(0, n_tasks)
-    address = ctypes.addressof(tasks)
-    failures = on_all_threads(lambda: function(address, *values), n_tasks)
-    if any(failures):
+
+    def work(_kept: object = arguments) -> int:
+        """The arrays stay until the last thread is done, also where a second Ctrl-C ends the wait for it."""
+        return function(ctypes.addressof(tasks), *values)
+
+    if any(on_all_threads(work, n_tasks)):
         raise MemoryError(f"not enough memory for the work space of {name}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from gsvr.errors import InputError
@@ -15,12 +16,13 @@ Value = TypeVar("Value")
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_pool_lock = threading.Lock()
 
 
 def _forget_pool() -> None:
-    """Threads do not survive a fork: the child makes its own."""
-    global _pool
-    _pool = None
+    """Threads do not survive a fork, and one of them may have held the lock: the child makes its own."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -85,8 +87,10 @@ def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
     count = min(thread_count(), n_tasks)
     if count <= 1:
         return [work()]
-    futures = [_threads().submit(work) for _ in range(count - 1)]
+    futures: list[Future[Value]] = []
     try:
+        for _ in range(count - 1):
+            futures.append(_submit(work))
         first = work()
     finally:
         begun = [future for future in futures if not future.cancel()]
@@ -94,12 +98,16 @@ def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
     return [first, *(future.result() for future in begun)]
 
 
-def _threads() -> ThreadPoolExecutor:
-    """The pool, one thread smaller than `thread_count`: the caller works, too."""
+def _submit(work: Callable[[], Value]) -> Future[Value]:
+    """Give work to the pool, which is one thread smaller than `thread_count`: the caller works, too.
+
+    Several threads may come here at once, and not all need to have been given the same cores.
+    """
     global _pool, _pool_size
-    size = thread_count() - 1
-    if _pool is None or _pool_size != size:
-        if _pool is not None:
-            _pool.shutdown()
-        _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="gsvr"), size
-    return _pool
+    size = max(thread_count() - 1, 1)
+    with _pool_lock:
+        if _pool is None or _pool_size != size:
+            if _pool is not None:
+                _pool.shutdown(wait=False)  # what it has been given it still does
+            _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="gsvr"), size
+        return _pool.submit(work)

@@ -44,6 +44,7 @@ class CpuKernel:
         width = -(-windows.n_columns // LANES) * LANES
         framed_sizes = (windows.shapes[:, 0] + 2 * windows.n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
         self._frame_first = np.concatenate([[0], np.cumsum(framed_sizes)]).astype(np.int64)
+        self._frames: list[np.ndarray] = []
         self._c_windows = _structure(windows)
 
     @cached_property
@@ -77,11 +78,6 @@ class CpuKernel:
         compiled.run("plan_lattice", n, self._c_windows, touched, starts, ratios_u, ratios_v, scales)
         return Structure("lattice_splats", starts=starts, ratios_u=ratios_u, ratios_v=ratios_v, scales=scales)
 
-    @cached_property
-    def _framed(self) -> np.ndarray:
-        """Room for framed slices: kept, since fresh memory costs as much as copying them."""
-        return np.empty(int(self._frame_first[-1]), np.float32)
-
     @property
     def n_splats(self) -> int:
         """Pairs of a Gaussian and a slice that touch: what the cost of one application grows with."""
@@ -111,7 +107,9 @@ class CpuKernel:
 
     def _adjoint(self, pixels: np.ndarray, square: bool) -> np.ndarray:
         windows, n = self.windows, len(self.windows.shapes)
-        framed, pixels = self._framed, np.ascontiguousarray(pixels, np.float32)
+        pixels = np.ascontiguousarray(pixels, np.float32)
+        # kept, since fresh memory costs as much as copying; not shared by threads that come here at once
+        framed = self._frames.pop() if self._frames else np.empty(int(self._frame_first[-1]), np.float32)
         compiled.run("frame_lattice_slices", n, self._c_windows, pixels, self._frame_first, framed)
         out = np.zeros(self.lattice.shape, np.float32)
         nx = self.lattice.shape[0]
@@ -121,6 +119,7 @@ class CpuKernel:
             "adjoint_lattice", -(-nx // n_planes), n_planes, n, c_windows, self._touched[0], self._splats, framed,
             self._frame_first, square, out,
         )  # fmt: skip
+        self._frames.append(framed)
         out *= self.lattice.support
         return out
 

@@ -83,7 +83,7 @@ def splat_on_planes(
 
 
 def _strips(planes: ParallelPlanes, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussians and parts (see `kernels.h`) of a single plane: nothing has to be sorted."""
+    """Gaussians and parts (see `gaussian_kernels.h`) of a single plane: nothing has to be sorted."""
     n_rows = planes.shape[1]
     n_strips = min(_STRIPS, n_rows)
     edges = np.arange(n_strips + 1) * n_rows // n_strips

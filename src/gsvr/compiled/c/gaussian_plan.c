@@ -6,7 +6,11 @@
 
 /* Pieces are counted first and then written: both must see the same windows to the last digit, so it is the same
  * machine code that finds them. */
+#if defined(__clang__)
 #define ONE_COPY static __attribute__((noinline))
+#else
+#define ONE_COPY static __attribute__((noinline, noclone))
+#endif
 
 /* What is the same for all Gaussians that a slice sees. */
 typedef struct {

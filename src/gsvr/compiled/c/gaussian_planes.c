@@ -38,7 +38,7 @@ static void add_waiting_pieces(plane_part *part) {
     row rows[AT_ONCE];
     first_rows(1, all->forms, all->count, rows);
     for (int64_t i = 0; i < all->count; i++) {
-                const steps step = steps_of(1, all->forms + FORM_SIZE * i);
+        const steps step = steps_of(1, all->forms + FORM_SIZE * i);
         float *place = values + all->corners[i];
         const float *const below = place + all->n_rows[i] * stride;
         row now = rows[i];

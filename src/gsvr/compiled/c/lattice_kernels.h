@@ -32,8 +32,8 @@ typedef struct {
 } touched_sites;
 
 /* Splats, slice after slice, lattice row after lattice row: where the window starts in the slice's frame, the ratio of
- * neighbouring pixels along u and v in the middle of the window (but for the table), the peak. Eight more than there
- * are, so that whole vectors can be read. */
+ * neighbouring pixels along u and v in the middle of the window (but for the table), the peak. Of the last three eight
+ * more than there are, so that whole vectors can be read. */
 typedef struct {
     const int32_t *starts;
     const float *ratios_u;

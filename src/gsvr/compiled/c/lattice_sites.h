@@ -5,7 +5,7 @@
 #include "lanes.h"
 #include "lattice_kernels.h"
 
-/* line[n] = value at the site of splat n; up to seven numbers more are written. */
+/* line[n] = value at the site of splat n. */
 INLINE void gather_plane(const touched_sites *touched, int64_t s, int64_t x, const float *values, float *line) {
     const int64_t row = (s * touched->nx + x) * touched->ny;
     for (int64_t y = 0; y < touched->ny; y++) {
