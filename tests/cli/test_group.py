@@ -25,10 +25,21 @@ def app() -> typer.Typer:
         raise KeyboardInterrupt
 
     @app.command()
+    def allocate() -> None:
+        raise MemoryError("2 TB")
+
+    @app.command()
     def divide() -> None:
         raise ZeroDivisionError
 
     return app
+
+
+def test_lack_of_memory_is_one_line(app: typer.Typer):
+    result = CliRunner().invoke(app, ["allocate"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("gsvr: error: not enough memory: close other programs")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_bad_input_is_one_line_and_exit_code_two(app: typer.Typer):

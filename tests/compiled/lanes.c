@@ -20,7 +20,9 @@ void turned(const float *source, float *target) {
     for (int row = 0; row < LANES; row++) store(target + row * LANES, rows[row]);
 }
 
-void first_of(const float *source, float *target, int64_t count) { store_first(target, load_first(source, count), count); }
+void first_of(const float *source, float *target, int64_t count) {
+    store_first(target, load_first(source, count), count);
+}
 
 void extremes(const float *a, const float *b, float *target) {
     store(target, smaller(load(a), load(b)));

@@ -16,6 +16,7 @@ import pytest
 
 from gsvr import compiled
 from gsvr.compiled import Structure, library, run
+from gsvr.errors import InputError
 
 HEADERS = (Path(compiled.__file__).parent / "c").glob("*_kernels.h")
 
@@ -104,6 +105,12 @@ def test_every_function_of_the_header_is_in_the_library():
     assert len(functions) > 10
     declared = sum(header.read_text(encoding="utf-8").count("\nKERNEL ") for header in HEADERS)
     assert declared == len(functions)
+
+
+def test_an_unknown_variant_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GSVR_INSTRUCTIONS", "avx512")
+    with pytest.raises(InputError, match="GSVR_INSTRUCTIONS is 'avx512'"):
+        library._path_of_library()
 
 
 def test_without_the_library_the_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

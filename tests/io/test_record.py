@@ -71,6 +71,6 @@ def test_what_json_cannot_hold_is_refused_and_nothing_written(tmp_path: Path, va
 def test_versions_can_be_recorded(tmp_path: Path):
     found = versions()
     assert found["numpy"] == np.__version__
-    assert {"gsvr", "python", "scipy", "nibabel", "platform", "cpu_count"} <= found.keys()
+    assert {"gsvr", "python", "scipy", "nibabel", "platform", "cpu_count", "instructions"} <= found.keys()
     write_record(tmp_path / "record.json", found)
     assert json.loads((tmp_path / "record.json").read_text()) == found

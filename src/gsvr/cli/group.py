@@ -19,8 +19,8 @@ INTERRUPTED_EXIT_CODE = 130
 class CommandGroup(TyperGroup):
     """Runs a command; bad input and Ctrl-C become one line on stderr and an exit code.
 
-    `InputError` exits with 2, an interruption with 130. With ``--verbose`` among the command's arguments the
-    traceback of an `InputError` is shown as well. Any other exception is a defect of gsvr and is not caught.
+    `InputError` exits with 2, an interruption with 130, lack of memory with 1. With ``--verbose`` among the command's
+    arguments the traceback is shown as well. Any other exception is a defect of gsvr and is not caught.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -33,6 +33,11 @@ class CommandGroup(TyperGroup):
                 traceback.print_exception(error, file=sys.stderr)
             _tell("error: " + " ".join(str(error).split()))
             raise typer.Exit(INPUT_ERROR_EXIT_CODE) from error
+        except MemoryError as error:
+            if verbose:
+                traceback.print_exception(error, file=sys.stderr)
+            _tell("error: not enough memory: close other programs, or give fewer stacks, or masks of the brain alone")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as interruption:
             _tell("interrupted, no half-written file is left")
             raise typer.Exit(INTERRUPTED_EXIT_CODE) from interruption

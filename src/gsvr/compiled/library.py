@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gsvr.compiled.threads import on_all_threads
+from gsvr.errors import InputError
 
 # Vectors of this many float32 are what kernels work on (`lanes.h`): arrays that they read in whole vectors need room.
 LANES = 8
@@ -120,8 +121,11 @@ def _library() -> _Library:
 
 def _path_of_library() -> Path:
     """The variant for this processor; ``GSVR_INSTRUCTIONS=portable`` asks for the one that runs on all of them."""
+    asked = os.environ.get("GSVR_INSTRUCTIONS", "")
+    if asked not in ("", "portable"):
+        raise InputError(f"GSVR_INSTRUCTIONS is {asked!r}: set it to portable, or leave it unset")
     portable = _built("_portable")
-    fast = os.environ.get("GSVR_INSTRUCTIONS") != "portable" and ctypes.CDLL(str(portable)).has_avx2()
+    fast = not asked and ctypes.CDLL(str(portable)).has_avx2()
     return _built("_avx2") if fast else portable
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gsvr.compiled import instructions
 from gsvr.io.atomic import atomic_path
 
 _PACKAGES = ("gsvr", "numpy", "scipy", "nibabel")
@@ -70,12 +71,13 @@ def _key(key: Any) -> str:
 
 
 def versions() -> dict[str, str | int | None]:
-    """Report versions of gsvr, Python and the numerical packages (None: absent), platform and CPU count."""
+    """Report versions of gsvr, Python and the numerical packages (None: absent), platform, CPU count and kernels."""
     found: dict[str, str | int | None] = {name: _version(name) for name in _PACKAGES}
     return found | {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
+        "instructions": instructions(),
     }
 
 

@@ -45,6 +45,8 @@ class Buckets:
 
 def sort_into_buckets(field: GaussianField, cutoff: float) -> Buckets:
     """Cubes of such a size that one holds `_PER_BUCKET` Gaussians where they are about evenly spread."""
+    if len(field.means) == 0:
+        raise ValueError("a field without Gaussians has nothing to show")
     means = field.means.astype(np.float64)
     low, high = means.min(axis=0), means.max(axis=0)
     side = max(float(np.prod(high - low + 1.0) * _PER_BUCKET / len(means)) ** (1 / 3), 1.0)

@@ -17,8 +17,8 @@ typedef struct {
 
 /* What is the same for all pieces of a slice. */
 typedef struct {
-    float widths[3];      /* P_v - P_w, P_w - P_u, P_u - P_v */
-    float offset, step;   /* of the first component, and from it to the second */
+    float widths[3];    /* P_v - P_w, P_w - P_u, P_u - P_v */
+    float offset, step; /* of the first component, and from it to the second */
     int64_t stride, plane_size;
 } slice_metric;
 
@@ -27,8 +27,11 @@ static slice_metric metric_of_slice(const gaussian_views *views, int64_t s) {
     const double *offsets = views->offsets + m * s, u = views->in_plane[2 * s], v = views->in_plane[2 * s + 1];
     const double w = views->variances[m * s];
     return (slice_metric){
-        {(float)(v - w), (float)(w - u), (float)(u - v)}, (float)offsets[0], (float)(offsets[m - 1] - offsets[0]),
-        stride, views->shapes[2 * s] * stride + LANES,
+        {(float)(v - w), (float)(w - u), (float)(u - v)},
+        (float)offsets[0],
+        (float)(offsets[m - 1] - offsets[0]),
+        stride,
+        views->shapes[2 * s] * stride + LANES,
     };
 }
 

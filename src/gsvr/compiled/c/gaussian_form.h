@@ -13,7 +13,6 @@
  * ratios change from row to row. */
 enum { VALUE = 0, NEXT_ROW = 3, SECOND = 5, NEXT_ROW_STEP = 7, SECOND_STEP = 8, FORM_SIZE = 9 };
 
-#define LOG2_E_64 1.4426950408889634
 /* A value below 2^-126 in the first row is lost for the whole piece. A Gaussian falls by exp(-n^2 / 2) over n of its
  * own standard deviations along the column, so pieces this long lose nothing that is nearer to its mean than five: a
  * value at most 5 + 8 of them from the largest in its column. That holds for the first component of a profile; what
@@ -37,12 +36,12 @@ INLINE doubles pieces_of_windows(const windows *seen, doubles rows) {
 
 /* Four splats as one slice sees them. */
 typedef struct {
-    points mean;             /* in the slice frame */
-    symmetric precision;     /* of the blurred Gaussians */
-    doubles distance;        /* of the slice from the Gaussian along w, as the profile's first component sees it */
-    doubles peak;            /* binary logarithm of the first component's peak */
+    points mean;         /* in the slice frame */
+    symmetric precision; /* of the blurred Gaussians */
+    doubles distance;    /* of the slice from the Gaussian along w, as the profile's first component sees it */
+    doubles peak;        /* binary logarithm of the first component's peak */
     windows seen;
-    doubles rows;            /* of a piece */
+    doubles rows; /* of a piece */
 } splats;
 
 /* What forms of all pieces are made of, number by number and splat by splat: the quadratic about the first pixel. */
@@ -59,9 +58,9 @@ INLINE void fill_quadratics(
     int components, quadratics *out, const splats *all, const double *pixel, double step, double share) {
     const symmetric *precision = &all->precision;
     const double pu = pixel[0], pv = pixel[1];
-    doubles yy = precision->uu * (-LOG2_E_64 * pu * pu), yx = precision->uv * (-LOG2_E_64 * pu * pv);
-    doubles xx = precision->vv * (-LOG2_E_64 * pv * pv), ww = precision->ww * -LOG2_E_64;
-    doubles along_y = precision->uw * (-LOG2_E_64 * pu), along_x = precision->vw * (-LOG2_E_64 * pv);
+    doubles yy = precision->uu * (-LOG2_E * pu * pu), yx = precision->uv * (-LOG2_E * pu * pv);
+    doubles xx = precision->vv * (-LOG2_E * pv * pv), ww = precision->ww * -LOG2_E;
+    doubles along_y = precision->uw * (-LOG2_E * pu), along_x = precision->vw * (-LOG2_E * pv);
     doubles distance = all->distance;
     doubles mean_y = all->mean.u * (1 / pu) - all->seen.top, mean_x = all->mean.v * (1 / pv) - all->seen.left;
     doubles slope_y = along_y * distance - yy * mean_y - yx * mean_x;

@@ -37,9 +37,7 @@ INLINE doubles least(doubles a, doubles b) { return chosen(a < b, a, b); }
 
 INLINE doubles most(doubles a, doubles b) { return chosen(a > b, a, b); }
 
-INLINE doubles square_root(doubles x) {
-    return (doubles){sqrt(x[0]), sqrt(x[1]), sqrt(x[2]), sqrt(x[3])};
-}
+INLINE doubles square_root(doubles x) { return (doubles){sqrt(x[0]), sqrt(x[1]), sqrt(x[2]), sqrt(x[3])}; }
 
 /* Whole numbers next to x, |x| < 2^31. */
 INLINE doubles next_below(doubles x) {
@@ -200,8 +198,8 @@ INLINE windows windows_in_sight(
 /* The smallest windows around two. */
 INLINE windows joined(windows a, windows b) {
     return (windows){
-        least(a.top, b.top), most(a.bottom, b.bottom), least(a.left, b.left), most(a.right, b.right),
-        most(a.extent, b.extent),
+        least(a.top, b.top),    most(a.bottom, b.bottom), least(a.left, b.left),
+        most(a.right, b.right), most(a.extent, b.extent),
     };
 }
 

@@ -39,8 +39,7 @@ INLINE void fill_moments(
 INLINE void fill_moments_of_both(
     int components, int limited, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t first,
     int64_t count, const float *amplitudes, const float *residuals, const float *densities, float (*out)[LANES + 1]) {
-    fill_moments(
-        components, limited, 1, views, s, pieces, first, count, amplitudes, residuals, densities, out);
+    fill_moments(components, limited, 1, views, s, pieces, first, count, amplitudes, residuals, densities, out);
 }
 
 INLINE void fill_moments_of_one(
@@ -73,7 +72,9 @@ static void fill_gradients(
     }
     const points pull = product(precision, all.first), turned = turning(&outer, &seen.covariance);
     const points lever = {
-        seen.mean.u - views->centres[2 * s], seen.mean.v - views->centres[2 * s + 1], seen.mean.w,
+        seen.mean.u - views->centres[2 * s],
+        seen.mean.v - views->centres[2 * s + 1],
+        seen.mean.w,
     };
     store_doubles(out->whole, all.whole);
     for (int a = 0, n = 0; a < 3; a++) {
@@ -116,7 +117,7 @@ static void add_pieces(
         }
         copy_numbers(all.gaussians + first, count, numbers);
         for (int64_t i = 0; i < count; i += FOUR) {
-            fill_gradients(buckets, views, s, numbers + i, (const float(*)[LANES + 1])(moments + i), &four);
+            fill_gradients(buckets, views, s, numbers + i, (const float (*)[LANES + 1])(moments + i), &four);
             for (int64_t lane = 0; lane < FOUR && i + lane < count; lane++) {
                 const int64_t j = numbers[i + lane];
                 out->peaks[j] += four.whole[lane];

@@ -23,8 +23,21 @@ typedef struct {
 static slice_view view_of_slice(const gaussian_views *views, int64_t s) {
     const int64_t m = views->n_components;
     slice_view view = {
-        views->to_slice + 12 * s, views->in_plane + 2 * s, views->offsets + m * s, views->variances + m * s,
-        views->pixel_spacing + 2 * s, views->shapes + 2 * s, m, views->exact, views->cutoff, 0, 0, 0, 0, 0, 0,
+        views->to_slice + 12 * s,
+        views->in_plane + 2 * s,
+        views->offsets + m * s,
+        views->variances + m * s,
+        views->pixel_spacing + 2 * s,
+        views->shapes + 2 * s,
+        m,
+        views->exact,
+        views->cutoff,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
     };
     for (int64_t component = 0; component < m; component++) {
         const double reach = fabs(view.offsets[component]) + view.cutoff * sqrt(view.variances[component]);
@@ -52,8 +65,8 @@ static int bucket_in_sight(const slice_view *view, const double *centre, double 
 }
 
 /* Gaussians from `begin` to `end` that the slice is not too far away from for any pixel of it to see; their number. */
-ONE_COPY int64_t find_in_depth(
-    const slice_view *view, const gaussian_buckets *buckets, int64_t begin, int64_t end, int32_t *found) {
+ONE_COPY int64_t
+find_in_depth(const slice_view *view, const gaussian_buckets *buckets, int64_t begin, int64_t end, int32_t *found) {
     const double *normal = view->turn + 8, x = normal[0], y = normal[1], z = normal[2], stand = normal[3];
     const double products[6] = {x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z};
     const double square = view->cutoff * view->cutoff;
@@ -78,8 +91,7 @@ ONE_COPY int64_t find_in_depth(
 }
 
 /* Four of the found Gaussians in the slice. */
-ONE_COPY void see_four(
-    const slice_view *view, const gaussian_buckets *buckets, const int32_t *found, splats *out) {
+ONE_COPY void see_four(const slice_view *view, const gaussian_buckets *buckets, const int32_t *found, splats *out) {
     out->mean = turned_means(view->turn, gathered_means(buckets, found));
     symmetric blurred = turned_covariances(view->turn, gathered_covariances(buckets, found));
     blurred.uu += view->in_plane[0];
@@ -139,8 +151,7 @@ static void count_slice(
 }
 
 KERNEL count_gaussian_pieces(
-    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, int64_t *first,
-    int64_t *n_splats) {
+    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, int64_t *first, int64_t *n_splats) {
     int32_t *found = malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t));
     if (found) {
         FOR_EACH_TASK(s, slices) count_slice(s, buckets, views, found, first, n_splats);
@@ -247,7 +258,8 @@ KERNEL plan_gaussians(
     const written_pieces out = {gaussians, corners, n_rows, forms, places, depths};
     const size_t room = (size_t)most_pieces(first, views->n_slices, buckets->n_buckets);
     const scratch own = {
-        malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t)), malloc(room * sizeof(new_piece)),
+        malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t)),
+        malloc(room * sizeof(new_piece)),
     };
     const int ready = own.found && own.pieces;
     if (ready) {

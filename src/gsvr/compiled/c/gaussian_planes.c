@@ -88,8 +88,8 @@ static void add_waiting_pairs(plane_part *part) {
     four.mean = (points){load_doubles(pairs->u), load_doubles(pairs->v), all_lanes(0)};
     four.distance = load_doubles(pairs->distance);
     four.peak = load_doubles(pairs->peak);
-    four.seen = windows_in_sight(
-        four.mean.u, four.mean.v, four.distance, &blurred, part->planes->cutoff, pixel, part->shape);
+    four.seen =
+        windows_in_sight(four.mean.u, four.mean.v, four.distance, &blurred, part->planes->cutoff, pixel, part->shape);
     doubles determinants;
     four.precision = inverses(blurred, &determinants);
     four.rows = rows_of_planes(&four, part->planes->cutoff, pixel[0]);

@@ -87,13 +87,17 @@ INLINE vector among_nearest(reach *now, int64_t stride, vector values) {
 }
 
 /* Call `function` with the number of components, and whether there are limits, as constants. */
-#define WITH_VIEWS(views, function, ...)                                 \
-    if ((views)->limits) {                                               \
-        if ((views)->n_components == 2) function(2, 1, __VA_ARGS__);     \
-        else function(1, 1, __VA_ARGS__);                                \
-    } else {                                                             \
-        if ((views)->n_components == 2) function(2, 0, __VA_ARGS__);     \
-        else function(1, 0, __VA_ARGS__);                                \
+#define WITH_VIEWS(views, function, ...)                                                                               \
+    if ((views)->limits) {                                                                                             \
+        if ((views)->n_components == 2)                                                                                \
+            function(2, 1, __VA_ARGS__);                                                                               \
+        else                                                                                                           \
+            function(1, 1, __VA_ARGS__);                                                                               \
+    } else {                                                                                                           \
+        if ((views)->n_components == 2)                                                                                \
+            function(2, 0, __VA_ARGS__);                                                                               \
+        else                                                                                                           \
+            function(1, 0, __VA_ARGS__);                                                                               \
     }
 
 #endif

@@ -10,8 +10,8 @@ typedef struct {
     symmetric covariance, precision; /* the Gaussian itself; of the blurred one */
 } seen_gaussians;
 
-INLINE seen_gaussians seen_again(
-    const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const int32_t *numbers) {
+INLINE seen_gaussians
+seen_again(const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const int32_t *numbers) {
     const double *turn = views->to_slice + 12 * s;
     seen_gaussians out;
     out.mean = turned_means(turn, gathered_means(buckets, numbers));

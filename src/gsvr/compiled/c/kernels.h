@@ -2,8 +2,8 @@
  * arguments and of the fields of structures from there, so keep one declaration to a statement and pointers next to
  * their names.
  *
- * A kernel with `tasks` runs on all threads at once; its arrays are shared, and no two tasks write to one place, so that
- * the result does not depend on the number of threads. All arrays are contiguous, shapes are given in brackets. */
+ * A kernel with `tasks` runs on all threads at once; its arrays are shared, and no two tasks write to one place, so
+ * that the result does not depend on the number of threads. All arrays are contiguous, shapes are given in brackets. */
 #ifndef GSVR_KERNELS_H
 #define GSVR_KERNELS_H
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define LANES 8
+#define LOG2_E 1.4426950408889634
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vector __attribute__((vector_size(4 * LANES)));

@@ -21,8 +21,8 @@ KERNEL frame_lattice_slices(
 }
 
 INLINE void dot_batch(
-    int rows, batch *all, const lattice_splats *splats, int64_t first, int64_t count, const float *frame, int64_t stride,
-    const float *table_u, const float *table_v, int square, float *products) {
+    int rows, batch *all, const lattice_splats *splats, int64_t first, int64_t count, const float *frame,
+    int64_t stride, const float *table_u, const float *table_v, int square, float *products) {
     fill_factors(rows, all, splats->ratios_u + first, splats->scales + first, table_u, count, square);
     const int32_t *starts = splats->starts + first;
     for (int64_t i = 0; i < count; i++) {
@@ -57,7 +57,8 @@ static void add_slice(
     int64_t s, int64_t first_plane, int64_t last_plane, const slice_windows *w, const touched_sites *touched,
     const lattice_splats *splats, const float *frame, int square, const scratch *own, float *sites) {
     const int64_t size_u = whole_lanes(w->n_rows), size_v = whole_lanes(w->n_columns), stride = frame_stride(w, s);
-    float *table_u = own->tables, *table_v = table_u + size_u, *window_u = table_v + size_v, *window_v = window_u + size_u;
+    float *table_u = own->tables, *table_v = table_u + size_u, *window_u = table_v + size_v,
+          *window_v = window_u + size_u;
     const int64_t rows = (int64_t)floor(2 * w->reach[2 * s]) + 1;
     fill_tables(w, s, size_u, size_v, table_u, table_v);
     for (int64_t x = first_plane; x < last_plane; x++) {
@@ -84,12 +85,14 @@ KERNEL adjoint_lattice(
     const lattice_splats *splats, const float *framed, const int64_t *frame_first, int64_t square, float *sites) {
     scratch own;
     own.line = malloc((size_t)(touched->ny * touched->nz + LANES) * sizeof(float));
-    own.tables = calloc((size_t)(2 * whole_lanes(windows->n_rows) + 2 * whole_lanes(windows->n_columns)), sizeof(float));
+    own.tables =
+        calloc((size_t)(2 * whole_lanes(windows->n_rows) + 2 * whole_lanes(windows->n_columns)), sizeof(float));
     own.all = calloc(1, sizeof(batch));
     const int ready = own.line && own.tables && own.all;
     if (ready) {
         FOR_EACH_TASK(task, blocks) {
-            /* from the middle outwards: the outer blocks have least to do, and threads that end with them end together */
+            /* from the middle outwards: the outer blocks have least to do, and threads that end with them end together
+             */
             const int64_t middle = blocks->count / 2, step = (task + 1) / 2;
             const int64_t first = (task % 2 ? middle - step : middle + step) * planes_a_task;
             const int64_t last = first + planes_a_task < touched->nx ? first + planes_a_task : touched->nx;

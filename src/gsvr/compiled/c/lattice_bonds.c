@@ -89,7 +89,8 @@ KERNEL apply_bonds(
             sum_neighbours(bonds, x, row - x * bonds->ny, values, neighbours);
             if (start) {
                 const float *from = start + row * bonds->nz;
-                for (int64_t k = 0; k < bonds->nz; k++) target[k] = from[k] + factor * (total[k] * here[k] - neighbours[k]);
+                for (int64_t k = 0; k < bonds->nz; k++)
+                    target[k] = from[k] + factor * (total[k] * here[k] - neighbours[k]);
             } else {
                 for (int64_t k = 0; k < bonds->nz; k++) target[k] = factor * (total[k] * here[k] - neighbours[k]);
             }

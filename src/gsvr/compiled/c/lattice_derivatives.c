@@ -1,6 +1,7 @@
 /* Pixels of a field on a lattice and their derivatives by pose: seven planes for every slice.
  *
- * With E' = -q d E along u and v, every plane is again an outer product of E_u or d_u E_u with E_v or d_v E_v, d = pixel
+ * With E' = -q d E along u and v, every plane is again an outer product of E_u or d_u E_u with E_v or d_v E_v, d =
+ * pixel
  * - Gaussian (mm). Factors that are the same for all splats of a slice are left to the end: `final_factor`. */
 #include "lattice_kernels.h"
 #include "lattice_row.h"
@@ -18,11 +19,15 @@ typedef struct {
 
 INLINE slice_metric metric_of_slice(const slice_windows *w, int64_t s) {
     const float u = (float)w->pixel_spacing[2 * s], v = (float)w->pixel_spacing[2 * s + 1];
-    return (slice_metric){u, v, (float)(2 * w->sharpness[2 * s]) / (u * u), (float)(2 * w->sharpness[2 * s + 1]) / (v * v)};
+    return (slice_metric){
+        u, v, (float)(2 * w->sharpness[2 * s]) / (u * u), (float)(2 * w->sharpness[2 * s + 1]) / (v * v)};
 }
 
 INLINE float final_factor(int plane, const slice_metric *m) {
-    return plane == 1 ? -m->curvature_u : plane == 2 ? -m->curvature_v : plane == 6 ? m->curvature_u - m->curvature_v : 1;
+    return plane == 1   ? -m->curvature_u
+           : plane == 2 ? -m->curvature_v
+           : plane == 6 ? m->curvature_u - m->curvature_v
+                        : 1;
 }
 
 /* Of every splat of a lattice plane: from Gaussian to first pixel (pixels), slope of the profile, torques (mm^-1). */
@@ -126,7 +131,8 @@ static void differentiate_slice(
     const float *amplitudes, const scratch *own, int64_t n_pixels, float *planes) {
     const int64_t size_u = whole_lanes(w->n_rows), size_v = whole_lanes(w->n_columns), stride = frame_stride(w, s);
     const int64_t plane_size = frame_size(w, s), capacity = touched->ny * touched->nz + LANES;
-    float *table_u = own->tables, *table_v = table_u + size_u, *window_u = table_v + size_v, *window_v = window_u + size_u;
+    float *table_u = own->tables, *table_v = table_u + size_u, *window_u = table_v + size_v,
+          *window_v = window_u + size_u;
     float *moment_v = own->moments, *moment_u = moment_v + size_v;
     const int64_t rows = (int64_t)floor(2 * w->reach[2 * s]) + 1;
     const row_view view = view_of_slice(w, s);
@@ -143,7 +149,8 @@ static void differentiate_slice(
         fill_distances(&view, &metric, touched, s, x, &distances);
         if (size_u > LANES || size_v > LANES) {
             for (int64_t i = n; i < end; i++) {
-                fill_window(window_u, table_u, splats->ratios_u[i], own->line[i - n] * splats->scales[i], size_u / LANES);
+                fill_window(
+                    window_u, table_u, splats->ratios_u[i], own->line[i - n] * splats->scales[i], size_u / LANES);
                 fill_window(window_v, table_v, splats->ratios_v[i], 1, size_v / LANES);
                 add_long_window(
                     w, &metric, &distances, i - n, rows, window_u, window_v, moment_u, moment_v,

@@ -101,7 +101,8 @@ KERNEL plan_lattice(
         const int32_t stride = (int32_t)frame_stride(windows, s), corner = (int32_t)frame_row(windows, s, 0);
         int64_t n = touched->splat_first[s * (touched->nx + 1)];
         for (int64_t row = 0; row < rows_a_slice; row++) {
-            const int64_t count = touched->count[s * rows_a_slice + row], first = touched->first[s * rows_a_slice + row];
+            const int64_t count = touched->count[s * rows_a_slice + row],
+                          first = touched->first[s * rows_a_slice + row];
             for (int64_t i = 0; i < count; i += LANES) {
                 const row_splats found = splats_of_row(&view, row / touched->ny, row % touched->ny, first + i);
                 const integers start = __builtin_convertvector(found.row, integers) * stride +

@@ -64,7 +64,8 @@ static void predict_slice(
     int64_t s, const slice_windows *w, const touched_sites *touched, const lattice_splats *splats,
     const float *amplitudes, const scratch *own, float *pixels) {
     const int64_t size_u = whole_lanes(w->n_rows), size_v = whole_lanes(w->n_columns), stride = frame_stride(w, s);
-    float *table_u = own->tables, *table_v = table_u + size_u, *window_u = table_v + size_v, *window_v = window_u + size_u;
+    float *table_u = own->tables, *table_v = table_u + size_u, *window_u = table_v + size_v,
+          *window_v = window_u + size_u;
     const int64_t rows = (int64_t)floor(2 * w->reach[2 * s]) + 1;
     fill_tables(w, s, size_u, size_v, table_u, table_v);
     memset(own->frame, 0, (size_t)frame_size(w, s) * sizeof(float));
@@ -81,13 +82,15 @@ static void predict_slice(
         for (int64_t first = n; first < end; first += BATCH) {
             const int64_t count = end - first < BATCH ? end - first : BATCH;
             WITH_ROWS(
-                rows, add_batch, own->all, splats, first, count, own->line + first - n, table_u, table_v, own->frame, stride)
+                rows, add_batch, own->all, splats, first, count, own->line + first - n, table_u, table_v, own->frame,
+                stride)
         }
     }
     const int64_t *shape = w->shapes + 2 * s;
     for (int64_t a = 0; a < shape[0]; a++) {
         memcpy(
-            pixels + w->first_pixel[s] + a * shape[1], own->frame + frame_row(w, s, a), (size_t)shape[1] * sizeof(float));
+            pixels + w->first_pixel[s] + a * shape[1], own->frame + frame_row(w, s, a),
+            (size_t)shape[1] * sizeof(float));
     }
 }
 

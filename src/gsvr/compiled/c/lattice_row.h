@@ -7,8 +7,6 @@
 #include "lanes.h"
 #include "lattice_kernels.h"
 
-#define LOG2_E 1.4426950408889634f
-
 INLINE int64_t whole_lanes(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
 /* Pixels from one row of a slice's frame to the next. */
@@ -36,9 +34,17 @@ INLINE row_view view_of_slice(const slice_windows *w, int64_t s) {
     int64_t m = w->n_components;
     const double *sharpness = w->sharpness + 2 * s, *reach = w->reach + 2 * s;
     return (row_view){
-        w->from_lattice + 12 * s, w->peaks + m * s, w->offsets + m * s, w->depth_sharpness + m * s, m,
-        (float)sharpness[0], (float)sharpness[1], (float)reach[0], (float)reach[1],
-        floorf((float)reach[0]), floorf((float)reach[1]),
+        w->from_lattice + 12 * s,
+        w->peaks + m * s,
+        w->offsets + m * s,
+        w->depth_sharpness + m * s,
+        m,
+        (float)sharpness[0],
+        (float)sharpness[1],
+        (float)reach[0],
+        (float)reach[1],
+        floorf((float)reach[0]),
+        floorf((float)reach[1]),
     };
 }
 
@@ -63,7 +69,7 @@ INLINE row_splats splats_of_row(const row_view *view, int64_t x, int64_t y, int6
     out.offset_v = out.column - v;
     u = out.offset_u + view->middle_u;
     v = out.offset_v + view->middle_v;
-    float sharp_u = LOG2_E * view->sharpness_u, sharp_v = LOG2_E * view->sharpness_v;
+    float sharp_u = (float)LOG2_E * view->sharpness_u, sharp_v = (float)LOG2_E * view->sharpness_v;
     out.ratio_u = power_of_two(u * (-2 * sharp_u));
     out.ratio_v = power_of_two(v * (-2 * sharp_v));
     vector exponent = sharp_u * u * (2 * view->middle_u - u) + sharp_v * v * (2 * view->middle_v - v);
@@ -72,7 +78,7 @@ INLINE row_splats splats_of_row(const row_view *view, int64_t x, int64_t y, int6
     for (int64_t component = 0; component < view->n_components; component++) {
         float sharp = (float)view->depth_sharpness[component];
         vector distance = out.w + (float)view->offsets[component];
-        vector part = (float)view->peaks[component] * power_of_two(distance * distance * (-LOG2_E * sharp));
+        vector part = (float)view->peaks[component] * power_of_two(distance * distance * (-(float)LOG2_E * sharp));
         profile += part;
         slope -= 2 * sharp * distance * part;
     }
@@ -83,7 +89,8 @@ INLINE row_splats splats_of_row(const row_view *view, int64_t x, int64_t y, int6
 
 /* The Gaussian at whole pixels from the middle of the window: what powers of the ratio are multiplied by. Far ones are
  * zero, since denormal numbers are slow. `size` numbers for u, `width` for v. */
-INLINE void fill_tables(const slice_windows *w, int64_t s, int64_t size, int64_t width, float *table_u, float *table_v) {
+INLINE void fill_tables(
+    const slice_windows *w, int64_t s, int64_t size, int64_t width, float *table_u, float *table_v) {
     for (int axis = 0; axis < 2; axis++) {
         float *table = axis ? table_v : table_u;
         double middle = floor(w->reach[2 * s + axis]);

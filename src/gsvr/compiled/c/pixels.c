@@ -50,8 +50,8 @@ KERNEL place_pixels(
 }
 
 KERNEL mark_sites(
-    tasks *chunks, int64_t chunk, int64_t n_points, const double *points, double spacing, const int64_t *low, int64_t ny,
-    int64_t nz, uint8_t *occupied) {
+    tasks *chunks, int64_t chunk, int64_t n_points, const double *points, double spacing, const int64_t *low,
+    int64_t ny, int64_t nz, uint8_t *occupied) {
     FOR_EACH_TASK(task, chunks) {
         const int64_t last = (task + 1) * chunk < n_points ? (task + 1) * chunk : n_points;
         for (int64_t n = task * chunk; n < last; n++) {

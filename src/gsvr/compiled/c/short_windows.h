@@ -17,16 +17,31 @@ typedef struct {
 } batch;
 
 /* Call `function` with `rows` as a constant. */
-#define WITH_ROWS(rows, function, ...)                 \
-    switch (rows) {                                    \
-        case 1: function(1, __VA_ARGS__); break;       \
-        case 2: function(2, __VA_ARGS__); break;       \
-        case 3: function(3, __VA_ARGS__); break;       \
-        case 4: function(4, __VA_ARGS__); break;       \
-        case 5: function(5, __VA_ARGS__); break;       \
-        case 6: function(6, __VA_ARGS__); break;       \
-        case 7: function(7, __VA_ARGS__); break;       \
-        default: function(8, __VA_ARGS__);             \
+#define WITH_ROWS(rows, function, ...)                                                                                 \
+    switch (rows) {                                                                                                    \
+    case 1:                                                                                                            \
+        function(1, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    case 2:                                                                                                            \
+        function(2, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    case 3:                                                                                                            \
+        function(3, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    case 4:                                                                                                            \
+        function(4, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    case 5:                                                                                                            \
+        function(5, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    case 6:                                                                                                            \
+        function(6, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    case 7:                                                                                                            \
+        function(7, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+    default:                                                                                                           \
+        function(8, __VA_ARGS__);                                                                                      \
     }
 
 /* factors[a, i] = scale ratio^a table[a] of splats i < count; with `square` ratios and scales are squared first. */

@@ -7,8 +7,6 @@
 #include "lanes.h"
 #include "tasks.h"
 
-#define LOG2_E 1.4426950408889634
-
 /* What the cull of all Gaussians needs, in float32: the planes' normal, how thick they are together, how far the slice
  * profile reaches. */
 typedef struct {
@@ -18,8 +16,12 @@ typedef struct {
 static plane_depths depths_of_planes(const parallel_planes *planes) {
     const double *normal = planes->to_planes + 8;
     plane_depths out = {
-        {(float)normal[0], (float)normal[1], (float)normal[2]}, (float)normal[3],
-        (float)(planes->spacing[0] * (double)(planes->shape[0] - 1)), (float)planes->cutoff, 0, 0,
+        {(float)normal[0], (float)normal[1], (float)normal[2]},
+        (float)normal[3],
+        (float)(planes->spacing[0] * (double)(planes->shape[0] - 1)),
+        (float)planes->cutoff,
+        0,
+        0,
     };
     for (int64_t m = 0; m < planes->n_components; m++) {
         out.variance = fmaxf(out.variance, (float)planes->variances[m]);
@@ -29,8 +31,8 @@ static plane_depths depths_of_planes(const parallel_planes *planes) {
 }
 
 /* Which of `count` Gaussians, at most eight, reach a plane by their largest standard deviation; how far each does. */
-INLINE integers near_planes(
-    const plane_depths *depths, const float *means, const float *log_scales, int64_t count, vector *reaches) {
+INLINE integers
+near_planes(const plane_depths *depths, const float *means, const float *log_scales, int64_t count, vector *reaches) {
     vector height = broadcast(0), largest = broadcast(0);
     for (int64_t i = 0; i < count; i++) {
         const float *mean = means + 3 * i, *scales = log_scales + 3 * i;
