@@ -155,7 +155,9 @@ def measure_cold_start() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         for name in ("first", "second"):
             volume = OUTPUT / "core" / f"small-{name}" / "reconstruction.nii.gz"
-            costs[name], _ = reconstruct_files(small.stacks, small.masks, volume, {"PYTHONPYCACHEPREFIX": cache})
+            costs[name], _ = reconstruct_files(
+                small.stacks, small.masks, volume, {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
+            )
     first, second = costs["first"], costs["second"]
     return {
         "first": asdict(first),
