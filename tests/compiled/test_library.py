@@ -51,6 +51,17 @@ def test_arrays_that_may_not_be_written_to_are_refused():
         place(np.ones(6, bool), positions)
 
 
+def test_an_array_that_is_not_there_is_refused_unless_it_may_be_absent():
+    numbers = np.zeros(3, np.float32)
+    with pytest.raises(TypeError, match="starts must be an array, not None"):
+        Structure("lattice_splats", starts=None, ratios_u=numbers, ratios_v=numbers, scales=numbers)
+    extent, ones = np.array([[[0, 3]]]), np.ones(3, np.float32)
+    bonds = Structure("lattice_bonds", nx=1, ny=1, nz=3, weights=np.ones((13, 1, 1, 3), np.float32), extent=extent)
+    out = np.zeros(3, np.float32)
+    run("apply_bonds", 1, bonds, np.array([1, 2, 1], np.float32), 1.0, ones, None, out)
+    assert out.tolist() == [0, 0, 0]
+
+
 def test_the_number_of_arguments_is_checked():
     with pytest.raises(TypeError, match="place_pixels takes 7 arguments"):
         run("place_pixels", 1, np.zeros(3))

@@ -35,7 +35,7 @@ _ELEMENTS = {
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _STRUCTURE = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
 _FUNCTION = re.compile(r"^KERNEL (\w+)\((.*?)\);", re.DOTALL | re.MULTILINE)
-_DECLARATION = re.compile(r"(const )?(\w+) (\*?)(\w+)")
+_DECLARATION = re.compile(r"(const )?(OPTIONAL )?(\w+) (\*?)(\w+)")
 
 
 class _Parameter:
@@ -45,7 +45,8 @@ class _Parameter:
         match = _DECLARATION.fullmatch(declaration.strip())
         if match is None:
             raise ImportError(f"kernels: cannot read the declaration {declaration!r}")
-        constant, self.kind, star, self.name = match.groups()
+        constant, optional, self.kind, star, self.name = match.groups()
+        self.is_optional = bool(optional)
         self.is_pointer, self.is_written = bool(star), not constant
         self.c_type: Any = ctypes.c_void_p if star else _NUMBERS[self.kind]
 
@@ -57,8 +58,10 @@ class _Parameter:
             return value.address
         if not self.is_pointer:
             return value
-        if value is None:
+        if value is None and self.is_optional:
             return None
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{owner}: {self.name} must be an array, not {value!r}")
         if value.dtype not in _ELEMENTS.get(self.kind, ()):
             raise TypeError(f"{owner}: {self.name} has elements {value.dtype}, not {self.kind}")
         if not value.flags.c_contiguous or (self.is_written and not value.flags.writeable):

@@ -23,17 +23,17 @@ typedef struct {
     int64_t n_components;
     int64_t exact;
     double cutoff;
-    const double *to_slice;      /* [n 3 4] */
-    const double *in_plane;      /* [n 2] */
-    const double *weights;       /* [m] */
-    const double *offsets;       /* [n m] */
-    const double *variances;     /* [n m] */
-    const double *pixel_spacing; /* [n 2] */
-    const double *centres;       /* [n 2] */
-    const int64_t *shapes;       /* [n 2] */
-    const int64_t *first_pixel;  /* [n + 1] */
-    const int64_t *padded_first; /* [n + 1] */
-    const float *limits;         /* padded slices, see `SliceViews.squared_radii`; or none */
+    const double *to_slice;       /* [n 3 4] */
+    const double *in_plane;       /* [n 2] */
+    const double *weights;        /* [m] */
+    const double *offsets;        /* [n m] */
+    const double *variances;      /* [n m] */
+    const double *pixel_spacing;  /* [n 2] */
+    const double *centres;        /* [n 2] */
+    const int64_t *shapes;        /* [n 2] */
+    const int64_t *first_pixel;   /* [n + 1] */
+    const int64_t *padded_first;  /* [n + 1] */
+    const OPTIONAL float *limits; /* padded slices, see `SliceViews.squared_radii`; or none */
 } gaussian_views;
 
 /* Pieces of splats (pairs of a Gaussian and a slice), by slice and then by bucket; `first` tells where those of a slice
@@ -42,13 +42,13 @@ typedef struct {
  * distance from the slice (mm^2), which only limits ask for. */
 typedef struct {
     int64_t n_buckets;
-    const int64_t *first;     /* [n b + 1] */
-    const int32_t *gaussians; /* [p] */
-    const int32_t *corners;   /* [p] */
-    const int16_t *n_rows;    /* [p] */
-    const float *forms;       /* [p 9] */
-    const float *places;      /* [p 2] */
-    const float *depths;      /* [p], or none */
+    const int64_t *first;         /* [n b + 1] */
+    const int32_t *gaussians;     /* [p] */
+    const int32_t *corners;       /* [p] */
+    const int16_t *n_rows;        /* [p] */
+    const float *forms;           /* [p 9] */
+    const float *places;          /* [p 2] */
+    const OPTIONAL float *depths; /* [p], or none */
 } gaussian_pieces;
 
 /* How many pieces each slice and bucket will have, into first[s, b + 1], and how many splats each slice has. */
@@ -58,7 +58,7 @@ KERNEL count_gaussian_pieces(
 
 KERNEL plan_gaussians(
     tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first,
-    int32_t *gaussians, int32_t *corners, int16_t *n_rows, float *forms, float *places, float *depths);
+    int32_t *gaussians, int32_t *corners, int16_t *n_rows, float *forms, float *places, OPTIONAL float *depths);
 
 KERNEL pad_gaussian_slices(tasks *slices, const gaussian_views *views, const float *pixels, float *padded);
 
@@ -80,7 +80,7 @@ KERNEL differentiate_gaussians(
  * translation in each slice's frame about its centre. */
 KERNEL gaussian_gradient(
     tasks *groups, int64_t buckets_a_task, const gaussian_buckets *buckets, const gaussian_views *views,
-    const gaussian_pieces *pieces, const float *amplitudes, const float *residuals, const float *densities,
+    const gaussian_pieces *pieces, const float *amplitudes, const float *residuals, const OPTIONAL float *densities,
     double *peaks,       /* by Gaussian, the sum of r G; this and all below zero before */
     double *means,       /* [.. 3] */
     double *covariances, /* [.. 6], upper triangles */

@@ -15,6 +15,9 @@
 #define KERNEL __attribute__((visibility("default"))) int
 #endif
 
+/* Marks an array that may be absent: a null pointer, None in Python. */
+#define OPTIONAL
+
 typedef struct {
     int64_t next;
     int64_t count;

@@ -30,8 +30,8 @@ KERNEL sum_bonds(tasks *planes, const lattice_bonds *bonds, const float *ones, f
 
 /* `factor` times the graph Laplacian, plus `start` if that is given: `sums` on its diagonal, minus the bonds. */
 KERNEL apply_bonds(
-    tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values, const float *start,
-    float *out);
+    tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values,
+    const OPTIONAL float *start, float *out);
 
 /* One step of conjugate gradients along `direction`, and what the next one needs, in one pass: the gradient
  * preconditioned, and for every plane the product of the two. */
@@ -76,8 +76,8 @@ KERNEL weigh_links(
 
 /* `factor` times (sums values - bonds values of the neighbours), plus `start` if that is given. */
 KERNEL apply_links(
-    tasks *chunks, int64_t chunk, const gaussian_links *links, float factor, const float *values, const float *start,
-    float *out);
+    tasks *chunks, int64_t chunk, const gaussian_links *links, float factor, const float *values,
+    const OPTIONAL float *start, float *out);
 
 /* Eigenvalues of symmetric matrices, smallest first, and their vectors, in columns. */
 KERNEL find_eigenvectors(
