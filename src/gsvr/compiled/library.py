@@ -51,7 +51,7 @@ class _Parameter:
         self.c_type: Any = ctypes.c_void_p if star else _NUMBERS[self.kind]
 
     def converted(self, value: Any, owner: str) -> Any:
-        """What ctypes takes for a value; None is an array that is not there."""
+        """What ctypes takes for a value; None is an optional array that is absent."""
         if isinstance(value, Structure):
             if value.kind != self.kind:
                 raise TypeError(f"{owner}: {self.name} is a {value.kind}, not a {self.kind}")

@@ -41,6 +41,7 @@ class CpuKernel:
             raise ValueError(f"lattice rows of {lattice.shape[2]} sites are too long: use larger spacings")
         self.lattice = lattice
         self.windows = windows
+        # as `frame_size` of lattice_row.h
         width = -(-windows.n_columns // LANES) * LANES
         framed_sizes = (windows.shapes[:, 0] + 2 * windows.n_rows + 2) * (windows.shapes[:, 1] + 2 * width + 1)
         self._frame_first = np.concatenate([[0], np.cumsum(framed_sizes)]).astype(np.int64)

@@ -22,8 +22,6 @@ from gsvr.kernels.gaussian_views import SliceViews
 
 # Buckets whose adjoint is taken together: more read the plan in longer pieces, fewer share the cores better.
 _BUCKETS_AT_ONCE = 8
-
-
 # The pixel, its derivatives and torques.
 _N_PLANES = 7
 
@@ -41,22 +39,24 @@ class CpuGaussianKernel:
         self.views = views
         self._buckets = sort_into_buckets(field, views.cutoff)
         self._gaussians = structure_of_gaussians(self._buckets, field)
+        self._unlimited = structure_of_views(views)
+        self._padded_size = int(padded_first(views)[-1])
 
     @cached_property
     def _views(self) -> Structure:
         if self.views.squared_radii is None:
-            return structure_of_views(self.views)
+            return self._unlimited
         return structure_of_views(self.views, self._padded(self.views.squared_radii))
 
     def _padded(self, pixels: np.ndarray) -> np.ndarray:
-        padded = np.empty(int(padded_first(self.views)[-1]), np.float32)
+        padded = np.empty(self._padded_size, np.float32)
         flat = np.ascontiguousarray(pixels, np.float32)
-        run("pad_gaussian_slices", len(self.views.shapes), structure_of_views(self.views), flat, padded)
+        run("pad_gaussian_slices", len(self.views.shapes), self._unlimited, flat, padded)
         return padded
 
     @cached_property
     def _pieces(self) -> Pieces:
-        return plan_pieces(self._buckets, self._gaussians, self.views)
+        return plan_pieces(self._buckets, self._gaussians, self._unlimited, self.views)
 
     @property
     def n_splats(self) -> int:

@@ -129,10 +129,9 @@ class Pieces:
     structure: Structure
 
 
-def plan_pieces(buckets: Buckets, gaussians: Structure, views: SliceViews) -> Pieces:
-    """All splats of all slices, first counted and then written."""
+def plan_pieces(buckets: Buckets, gaussians: Structure, seen: Structure, views: SliceViews) -> Pieces:
+    """All splats of all slices, first counted and then written; `seen` are the views, without limits."""
     n_slices, n_buckets = len(views.shapes), len(buckets.radii)
-    seen = structure_of_views(views)
     first = np.zeros((n_slices, n_buckets + 1), np.int64)
     n_splats = np.zeros(n_slices, np.int64)
     run("count_gaussian_pieces", n_slices, gaussians, seen, first, n_splats)

@@ -53,18 +53,6 @@ INLINE void sum_pieces(
     }
 }
 
-INLINE void sum_weights(
-    int components, int limited, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t begin,
-    int64_t end, const float *plane, float *sums) {
-    sum_pieces(components, limited, 0, views, s, pieces, begin, end, plane, sums);
-}
-
-INLINE void sum_squared_weights(
-    int components, int limited, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t begin,
-    int64_t end, const float *plane, float *sums) {
-    sum_pieces(components, limited, 1, views, s, pieces, begin, end, plane, sums);
-}
-
 KERNEL adjoint_gaussians(
     tasks *groups, int64_t buckets_a_task, const gaussian_views *views, const gaussian_pieces *pieces,
     const float *padded, int64_t square, float *sums) {
@@ -75,9 +63,9 @@ KERNEL adjoint_gaussians(
             const int64_t begin = first_piece(pieces, s, first), end = first_piece(pieces, s, last);
             const float *plane = padded + views->padded_first[s];
             if (square) {
-                WITH_VIEWS(views, sum_squared_weights, views, s, pieces, begin, end, plane, sums)
+                WITH_VIEWS(views, sum_pieces, 1, views, s, pieces, begin, end, plane, sums)
             } else {
-                WITH_VIEWS(views, sum_weights, views, s, pieces, begin, end, plane, sums)
+                WITH_VIEWS(views, sum_pieces, 0, views, s, pieces, begin, end, plane, sums)
             }
         }
     }

@@ -184,11 +184,7 @@ KERNEL differentiate_lattice(
     tasks *slices, const slice_windows *windows, const touched_sites *touched, const lattice_splats *splats,
     const float *amplitudes, int64_t n_pixels, float *planes) {
     scratch own;
-    int64_t largest = 0;
-    for (int64_t s = 0; s < slices->count; s++) {
-        if (frame_size(windows, s) > largest) largest = frame_size(windows, s);
-    }
-    const int ready = allocate(&own, windows, touched, largest);
+    const int ready = allocate(&own, windows, touched, largest_frame(windows, slices->count));
     if (ready) {
         FOR_EACH_TASK(s, slices) {
             differentiate_slice(s, windows, touched, splats, amplitudes, &own, n_pixels, planes);

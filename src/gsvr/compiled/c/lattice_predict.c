@@ -34,7 +34,7 @@ typedef struct {
 } scratch;
 
 static int allocate(scratch *own, const slice_windows *w, const touched_sites *touched, int64_t frame_size_needed) {
-    const int64_t tables = 4 * whole_lanes(w->n_rows) + 4 * whole_lanes(w->n_columns);
+    const int64_t tables = 2 * whole_lanes(w->n_rows) + 2 * whole_lanes(w->n_columns);
     own->frame = malloc((size_t)frame_size_needed * sizeof(float));
     own->line = calloc((size_t)(touched->ny * touched->nz + LANES), sizeof(float));
     own->tables = calloc((size_t)tables, sizeof(float));
@@ -98,11 +98,7 @@ KERNEL predict_lattice(
     tasks *slices, const slice_windows *windows, const touched_sites *touched, const lattice_splats *splats,
     const float *amplitudes, float *pixels) {
     scratch own;
-    int64_t largest = 0;
-    for (int64_t s = 0; s < slices->count; s++) {
-        if (frame_size(windows, s) > largest) largest = frame_size(windows, s);
-    }
-    const int ready = allocate(&own, windows, touched, largest);
+    const int ready = allocate(&own, windows, touched, largest_frame(windows, slices->count));
     if (ready) {
         FOR_EACH_TASK(s, slices) predict_slice(s, windows, touched, splats, amplitudes, &own, pixels);
     }

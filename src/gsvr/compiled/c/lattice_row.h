@@ -18,6 +18,14 @@ INLINE int64_t frame_size(const slice_windows *w, int64_t s) {
     return (w->shapes[2 * s] + 2 * w->n_rows + 2) * frame_stride(w, s);
 }
 
+INLINE int64_t largest_frame(const slice_windows *w, int64_t n_slices) {
+    int64_t largest = 0;
+    for (int64_t s = 0; s < n_slices; s++) {
+        if (frame_size(w, s) > largest) largest = frame_size(w, s);
+    }
+    return largest;
+}
+
 /* Where the slice's row a begins in its frame. */
 INLINE int64_t frame_row(const slice_windows *w, int64_t s, int64_t a) {
     return (a + w->n_rows + 1) * frame_stride(w, s) + whole_lanes(w->n_columns);
