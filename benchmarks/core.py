@@ -25,11 +25,11 @@ from benchmarks.scoring import read_truth, volume_scores
 from benchmarks.subjects import OUTPUT, Subject, SubjectMissingError, data_folder, find_subject
 from benchmarks.tables import core_tables
 from gsvr.cli.evaluate_poses import compare_pose_files
+from gsvr.evaluation import compare
 from gsvr.io.nifti import read_volume
 from gsvr.io.record import write_record
-from gsvr.picture import save_mid_slices
-from gsvr.quality import compare
-from gsvr.volume_grid import Volume
+from gsvr.model.volume import Volume
+from gsvr.report.picture import save_mid_slices
 
 logger = logging.getLogger("benchmarks.core")  # also when run as a program
 

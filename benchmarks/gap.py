@@ -20,7 +20,7 @@ from benchmarks.recorder import Recorder
 from benchmarks.subjects import SubjectMissingError, find_subject
 from benchmarks.tables import markdown_table, number
 from gsvr.io.record import write_record
-from gsvr.psf import ProfileName
+from gsvr.model.point_spread import ProfileName
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "gap.json"
 SUBJECTS = ("phantom", "atlas-33", "ch2bet")

@@ -54,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
         logger.info("%s is not installed: going on without it", name)
     if asked.interpret:
         return _interpret()
-    from gsvr.devices import choose_device
+    from gsvr.backends.devices import choose_device
     from gsvr.errors import InputError
 
     try:
@@ -72,7 +72,7 @@ def _interpret() -> int:
     import torch
 
     from benchmarks.gpu_correctness import measure_correctness
-    from gsvr.kernels import triton_gaussians
+    from gsvr.backends.triton import gaussians as triton_gaussians
 
     triton_gaussians.CHUNK = _TINY_CHUNK
     found = measure_correctness(torch.device("cpu"), _TINY)

@@ -23,8 +23,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gsvr.kernels import triton_derivatives, triton_gaussians, triton_prior, triton_products, triton_tiles
-from gsvr.kernels.triton_launch import DERIVATIVES, USUAL
+from gsvr.backends.triton import bonds as triton_prior
+from gsvr.backends.triton import gaussians as triton_gaussians
+from gsvr.backends.triton import lattice_derivatives as triton_derivatives
+from gsvr.backends.triton import lattice_products as triton_products
+from gsvr.backends.triton import lattice_tiles as triton_tiles
+from gsvr.backends.triton.lattice import DERIVATIVES, USUAL
 
 _FLOATS = (
     "frames",

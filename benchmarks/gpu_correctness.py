@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_free_correctness import free_errors, largest_error
-from gsvr.acquisition import Slices, Stack, interleaved_times, slices_from_stacks
+from gsvr.backends.torch.lattice import TiledKernel, triton_kernels
+from gsvr.backends.torch.reference import ReferenceKernel
+from gsvr.backends.triton import bonds as triton_prior
+from gsvr.backends.windows import slice_windows
 from gsvr.device_solver.device_prior import DevicePrior
-from gsvr.field import Lattice, lattice_covering
-from gsvr.geometry import pose_about
-from gsvr.kernels import triton_prior
-from gsvr.kernels.culling import slice_windows
-from gsvr.kernels.reference import ReferenceKernel
-from gsvr.kernels.tiled import TiledKernel, triton_kernels
-from gsvr.psf import point_spread
-from gsvr.solver.prior import quadratic_prior
+from gsvr.model.fields import Lattice, lattice_covering
+from gsvr.model.geometry import pose_about
+from gsvr.model.point_spread import point_spread
+from gsvr.model.slices import Slices, Stack, interleaved_times, slices_from_stacks
+from gsvr.solver.priors.lattice import quadratic_prior
 
 # Relative to the largest value, with a cut-off that costs nothing: float32 sums of some thousand terms.
 TOLERANCE = 1e-5

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
-from gsvr.geometry import transform_points
-from gsvr.kernels import plain_gaussians
-from gsvr.kernels.device_rendering import render_on_planes
-from gsvr.kernels.gaussian_planes import ParallelPlanes, splat_on_planes
-from gsvr.kernels.gaussian_reference import covariances, responses
-from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel, triton_gaussian_kernels
-from gsvr.kernels.gaussian_views import slice_views
-from gsvr.psf import PointSpread
+from gsvr.backends.cpu.planes import ParallelPlanes, splat_on_planes
+from gsvr.backends.torch import plain_gaussians
+from gsvr.backends.torch.gaussian_reference import covariances, responses
+from gsvr.backends.torch.gaussians import DeviceGaussianKernel, triton_gaussian_kernels
+from gsvr.backends.torch.rendering import render_on_planes
+from gsvr.backends.views import slice_views
+from gsvr.model.fields import GaussianField
+from gsvr.model.geometry import transform_points
+from gsvr.model.point_spread import PointSpread
+from gsvr.model.slices import Slices
 
 _GAUSSIANS = 24
 # Numbers that derivatives give a pixel, and moments a pair

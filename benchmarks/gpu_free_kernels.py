@@ -16,22 +16,22 @@ import torch
 from benchmarks.gpu_ceilings import card_bounds
 from benchmarks.gpu_clock import milliseconds
 from benchmarks.speed_acquisitions import NOISE, phantom_field
-from gsvr.acquisition import Slices
+from gsvr.backends.torch.gaussian_tiles import gaussian_tiles
+from gsvr.backends.torch.gaussians import DeviceGaussianKernel
+from gsvr.backends.torch.lattice_tiles import TILE
+from gsvr.backends.torch.splats import find_splats, geometry_of
+from gsvr.backends.views import SliceViews, slice_views
 from gsvr.device_solver.device_neighbour_search import find_pairs
 from gsvr.device_solver.device_neighbours import DeviceNeighbours
 from gsvr.device_solver.device_seeding import seed_from_lattice as seed_on_device
-from gsvr.field import GaussianField, LatticeField
-from gsvr.geometry import identity_poses
-from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
-from gsvr.kernels.gaussian_tiles import gaussian_tiles
-from gsvr.kernels.gaussian_views import SliceViews, slice_views
-from gsvr.kernels.splat_search import find_splats, geometry_of
-from gsvr.kernels.tiles import TILE
-from gsvr.psf import point_spread
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.geometry import identity_poses
+from gsvr.model.point_spread import point_spread
+from gsvr.model.slices import Slices
+from gsvr.render.volume import render_volume
 from gsvr.solver.rounds import refined_amplitudes, stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.seeding import seed_from_lattice
-from gsvr.volume import render_volume
 
 VOXEL = 0.8
 

@@ -16,12 +16,12 @@ import torch
 from benchmarks.gpu_ceilings import card_bounds
 from benchmarks.gpu_clock import milliseconds
 from benchmarks.speed_operator import stage_problem
-from gsvr.acquisition import Slices
+from gsvr.backends.torch.lattice import TiledKernel
+from gsvr.backends.torch.lattice_tiles import TILE
+from gsvr.backends.triton.lattice import Launch, adjoint, differentiate, normal, predict
 from gsvr.device_solver.device_prior import DevicePrior
-from gsvr.kernels.tiled import TiledKernel
-from gsvr.kernels.tiles import TILE
-from gsvr.kernels.triton_launch import Launch, adjoint, differentiate, normal, predict
-from gsvr.solver.prior import PriorOptions
+from gsvr.model.slices import Slices
+from gsvr.solver.priors.lattice import PriorOptions
 from gsvr.solver.schedule import Stage
 
 # (matrix products, rows and columns of exponentials, bytes) of a pair

@@ -22,7 +22,7 @@ from benchmarks.gpu_reconstruction import (
 )
 from benchmarks.gpu_throughput import measure_throughput
 from benchmarks.speed_acquisitions import SIZES, USUAL
-from gsvr.acquisition import Slices
+from gsvr.model.slices import Slices
 
 
 class GpuParts:

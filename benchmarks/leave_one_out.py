@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gsvr.holdout import leave_one_stack_out
+from gsvr.evaluation.holdout import leave_one_stack_out
 from gsvr.io.record import write_record
-from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 from gsvr.solver.schedule import SolverOptions
+from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 
 
 def bids_inputs(folder: Path) -> StackInputs:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gsvr.acquisition import Slices
 from gsvr.io.nifti import write_volume
 from gsvr.io.transforms import read_poses_json
-from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+from gsvr.model.slices import Slices
+from gsvr.render.volume import render_volume
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions
-from gsvr.volume import render_volume
+from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 
 LIMITS = ("uncorrected", "known-poses")
 RESOLUTION = 0.8

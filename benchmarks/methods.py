@@ -16,14 +16,14 @@ import numpy as np
 from benchmarks.limits import RESOLUTION, without_motion
 from benchmarks.problem import Problem
 from benchmarks.recorder import Recorder
-from gsvr.field import field_of
-from gsvr.masking import agreed_mask
-from gsvr.psf import PROFILES
+from gsvr.masks.consensus import agreed_mask
+from gsvr.model.fields import field_of
+from gsvr.model.point_spread import PROFILES
+from gsvr.model.volume import Volume
+from gsvr.render.volume import render_volume
 from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
-from gsvr.volume import render_volume
-from gsvr.volume_grid import Volume
 
 Run = Callable[[Problem, Recorder], tuple[Volume, np.ndarray]]
 Change = Callable[[SolverOptions], SolverOptions]
@@ -77,7 +77,10 @@ def run_gsvr(
 def run_without_point_spread(problem: Problem, recorder: Recorder, profile: bool) -> tuple[Volume, np.ndarray]:
     """The default with pixels that are points in the plane, and through it as well unless `profile`."""
     profiles = {name: value if profile else ((1.0,), (0.0,), (1e-2,)) for name, value in PROFILES.items()}
-    with mock.patch("gsvr.psf.IN_PLANE_FWHM_PER_SPACING", 1e-2), mock.patch.dict("gsvr.psf.PROFILES", profiles):
+    with (
+        mock.patch("gsvr.model.point_spread.IN_PLANE_FWHM_PER_SPACING", 1e-2),
+        mock.patch.dict("gsvr.model.point_spread.PROFILES", profiles),
+    ):
         return run_gsvr(problem, recorder)
 
 

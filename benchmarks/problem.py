@@ -9,11 +9,11 @@ from jaxtyping import Float
 
 from benchmarks.acquisitions import Acquisition
 from benchmarks.scoring import PoseScorer, read_truth, volume_scores
-from gsvr.acquisition import Slices
 from gsvr.io.transforms import read_poses_json
-from gsvr.pipeline import StackInputs, prepare
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
 from gsvr.solver.schedule import SolverOptions
-from gsvr.volume_grid import Volume
+from gsvr.workflows.pipeline import StackInputs, prepare
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.problem import Problem
-from gsvr.volume_grid import Volume
+from gsvr.model.volume import Volume
 
 # What is kept of a score on the way.
 _KEPT = ("psnr", "ssim", "pose_median", "pose_p90", "pose_mean")

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.acquisitions import Acquisition
-from gsvr.acquisition import Stack
-from gsvr.geometry import transform_points
+from gsvr.evaluation import Comparison, compare, measure, pose_errors
 from gsvr.io.nifti import read_volume
 from gsvr.io.transforms import read_poses_json
-from gsvr.quality import Comparison, compare, measure, pose_errors
-from gsvr.volume_grid import Volume
+from gsvr.model.geometry import transform_points
+from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
 
 # Inside the mask, voxels above this share of the truth's maximum are brain; the rest is background around it.
 _BRAIN_SHARE = 0.05

@@ -32,12 +32,12 @@ from benchmarks.speed_tables import speed_tables
 from benchmarks.subjects import OUTPUT, SubjectMissingError, data_folder
 from gsvr.compiled import instructions
 from gsvr.compiled.threads import thread_count
-from gsvr.io.model import StoredField, read_field
+from gsvr.io.field import StoredField, read_field
 from gsvr.io.record import write_record
-from gsvr.plane import plane_frame, render_plane
+from gsvr.model.volume import Volume
+from gsvr.render.plane import plane_frame, render_plane
+from gsvr.render.volume import render_volume
 from gsvr.solver.schedule import default_stages
-from gsvr.volume import render_volume
-from gsvr.volume_grid import Volume
 
 logger = logging.getLogger("benchmarks.speed")  # also when run as a program
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from gsvr.acquisition import Stack, interleaved_times, slices_from_stacks
-from gsvr.field import LatticeField, lattice_covering
-from gsvr.forward import AcquisitionOperator
-from gsvr.geometry import rotation_from_vector
-from gsvr.phantom import brain_phantom
-from gsvr.simulated_motion import draw_poses
-from gsvr.volume_grid import Volume
+from gsvr.model.fields import LatticeField, lattice_covering
+from gsvr.model.geometry import rotation_from_vector
+from gsvr.model.slices import Stack, interleaved_times, slices_from_stacks
+from gsvr.model.volume import Volume
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.simulation.motion import draw_poses
+from gsvr.simulation.phantom import brain_phantom
 
 _AXES = (np.eye(3), np.eye(3)[:, [2, 0, 1]], np.eye(3)[:, [1, 2, 0]])
 _MARGIN = 9.0

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed_ceilings import least_cpu_seconds
-from gsvr.acquisition import Slices, Stack, slices_from_stacks
+from gsvr.backends.cpu.lattice import CpuKernel
+from gsvr.backends.windows import SliceWindows, slice_windows
 from gsvr.compiled import LANES
-from gsvr.field import Lattice
-from gsvr.geometry import identity_poses
-from gsvr.kernels.cpu import CpuKernel
-from gsvr.kernels.culling import SliceWindows, slice_windows
-from gsvr.psf import point_spread
+from gsvr.model.fields import Lattice
+from gsvr.model.geometry import identity_poses
+from gsvr.model.point_spread import point_spread
+from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.solver.rounds import stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
 

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.acquisitions import Acquisition
 from benchmarks.machine import provenance
 from benchmarks.problem import read_problem
-from gsvr.acquisition import Slices
+from gsvr.model.slices import Slices
 from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
 
 

@@ -15,25 +15,29 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from gsvr import pipeline
-from gsvr.acquisition import Slices
-from gsvr.field import sample_lattice
-from gsvr.kernels.cpu import CpuKernel
-from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
-from gsvr.pipeline import StackInputs
-from gsvr.solver.neighbour_prior import NeighbourPrior, sharpening
-from gsvr.solver.prior import QuadraticPrior
+from gsvr.backends.cpu.gaussians import CpuGaussianKernel
+from gsvr.backends.cpu.lattice import CpuKernel
+from gsvr.model.fields import sample_lattice
+from gsvr.model.slices import Slices
+from gsvr.solver.priors.lattice import QuadraticPrior
+from gsvr.solver.priors.neighbours import NeighbourPrior, sharpening
 from gsvr.solver.reconstruct import Progress
+from gsvr.workflows import pipeline
+from gsvr.workflows.pipeline import StackInputs
 
 # Functions that are timed, by the name under which they are shown; those that do not exist (any more) are left out.
 _FUNCTIONS = {
-    "reading files": ["gsvr.pipeline.read_stacks"],
-    "masks": ["gsvr.pipeline.prepare_slices", "gsvr.masking.agreed_mask", "gsvr.masking.project_mask"],
+    "reading files": ["gsvr.workflows.pipeline.read_stacks"],
+    "masks": [
+        "gsvr.workflows.pipeline.prepare_slices",
+        "gsvr.masks.consensus.agreed_mask",
+        "gsvr.masks.consensus.project_mask",
+    ],
     "weights and gains": [
         *("gsvr.solver.weights.robust_weights", "gsvr.solver.weights.fit_gains"),
         "gsvr.solver.rounds.first_gains",
     ],
-    "prior": ["gsvr.solver.prior.quadratic_prior"],
+    "prior": ["gsvr.solver.priors.lattice.quadratic_prior"],
     "pose equations and steps": [
         *("gsvr.solver.pose_equations.pose_equations", "gsvr.solver.motion.solve_steps"),
         *("gsvr.solver.motion.solve_stack_steps", "gsvr.solver.motion.displacements"),
@@ -42,8 +46,8 @@ _FUNCTIONS = {
     "search for lost stacks": ["gsvr.solver.initialise.find_lost_stacks"],
     "conjugate gradients themselves": ["gsvr.solver.amplitudes.solve_amplitudes"],
     "seeding of free Gaussians": ["gsvr.solver.seeding.seed_from_lattice"],
-    "neighbours of free Gaussians": ["gsvr.solver.neighbour_prior.find_neighbours"],
-    "rendering": ["gsvr.volume.render_volume"],
+    "neighbours of free Gaussians": ["gsvr.solver.priors.neighbours.find_neighbours"],
+    "rendering": ["gsvr.render.volume.render_volume"],
 }
 _METHODS: dict[str, list[tuple[type, str]]] = {
     "predict, free Gaussians": [(CpuGaussianKernel, "predict")],

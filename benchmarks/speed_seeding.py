@@ -18,13 +18,13 @@ import torch
 from benchmarks.acquisitions import Acquisition
 from gsvr.device_solver.device_neighbour_search import find_pairs
 from gsvr.device_solver.device_seeding import seed_from_lattice as seed_on_device
-from gsvr.field import GaussianField, LatticeField
-from gsvr.pipeline import StackInputs, prepare
-from gsvr.solver.neighbour_prior import Neighbours, find_neighbours
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.solver.priors.neighbours import Neighbours, find_neighbours
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.rounds import refined_amplitudes, stage_lattice
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.seeding import seed_from_lattice
+from gsvr.workflows.pipeline import StackInputs, prepare
 
 R = TypeVar("R")
 

@@ -18,14 +18,14 @@ from benchmarks.acquisitions import acquire
 from benchmarks.machine import REPOSITORY, provenance
 from benchmarks.scoring import read_truth
 from benchmarks.subjects import SubjectMissingError, find_subject
-from gsvr.geometry import invert, transform_points
+from gsvr.evaluation import compare
 from gsvr.io.record import write_record
-from gsvr.outputs import UNCERTAINTY_SAMPLES
-from gsvr.pipeline import StackInputs, prepare, run
-from gsvr.quality import compare
+from gsvr.model.geometry import invert, transform_points
+from gsvr.model.volume import Volume
+from gsvr.render.volume import render_deviation
 from gsvr.solver.schedule import SolverOptions
-from gsvr.volume import render_deviation
-from gsvr.volume_grid import Volume
+from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES
+from gsvr.workflows.pipeline import StackInputs, prepare, run
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "uncertainty.json"
 PICTURE = REPOSITORY / "docs" / "images" / "uncertainty.png"

@@ -17,16 +17,16 @@ from scipy.special import ndtr
 
 import gsvr
 from examples.demo import Score, motion_error, on_black
-from gsvr.field import GaussianField, LatticeField
+from gsvr.evaluation import compare
 from gsvr.io.atomic import atomic_path
-from gsvr.picture import PictureOptions, mid_slices_picture, panel_box
-from gsvr.pipeline import Job, run
-from gsvr.psf import PROFILES
-from gsvr.quality import compare
-from gsvr.simulate import Simulation, SimulationOptions, simulate
-from gsvr.slice_sampling import SLAB_EDGE
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.point_spread import PROFILES
+from gsvr.report.picture import PictureOptions, mid_slices_picture, panel_box
+from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
+from gsvr.simulation.slice_sampling import SLAB_EDGE
 from gsvr.solver.motion import LEVER, pose_parameters, time_links
 from gsvr.solver.reconstruct import Progress
+from gsvr.workflows.pipeline import Job, run
 
 IMAGES = Path(__file__).parent / "images"
 PANEL, GAP, LABEL = 225, 6, 30
@@ -146,7 +146,7 @@ def draw_profiles(path: Path) -> None:
 
 
 def _density(w: np.ndarray, mixture: tuple[tuple[float, ...], ...], blur: float) -> np.ndarray:
-    """A mixture of `gsvr.psf.PROFILES`, convolved with a Gaussian of standard deviation `blur`."""
+    """A mixture of `gsvr.model.point_spread.PROFILES`, convolved with a Gaussian of standard deviation `blur`."""
     total = np.zeros_like(w)
     for weight, offset, sigma in zip(*mixture, strict=True):
         wide = np.hypot(sigma, blur)

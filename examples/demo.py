@@ -19,13 +19,13 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 import gsvr
-from gsvr.geometry import transform_points
+from gsvr.evaluation import Comparison, PoseErrors, compare, pose_errors
 from gsvr.io.record import write_record
-from gsvr.outputs import OutputPaths, write_outputs
-from gsvr.picture import PictureOptions, save_mid_slices
-from gsvr.pipeline import Job, Reconstruction, run
-from gsvr.quality import Comparison, PoseErrors, compare, pose_errors
-from gsvr.simulate import Simulation, SimulationOptions, simulate
+from gsvr.model.geometry import transform_points
+from gsvr.report.picture import PictureOptions, save_mid_slices
+from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
+from gsvr.workflows.outputs import OutputPaths, write_outputs
+from gsvr.workflows.pipeline import Job, Reconstruction, run
 
 OUTPUT = Path("demo-output")
 VOXEL = 0.8

@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 import gsvr
-from gsvr.simulate import Simulation, SimulationOptions, simulate
+from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
 from gsvr.solver.amplitudes import solve_amplitudes
-from gsvr.solver.prior import quadratic_prior
+from gsvr.solver.priors.lattice import quadratic_prior
 from gsvr.solver.reconstruct import intensity_scale
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.weights import Weights, fit_gains, robust_deviation, robust_weights

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
-from gsvr.kernels import gaussian_reference
-from gsvr.psf import PointSpread
+from gsvr.backends.torch import gaussian_reference
+from gsvr.model.fields import GaussianField
+from gsvr.model.point_spread import PointSpread
+from gsvr.model.slices import Slices
 
 # tensors this small are a hundred times slower on two busy cores than on one
 torch.set_num_threads(1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gsvr.acquisition import Slices, Stack, interleaved_times, slices_from_stacks
-from gsvr.field import Lattice
-from gsvr.geometry import pose_about
-from gsvr.psf import PointSpread, point_spread
+from gsvr.model.fields import Lattice
+from gsvr.model.geometry import pose_about
+from gsvr.model.point_spread import PointSpread, point_spread
+from gsvr.model.slices import Slices, Stack, interleaved_times, slices_from_stacks
 
 
 def small_stack(

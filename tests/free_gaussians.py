@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
-from gsvr.geometry import transform_points
+from gsvr.model.fields import GaussianField
+from gsvr.model.geometry import transform_points
+from gsvr.model.slices import Slices
 
 
 def random_field(slices: Slices, poses: np.ndarray, n: int = 200, normalisation: float | None = None) -> GaussianField:

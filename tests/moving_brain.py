@@ -6,13 +6,13 @@ from functools import cache
 
 import numpy as np
 
-from gsvr.acquisition import Slices
-from gsvr.geometry import identity_poses
-from gsvr.phantom import brain_phantom
-from gsvr.quality import PoseErrors, pose_errors
-from gsvr.simulate import Simulation, SimulationOptions, simulate
+from gsvr.evaluation import PoseErrors, pose_errors
+from gsvr.model.geometry import identity_poses
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
+from gsvr.simulation.phantom import brain_phantom
+from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
 from gsvr.solver.schedule import Stage
-from gsvr.volume_grid import Volume
 
 # Coarse to fine as by default, but fewer rounds, and less coarse for the smaller brain.
 QUICK_STAGES = (

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gsvr.acquisition import Stack
 from gsvr.io.nifti import write_volume
 from gsvr.io.transforms import SlicePose, write_poses_json
-from gsvr.simulate import Simulation
+from gsvr.model.slices import Stack
+from gsvr.simulation.simulate import Simulation
 
 
 def write_stack(folder: Path, stack: Stack, name: str | None = None) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from gsvr.geometry import invert
+from gsvr.model.geometry import invert
 
 
 def test_a_wrong_shape_is_refused():

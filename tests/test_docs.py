@@ -10,12 +10,12 @@ import pytest
 import typer.main
 
 import gsvr
+from gsvr.backends.windows import CUTOFF
 from gsvr.cli import app
-from gsvr.kernels.culling import CUTOFF
-from gsvr.masking import MaskOptions
+from gsvr.masks.consensus import MaskOptions
 from gsvr.solver.motion import LEVER, MotionOptions
 from gsvr.solver.paper import PaperOptions
-from gsvr.solver.prior import PriorOptions
+from gsvr.solver.priors.lattice import PriorOptions
 from gsvr.solver.weights import WeightOptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]

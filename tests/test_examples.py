@@ -10,7 +10,7 @@ import pytest
 
 from examples import demo, reconstruct_step_by_step
 from gsvr import SolverOptions
-from gsvr.io.model import read_field
+from gsvr.io.field import read_field
 from gsvr.io.nifti import read_mask, read_stack, read_volume
 from gsvr.io.transforms import read_poses_json
 from gsvr.solver.weights import robust_weights

@@ -45,9 +45,9 @@ def test_reconstruct_is_the_solver_and_takes_what_is_documented():
 
 
 def test_modules_stay_modules_whatever_is_imported_first():
-    # gsvr.simulate must not depend on whether someone imported the module of that name before
-    for first in ("", "import gsvr.simulate; ", "from gsvr.simulate import simulate; "):
-        assert run(f"{first}import gsvr; print(type(gsvr.simulate).__name__, callable(gsvr.simulate.simulate))") == (
-            "module True"
-        )
-    assert isinstance(gsvr.quality, ModuleType)
+    # gsvr.simulation.simulate must not depend on whether someone imported the module of that name before
+    for first in ("", "import gsvr.simulation.simulate; ", "from gsvr.simulation.simulate import simulate; "):
+        assert run(
+            f"{first}import gsvr; print(type(gsvr.simulation.simulate).__name__, callable(gsvr.simulation.simulate.simulate))"
+        ) == ("module True")
+    assert isinstance(gsvr.evaluation, ModuleType)

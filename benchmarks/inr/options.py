@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gsvr.psf import ProfileName
+from gsvr.model.point_spread import ProfileName
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class InrOptions:
     siren_layers, siren_frequency
         Hidden layers of the SIREN, and the factor omega_0 of its first layer, for coordinates in [-1, 1].
     profile
-        Slice profile, see `gsvr.psf.PROFILES`.
+        Slice profile, see `gsvr.model.point_spread.PROFILES`.
     samples
         Points drawn from the point spread function for each pixel. Evenly spread as they are, few suffice, and pixels
         are worth more than points: see docs/benchmarks.md.

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gsvr.acquisition import Slices
-from gsvr.geometry import pose_about, transform_points
+from gsvr.model.geometry import pose_about, transform_points
+from gsvr.model.slices import Slices
 from gsvr.solver.motion import LEVER
 
 

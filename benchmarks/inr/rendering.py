@@ -7,17 +7,17 @@ import torch
 from scipy import ndimage
 
 from benchmarks.inr.training import InrResult
-from gsvr.acquisition import Slices
-from gsvr.geometry import transform_points
-from gsvr.masking import agreed_mask
-from gsvr.morphology import within
-from gsvr.volume_grid import Volume
+from gsvr.masks.consensus import agreed_mask
+from gsvr.model.geometry import transform_points
+from gsvr.model.morphology import within
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
 
 _CHUNK = 2**16
 
 
 def render_network(result: InrResult, slices: Slices, spacing: float, margin: float = 2.0) -> Volume:
-    """Sample the network near the brain, as `gsvr.volume.render_volume` does for a field of Gaussians.
+    """Sample the network near the brain, as `gsvr.render.volume.render_volume` does for a field of Gaussians.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gsvr.acquisition import Slices
-from gsvr.psf import PointSpread, ProfileName, point_spread
+from gsvr.model.point_spread import PointSpread, ProfileName, point_spread
+from gsvr.model.slices import Slices
 
 # Keeps uniform numbers away from 0 and 1, where the normal quantile is infinite: 4.9 standard deviations.
 _SMALLEST_UNIFORM = 5e-7

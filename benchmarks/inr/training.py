@@ -18,8 +18,8 @@ from benchmarks.inr.network import N_HIDDEN_FEATURES, GridNetwork, SirenNetwork,
 from benchmarks.inr.options import InrOptions
 from benchmarks.inr.poses import SlicePoses
 from benchmarks.inr.sampling import Batch, PixelSampler
-from gsvr.acquisition import Slices
-from gsvr.geometry import identity_poses, transform_points
+from gsvr.model.geometry import identity_poses, transform_points
+from gsvr.model.slices import Slices
 from gsvr.solver.reconstruct import intensity_scale
 
 _MARGIN = 6.0  # of the box around all pixels (mm): room for motion and for the point spread function

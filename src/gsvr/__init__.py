@@ -9,7 +9,7 @@ From files to a volume::
     result = gsvr.reconstruct(slices, options)
     volume = gsvr.render_volume(result.field, 0.8, result.mask)
 
-``gsvr.pipeline``, ``gsvr.quality`` and ``gsvr.simulate`` are modules: ``gsvr.simulate.simulate(gsvr.brain_phantom())``.
+``gsvr.workflows.pipeline``, ``gsvr.evaluation`` and ``gsvr.simulation.simulate`` are modules: ``gsvr.simulation.simulate.simulate(gsvr.brain_phantom())``.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsvr import pipeline, quality, simulate
-    from gsvr.acquisition import Slices, Stack, slices_from_stacks
+    from gsvr import evaluation as quality
     from gsvr.errors import InputError
-    from gsvr.field import GaussianField, LatticeField
-    from gsvr.io.model import read_field, write_field
+    from gsvr.io.field import read_field, write_field
     from gsvr.io.nifti import read_stack, read_volume, write_volume
     from gsvr.io.transforms import read_poses_json, write_poses_json
-    from gsvr.phantom import brain_phantom
-    from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
-    from gsvr.plane import plane_frame, render_plane
+    from gsvr.model.fields import GaussianField, LatticeField
+    from gsvr.model.slices import Slices, Stack, slices_from_stacks
+    from gsvr.model.volume import Volume
+    from gsvr.render.plane import plane_frame, render_plane
+    from gsvr.render.volume import render_volume
+    from gsvr.simulation import simulate
+    from gsvr.simulation.phantom import brain_phantom
     from gsvr.solver.paper import PaperOptions, reconstruct_as_published
     from gsvr.solver.reconstruct import Progress, reconstruct
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
     from gsvr.solver.state import Result, State
-    from gsvr.volume import render_volume
-    from gsvr.volume_grid import Volume
+    from gsvr.workflows import pipeline
+    from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 
 __version__ = "0.1.0"
 
@@ -76,21 +78,21 @@ __all__ = [
 
 # module -> the public names that it holds
 _HOMES = {
-    "gsvr.acquisition": ("Slices", "Stack", "slices_from_stacks"),
+    "gsvr.model.slices": ("Slices", "Stack", "slices_from_stacks"),
     "gsvr.errors": ("InputError",),
-    "gsvr.field": ("GaussianField", "LatticeField"),
-    "gsvr.io.model": ("read_field", "write_field"),
+    "gsvr.model.fields": ("GaussianField", "LatticeField"),
+    "gsvr.io.field": ("read_field", "write_field"),
     "gsvr.io.nifti": ("read_stack", "read_volume", "write_volume"),
     "gsvr.io.transforms": ("read_poses_json", "write_poses_json"),
-    "gsvr.phantom": ("brain_phantom",),
-    "gsvr.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
-    "gsvr.plane": ("plane_frame", "render_plane"),
+    "gsvr.simulation.phantom": ("brain_phantom",),
+    "gsvr.workflows.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
+    "gsvr.render.plane": ("plane_frame", "render_plane"),
     "gsvr.solver.paper": ("PaperOptions", "reconstruct_as_published"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
     "gsvr.solver.state": ("Result", "State"),
-    "gsvr.volume": ("render_volume",),
-    "gsvr.volume_grid": ("Volume",),
+    "gsvr.render.volume": ("render_volume",),
+    "gsvr.model.volume": ("Volume",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = ("pipeline", "quality", "simulate")

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gsvr.field import LatticeField
+from gsvr.model.fields import LatticeField
+from gsvr.model.volume import Volume
 from gsvr.solver.schedule import Stage
-from gsvr.volume_grid import Volume
 from tests.acquisitions import small_lattice
 
 torch = pytest.importorskip("torch", reason="the benchmark of a card needs PyTorch")
@@ -31,7 +31,7 @@ from benchmarks import (  # noqa: E402
     speed_acquisitions,
 )
 from benchmarks.speed_acquisitions import SpeedAcquisition  # noqa: E402
-from tests.kernels.tiled_kernels import CARD, DEVICE, HAS_TRITON  # noqa: E402
+from tests.backends.tiled_kernels import CARD, DEVICE, HAS_TRITON  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Names that a machine with nothing but the needed packages lacks.

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gsvr.field import Lattice
-from gsvr.forward import AcquisitionOperator
-from gsvr.geometry import pose_about, transform_points
+from gsvr.model.fields import Lattice
+from gsvr.model.geometry import pose_about, transform_points
+from gsvr.operators.acquisition import AcquisitionOperator
 from tests.acquisitions import small_slices
 
 torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch")

@@ -16,11 +16,11 @@ from benchmarks.speed_ceilings import measure_ceilings
 from benchmarks.speed_operator import measure_stage, measure_threads, slices_of, stage_problem, work_per_splat
 from benchmarks.speed_plots import draw, slope
 from benchmarks.speed_profile import Clock
-from gsvr.field import LatticeField
-from gsvr.io.model import StoredField
-from gsvr.kernels.cpu import CpuKernel
+from gsvr.backends.cpu.lattice import CpuKernel
+from gsvr.io.field import StoredField
+from gsvr.model.fields import LatticeField
+from gsvr.model.volume import Volume
 from gsvr.solver.schedule import Stage
-from gsvr.volume_grid import Volume
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices
 
 STAGE = Stage("tiny", 2.0, 1, 1, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import gsvr.pipeline
+import gsvr.workflows.pipeline
 from gsvr.cli import app
 from tests.cli.bad_files import Files, Refused, refusal
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
@@ -40,7 +40,7 @@ def gsvr_command() -> Command:
 @pytest.fixture
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconstruct in four quick rounds: for tests of everything but the quality."""
-    monkeypatch.setattr(gsvr.pipeline, "default_stages", lambda *_: SHORTEST_STAGES)
+    monkeypatch.setattr(gsvr.workflows.pipeline, "default_stages", lambda *_: SHORTEST_STAGES)
 
 
 @pytest.fixture

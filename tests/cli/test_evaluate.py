@@ -13,10 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gsvr.cli import app
-from gsvr.geometry import pose_about
 from gsvr.io.nifti import read_volume, write_volume
 from gsvr.io.transforms import read_poses_json, write_poses_json
-from gsvr.phantom import brain_phantom
+from gsvr.model.geometry import pose_about
+from gsvr.simulation.phantom import brain_phantom
 
 MOTION = pose_about(np.radians([5.0, -8.0, 4.0]), np.array([6.0, -3.0, 4.0]), np.zeros(3))
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gsvr.cli.evaluate_holdout import _on_grid
-from gsvr.pipeline import prepare_slices
 from gsvr.solver.schedule import SolverOptions
+from gsvr.workflows.pipeline import prepare_slices
 from tests.cli.conftest import Command
 from tests.moving_brain import moving_brain
 from tests.stack_files import masks_of

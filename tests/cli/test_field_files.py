@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Image
 
-import gsvr.pipeline
-from gsvr.field import GaussianField, LatticeField
-from gsvr.io.model import read_field
+import gsvr.workflows.pipeline
+from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.solver.schedule import Stage
 from tests.cli.conftest import Command
 from tests.moving_brain import SHORTEST_STAGES
@@ -25,7 +25,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     def stages(_finest: float, free: bool, *_: float) -> tuple[Stage, ...]:
         return (*SHORTEST_STAGES[:-1], replace(SHORTEST_STAGES[-1], free=free))
 
-    monkeypatch.setattr(gsvr.pipeline, "default_stages", stages)
+    monkeypatch.setattr(gsvr.workflows.pipeline, "default_stages", stages)
 
 
 @pytest.mark.usefixtures("_short")

@@ -13,8 +13,8 @@ from typing import Any
 import nibabel
 import pytest
 
-import gsvr.outputs
-import gsvr.pipeline
+import gsvr.workflows.outputs
+import gsvr.workflows.pipeline
 from tests.cli.conftest import Command
 
 INTERRUPTED = 130
@@ -29,7 +29,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 def test_before_writing_nothing_is_written(
     stacks: list[Path], gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ):
-    monkeypatch.setattr(gsvr.pipeline, step, interrupt)
+    monkeypatch.setattr(gsvr.workflows.pipeline, step, interrupt)
     output = tmp_path / "output"
     result = gsvr_command("reconstruct", "--input-stacks", stacks, "--output-volume", output / "v.nii.gz")
     assert result.exit_code == INTERRUPTED
@@ -43,7 +43,7 @@ def test_before_writing_nothing_is_written(
 def test_while_writing_every_file_is_whole_and_there_is_no_record(
     stacks: list[Path], gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ):
-    monkeypatch.setattr(gsvr.outputs, step, interrupt)
+    monkeypatch.setattr(gsvr.workflows.outputs, step, interrupt)
     output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
     result = gsvr_command("reconstruct", "--input-stacks", stacks, output)
     assert result.exit_code == INTERRUPTED
@@ -59,15 +59,15 @@ def test_while_writing_every_file_is_whole_and_there_is_no_record(
 
 WITHOUT_END = """
 import sys
-import gsvr.pipeline
+import gsvr.workflows.pipeline
 from gsvr.cli import main
 
-def reconstruct(*arguments, original=gsvr.pipeline.reconstruct):
+def reconstruct(*arguments, original=gsvr.workflows.pipeline.reconstruct):
     print("working", flush=True)
     while True:
         original(*arguments)
 
-gsvr.pipeline.reconstruct = reconstruct
+gsvr.workflows.pipeline.reconstruct = reconstruct
 main()
 """
 

@@ -10,9 +10,9 @@ from nibabel.affines import voxel_sizes
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
-from gsvr.field import LatticeField
-from gsvr.io.model import write_field
-from gsvr.plane import plane_frame, render_plane
+from gsvr.io.field import write_field
+from gsvr.model.fields import LatticeField
+from gsvr.render.plane import plane_frame, render_plane
 from tests.acquisitions import random_amplitudes, small_lattice
 from tests.cli.conftest import Command
 

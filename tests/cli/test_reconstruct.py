@@ -14,14 +14,14 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from gsvr.cli import app
-from gsvr.geometry import transform_points
-from gsvr.io.model import read_field
+from gsvr.evaluation import compare
+from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
 from gsvr.io.transforms import read_itk_transform, read_poses_json
-from gsvr.pipeline import fitting_options
-from gsvr.quality import compare
+from gsvr.model.geometry import transform_points
+from gsvr.model.volume import Volume
 from gsvr.solver.schedule import SolverOptions, default_stages
-from gsvr.volume_grid import Volume
+from gsvr.workflows.pipeline import fitting_options
 from tests.cli.conftest import Command
 from tests.moving_brain import moving_brain, small_brain
 from tests.stack_files import masks_of

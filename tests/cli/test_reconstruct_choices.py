@@ -11,7 +11,7 @@ import pytest
 
 from gsvr.io.nifti import read_volume
 from gsvr.io.transforms import read_poses_json
-from gsvr.volume_grid import Volume
+from gsvr.model.volume import Volume
 from tests.cli.conftest import Command
 from tests.moving_brain import small_brain
 from tests.stack_files import masks_of

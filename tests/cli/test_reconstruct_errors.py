@@ -21,7 +21,7 @@ def test_the_good_stacks_are_good(files: Files, gsvr_command: Command, monkeypat
     def stop(*_: Any, **__: Any) -> None:
         raise RuntimeError("everything was accepted")
 
-    monkeypatch.setattr("gsvr.pipeline.run", stop)
+    monkeypatch.setattr("gsvr.workflows.pipeline.run", stop)
     with pytest.raises(RuntimeError, match="everything was accepted"):
         gsvr_command(
             *("reconstruct", "--input-stacks", files.paths, "--stack-masks", files.masks),

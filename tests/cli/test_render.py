@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gsvr.field import LatticeField
-from gsvr.io.model import write_field
+from gsvr.io.field import write_field
+from gsvr.model.fields import LatticeField
 from tests.acquisitions import random_amplitudes, small_lattice
 from tests.cli.conftest import Command
 

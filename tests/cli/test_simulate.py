@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import gsvr.phantom
+import gsvr.simulation.phantom
 from gsvr.cli import app
 from gsvr.io.nifti import read_stack, read_volume, write_volume
 from gsvr.io.transforms import read_poses_json
-from gsvr.phantom import brain_phantom
-from gsvr.simulate import SimulationOptions, simulate
+from gsvr.simulation.phantom import brain_phantom
+from gsvr.simulation.simulate import SimulationOptions, simulate
 
 COARSE = ["--n-stacks", "2", "--in-plane-spacing", "4.0", "--thickness", "8.0", "--slice-spacing", "9.0"]
 
 
 @pytest.fixture(autouse=True)
 def _coarse_phantom(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gsvr.phantom, "brain_phantom", lambda seed: brain_phantom(3.0, seed))
+    monkeypatch.setattr(gsvr.simulation.phantom, "brain_phantom", lambda seed: brain_phantom(3.0, seed))
 
 
 def test_files_hold_the_acquisition_and_its_truth(tmp_path: Path):

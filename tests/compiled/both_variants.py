@@ -7,8 +7,8 @@ import json
 import numpy as np
 
 from gsvr.compiled import instructions
-from gsvr.forward import AcquisitionOperator
-from gsvr.solver.prior import quadratic_prior
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.solver.priors.lattice import quadratic_prior
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices
 from tests.free_gaussians import random_field
 

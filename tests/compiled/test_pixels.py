@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from gsvr.compiled import run
-from gsvr.field import lattice_covering
+from gsvr.model.fields import lattice_covering
 from tests.acquisitions import small_slices
 
 

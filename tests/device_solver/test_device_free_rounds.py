@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices
-from gsvr.kernels.gaussian_cpu import CpuGaussianKernel
+from gsvr.backends.cpu.gaussians import CpuGaussianKernel
+from gsvr.model.slices import Slices
 from gsvr.solver import free_rounds
 from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
-from gsvr.solver.neighbour_prior import NeighbourOptions, NeighbourPrior, find_neighbours, sharpening
+from gsvr.solver.priors.neighbours import NeighbourOptions, NeighbourPrior, find_neighbours, sharpening
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from tests.acquisitions import small_slices
@@ -20,17 +20,17 @@ torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorc
 from torch import Tensor  # noqa: E402
 
 from gsvr import forward  # noqa: E402
+from gsvr.backends import gaussian_tiled  # noqa: E402
+from gsvr.backends.torch.gaussians import HostGaussianKernel  # noqa: E402
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage  # noqa: E402
 from gsvr.device_solver.device_neighbour_search import DevicePairs  # noqa: E402
 from gsvr.device_solver.device_neighbours import DeviceNeighbours  # noqa: E402
 from gsvr.device_solver.device_rounds import DeviceChoices  # noqa: E402
 from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
-from gsvr.kernels import gaussian_tiled  # noqa: E402
-from gsvr.kernels.gaussian_tiled import HostGaussianKernel  # noqa: E402
+from tests.backends.test_gaussian_tiles import random_field  # noqa: E402
+from tests.backends.tiled_kernels import CARD, DEVICE, TRITON  # noqa: E402
 from tests.device_solver.test_device_rounds import wavy_slices  # noqa: E402
 from tests.device_solver.test_no_waiting import Operations, nothing  # noqa: E402
-from tests.kernels.test_gaussian_tiles import random_field  # noqa: E402
-from tests.kernels.tiled_kernels import CARD, DEVICE, TRITON  # noqa: E402
 
 OPTIONS = SolverOptions()
 FREE = Stage("free", 2.5, 1, 3, 4, "none", 0.7, free=True)

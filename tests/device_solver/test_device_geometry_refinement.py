@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
+from gsvr.model.fields import GaussianField
+from gsvr.model.slices import Slices
 from gsvr.solver import geometry_refinement as host
 from gsvr.solver.free_rounds import FreeState, advance_free
-from gsvr.solver.neighbour_prior import find_neighbours
+from gsvr.solver.priors.neighbours import find_neighbours
 from gsvr.solver.schedule import RefinementOptions, SolverOptions
 
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
 from torch import Tensor  # noqa: E402
 
+from gsvr.backends.torch.gaussians import DeviceGaussianKernel  # noqa: E402
+from gsvr.backends.torch.lattice_tiles import exact_type  # noqa: E402
 from gsvr.device_solver.device_field import DeviceField  # noqa: E402
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage  # noqa: E402
 from gsvr.device_solver.device_geometry_refinement import (  # noqa: E402
@@ -25,11 +27,9 @@ from gsvr.device_solver.device_geometry_refinement import (  # noqa: E402
     split_and_pruned,
 )
 from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
-from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel  # noqa: E402
-from gsvr.kernels.tiles import exact_type  # noqa: E402
+from tests.backends.test_gaussian_tiles import random_field  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE  # noqa: E402
 from tests.device_solver.test_device_free_rounds import FREE, OPTIONS, begun, lattice_state  # noqa: E402, F401
-from tests.kernels.test_gaussian_tiles import random_field  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
 
 PARTS = ("means", "log_scales", "quaternions")
 

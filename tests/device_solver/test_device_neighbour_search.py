@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from gsvr.field import GaussianField
-from gsvr.solver.neighbour_prior import find_neighbours
 from tests.solver.test_neighbours import even_field
+
+from gsvr.model.fields import GaussianField
+from gsvr.solver.priors.neighbours import find_neighbours
 
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
 from gsvr.device_solver import device_neighbour_search  # noqa: E402
 from gsvr.device_solver.device_neighbour_search import DevicePairs, find_pairs  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE  # noqa: E402
 
 
 def uneven_field(seed: int = 0) -> GaussianField:

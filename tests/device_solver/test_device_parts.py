@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr import geometry
-from gsvr.acquisition import Slices, slices_from_stacks
-from gsvr.forward import AcquisitionOperator, moved_poses
+from gsvr.model import geometry
+from gsvr.model.slices import Slices, slices_from_stacks
+from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
 from gsvr.solver import motion, weights
 from gsvr.solver.amplitudes import solve_amplitudes
 from gsvr.solver.motion import MotionOptions, NormalEquations
-from gsvr.solver.prior import quadratic_prior
+from gsvr.solver.priors.lattice import quadratic_prior
 from gsvr.solver.weights import WeightOptions
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, small_stack
 
@@ -30,7 +30,7 @@ from gsvr.device_solver.device_amplitudes import ConjugateGradients  # noqa: E40
 from gsvr.device_solver.device_operator import DeviceOperator  # noqa: E402
 from gsvr.device_solver.device_prior import DevicePrior  # noqa: E402
 from gsvr.device_solver.device_slices import DeviceSlices  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE  # noqa: E402
 
 # float64 on both sides: rounding of some hundred operations
 EXACT = 1e-9

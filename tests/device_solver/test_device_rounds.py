@@ -7,24 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices
-from gsvr.forward import AcquisitionOperator
-from gsvr.kernels import tiles
-from gsvr.pipeline import prepare_slices
-from gsvr.quality import compare
+from gsvr.backends.torch import lattice_tiles as tiles
+from gsvr.evaluation import compare
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.render.volume import render_volume
 from gsvr.solver import reconstruct as solver
 from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
-from gsvr.volume import render_volume
+from gsvr.workflows.pipeline import prepare_slices
 from tests.acquisitions import small_slices
 from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
 
 torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorch")
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage  # noqa: E402
 from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE, TRITON, kernels_named  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE, TRITON, kernels_named  # noqa: E402
 
 OPTIONS = SolverOptions()
 # A cut-off (standard deviations) beyond which nothing is left in float32

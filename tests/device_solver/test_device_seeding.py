@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gsvr.field import GaussianField, LatticeField
-from gsvr.geometry import quaternion_from_rotation, rotation_from_vector
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.geometry import quaternion_from_rotation, rotation_from_vector
 from gsvr.solver import seeding
 from gsvr.solver.seeding import SeedOptions
 from tests.acquisitions import small_lattice
@@ -18,7 +18,7 @@ from torch import Tensor  # noqa: E402
 from gsvr.device_solver import device_seeding, rigid  # noqa: E402
 from gsvr.device_solver.gaussian_filter import gaussian_filter  # noqa: E402
 from gsvr.device_solver.symmetric_matrices import symmetric_eigen  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE  # noqa: E402
 
 LATTICE = small_lattice(spacing=1.2, sigma=0.8, half_width=14.0)
 NOISE = 0.02

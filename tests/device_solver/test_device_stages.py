@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr import masking, morphology
-from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
-from gsvr.geometry import pose_about
-from gsvr.pipeline import prepare_slices
+from gsvr.masks import consensus as masking
+from gsvr.model import morphology
+from gsvr.model.fields import LatticeField
+from gsvr.model.geometry import pose_about
+from gsvr.model.slices import Slices
 from gsvr.solver.rounds import begin_stage, refined_amplitudes, stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.workflows.pipeline import prepare_slices
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices
 from tests.moving_brain import moving_brain
 
@@ -19,8 +20,8 @@ torch = pytest.importorskip("torch", reason="the solver on a device needs PyTorc
 from gsvr.device_solver import device_binning, device_lattice, device_masks  # noqa: E402
 from gsvr.device_solver.device_stages import DeviceStages  # noqa: E402
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels  # noqa: E402
-from gsvr.geometry import transform_points  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE  # noqa: E402
+from gsvr.model.geometry import transform_points  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE  # noqa: E402
 
 OPTIONS = SolverOptions()
 

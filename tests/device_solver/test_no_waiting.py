@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage  # noqa: E402
 from gsvr.solver.rounds import advance, begin_stage  # noqa: E402
-from tests.kernels.tiled_kernels import DEVICE, needs_card  # noqa: E402
+from tests.backends.tiled_kernels import DEVICE, needs_card  # noqa: E402
 
 OPTIONS = SolverOptions()
 # What asks the device for a number, or for how long a result is, or brings numbers from the host.

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gsvr.acquisition import Stack
 from gsvr.errors import InputError
-from gsvr.geometry import rotation_from_vector
 from gsvr.io.nifti import read_mask, read_stack, read_volume, stack_name, write_volume
-from gsvr.volume_grid import Volume
+from gsvr.model.geometry import rotation_from_vector
+from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
 
 Save = Callable[..., Path]
 # float32 in the header: about 1e-7 of the largest coordinate

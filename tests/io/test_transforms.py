@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsvr.errors import InputError
-from gsvr.geometry import pose_from_parts, rotation_from_vector, transform_points
 from gsvr.io.transforms import (
     SlicePose,
     read_itk_transform,
@@ -18,6 +17,7 @@ from gsvr.io.transforms import (
     write_itk_transform,
     write_poses_json,
 )
+from gsvr.model.geometry import pose_from_parts, rotation_from_vector, transform_points
 
 component = st.floats(-np.pi, np.pi)
 millimetres = st.floats(-300, 300)

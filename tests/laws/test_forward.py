@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.field import LatticeField
-from gsvr.forward import AcquisitionOperator, moved_poses
-from gsvr.geometry import transform_points
+from gsvr.model.fields import LatticeField
+from gsvr.model.geometry import transform_points
+from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 
 pytest.importorskip("torch", reason="the reference needs PyTorch")
 import torch
 
-from gsvr.kernels import gaussian_reference
+from gsvr.backends.torch import gaussian_reference
 
 # A cut-off (6 sigma) that costs less than float32 does
 WIDE = 6.0

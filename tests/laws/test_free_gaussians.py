@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.field import GaussianField, LatticeField
-from gsvr.forward import AcquisitionOperator, moved_poses
-from gsvr.geometry import pose_about, quaternion_from_rotation, rotation_from_quaternion, transform_points
-from gsvr.kernels.gaussian_views import nearest_radii
+from gsvr.backends.views import nearest_radii
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.geometry import pose_about, quaternion_from_rotation, rotation_from_quaternion, transform_points
+from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, spread_of
 from tests.free_gaussians import field_values, random_field
 
@@ -105,7 +105,7 @@ def test_pose_derivative_is_the_limit_of_differences(normalisation: float | None
 @NORMALISATIONS
 def test_geometry_gradient_is_that_of_the_definition(normalisation: float | None, nearest: int | None):
     torch = pytest.importorskip("torch", reason="the reference needs PyTorch")
-    from gsvr.kernels.gaussian_reference import normalised
+    from gsvr.backends.torch.gaussian_reference import normalised
     from tests.acquisition_matrix import leaves, matrix
 
     field, pixels, amplitudes = field_of(normalisation), random_pixels(4) * SLICES.mask, field_of(None).amplitudes

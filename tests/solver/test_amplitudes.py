@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from gsvr.forward import AcquisitionOperator
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.amplitudes import LinearSolution, solve_amplitudes
-from gsvr.solver.prior import QuadraticPrior, quadratic_prior
+from gsvr.solver.priors.lattice import QuadraticPrior, quadratic_prior
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices
 
 STRENGTH = 0.02

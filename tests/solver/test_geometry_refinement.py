@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices
+from gsvr.model.slices import Slices
 from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage, solve_round
 from gsvr.solver.geometry_refinement import halves, refine_geometry, split_and_pruned
 from gsvr.solver.rounds import advance, begin_stage

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices, Stack
-from gsvr.geometry import identity_poses, invert, pose_about, transform_points
-from gsvr.pipeline import prepare_slices
+from gsvr.model.geometry import identity_poses, invert, pose_about, transform_points
+from gsvr.model.slices import Slices, Stack
 from gsvr.solver.initialise import find_lost_stacks, first_poses
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
+from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
 
 STAGE = replace(QUICK_STAGES[0], rounds=4)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices, slices_from_stacks
-from gsvr.forward import AcquisitionOperator, moved_poses
-from gsvr.geometry import identity_poses, invert, parts_about, pose_about, transform_points
+from gsvr.model.geometry import identity_poses, invert, parts_about, pose_about, transform_points
+from gsvr.model.slices import Slices, slices_from_stacks
+from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
 from gsvr.solver import motion
 from gsvr.solver.motion import (
     LEVER,

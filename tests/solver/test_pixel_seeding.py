@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices, Stack, interleaved_times, slices_from_stacks
-from gsvr.geometry import identity_poses, pose_about, transform_points
+from gsvr.model.geometry import identity_poses, pose_about, transform_points
+from gsvr.model.slices import Slices, Stack, interleaved_times, slices_from_stacks
 from gsvr.solver.pixel_seeding import seed_at_pixels, seeding_probabilities
 from tests.acquisitions import small_slices
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
-from gsvr.geometry import identity_poses
-from gsvr.pipeline import prepare_slices
-from gsvr.quality import compare
+from gsvr.evaluation import compare
+from gsvr.model.fields import LatticeField
+from gsvr.model.geometry import identity_poses
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
+from gsvr.render.volume import render_deviation, render_volume
 from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import Result
-from gsvr.volume import render_deviation, render_volume
-from gsvr.volume_grid import Volume
+from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import (
     QUICK_STAGES,
     SHORTEST_STAGES,

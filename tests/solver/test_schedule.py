@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from gsvr.psf import PROFILES
+from gsvr.model.point_spread import PROFILES
 from gsvr.solver.schedule import SolverOptions, default_stages
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.field import GaussianField, LatticeField
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.solver.seeding import SeedOptions, seed_from_lattice
 from tests.acquisitions import small_lattice
 from tests.free_gaussians import field_values

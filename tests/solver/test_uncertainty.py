@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from gsvr.field import LatticeField
-from gsvr.forward import AcquisitionOperator
-from gsvr.solver.prior import quadratic_prior
+from gsvr.model.fields import LatticeField
+from gsvr.model.volume import Volume
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.render.volume import render_deviation
+from gsvr.solver.priors.lattice import quadratic_prior
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
 from gsvr.solver.uncertainty import posterior_deviations
 from gsvr.solver.weights import Weights
-from gsvr.volume import render_deviation
-from gsvr.volume_grid import Volume
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices
 
 NOISE = 0.1

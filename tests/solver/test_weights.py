@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.acquisition import Slices
+from gsvr.model.slices import Slices
 from gsvr.solver.weights import WeightOptions, fit_gains, robust_deviation, robust_weights
 from tests.acquisitions import small_slices
 

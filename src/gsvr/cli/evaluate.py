@@ -59,7 +59,7 @@ def evaluate_command(
     from gsvr.cli.progress import log_to
     from gsvr.io.atomic import check_writable_file
     from gsvr.io.record import versions, write_record
-    from gsvr.picture import check_picture_path
+    from gsvr.report.picture import check_picture_path
 
     files = {"RECONSTRUCTION": reconstruction, "--truth": truth}
     more_files = {"--truth-mask": truth_mask, "--poses": poses, "--true-poses": true_poses}
@@ -76,7 +76,7 @@ def evaluate_command(
     log_to(errors, verbose)
     if input_stacks:
         from gsvr.cli.evaluate_holdout import evaluate_holdout
-        from gsvr.pipeline import StackInputs
+        from gsvr.workflows.pipeline import StackInputs
 
         inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order or "auto")
         record, tables = evaluate_holdout(inputs, errors, output_picture)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from gsvr.acquisition import Slices, Stack
 from gsvr.cli.progress import round_progress
 from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
-from gsvr.geometry import transform_points
-from gsvr.holdout import HoldoutScore, leave_one_stack_out
-from gsvr.picture import PictureOptions, save_mid_slices
-from gsvr.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+from gsvr.evaluation.holdout import HoldoutScore, leave_one_stack_out
+from gsvr.model.geometry import transform_points
+from gsvr.model.slices import Slices, Stack
+from gsvr.model.volume import Volume
+from gsvr.report.picture import PictureOptions, save_mid_slices
 from gsvr.solver.schedule import SolverOptions
-from gsvr.volume_grid import Volume
+from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from gsvr.errors import InputError
-from gsvr.geometry import invert, transform_points
+from gsvr.evaluation import pose_errors
 from gsvr.io.nifti import read_stack
 from gsvr.io.transforms import SlicePose, read_poses_json
-from gsvr.quality import pose_errors
-from gsvr.volume_grid import Volume
+from gsvr.model.geometry import invert, transform_points
+from gsvr.model.volume import Volume
 
 # Where nothing tells the pixels of a slice, it is judged at points this far (mm) from the brain's centre.
 _FALLBACK_RADIUS = 30.0

@@ -12,11 +12,11 @@ import numpy as np
 from gsvr.cli.evaluate_poses import compare_pose_files, pose_rows
 from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
-from gsvr.geometry import invert, parts_about, transform_points
+from gsvr.evaluation import Comparison, compare
 from gsvr.io.nifti import read_volume
-from gsvr.picture import PictureOptions, save_mid_slices
-from gsvr.quality import Comparison, compare
-from gsvr.volume_grid import Volume
+from gsvr.model.geometry import invert, parts_about, transform_points
+from gsvr.model.volume import Volume
+from gsvr.report.picture import PictureOptions, save_mid_slices
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gsvr.io.model import StoredField
+    from gsvr.io.field import StoredField
 
 
 def plane_command(
@@ -36,10 +36,10 @@ def plane_command(
     import numpy as np
 
     from gsvr.errors import InputError
-    from gsvr.io.model import read_field
-    from gsvr.plane import plane_frame, render_plane
-    from gsvr.psf import PROFILES
-    from gsvr.volume import check_voxel_size
+    from gsvr.io.field import read_field
+    from gsvr.model.point_spread import PROFILES
+    from gsvr.render.plane import plane_frame, render_plane
+    from gsvr.render.volume import check_voxel_size
 
     write = _writer(output_image)
     check_voxel_size(spacing)

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gsvr.outputs import OutputPaths
-    from gsvr.pipeline import Job, Reconstruction
+    from gsvr.workflows.outputs import OutputPaths
+    from gsvr.workflows.pipeline import Job, Reconstruction
 
 
 def reconstruct_command(
@@ -74,11 +74,11 @@ def reconstruct_command(
     settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
-    from gsvr.cli.presets import chosen_options
     from gsvr.cli.progress import log_to
-    from gsvr.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
-    from gsvr.pipeline import StackInputs, prepare
-    from gsvr.volume import check_voxel_size
+    from gsvr.render.volume import check_voxel_size
+    from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
+    from gsvr.workflows.pipeline import StackInputs, prepare
+    from gsvr.workflows.presets import chosen_options
 
     console = Console(stderr=True)
     log_to(console, verbose)
@@ -110,7 +110,7 @@ def reconstruct_command(
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
     from gsvr.cli.progress import round_progress
     from gsvr.compiled.allocator import keep_freed_memory
-    from gsvr.pipeline import run
+    from gsvr.workflows.pipeline import run
 
     keep_freed_memory()
     with round_progress(console) as show:

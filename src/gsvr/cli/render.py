@@ -16,11 +16,11 @@ def render_command(
 ) -> None:
     """Sample a field on a grid: exact at any voxel size, since a field has no voxels of its own."""
     from gsvr.errors import InputError
-    from gsvr.io.model import read_field
+    from gsvr.io.field import read_field
     from gsvr.io.nifti import write_volume
-    from gsvr.outputs import check_volume_path
-    from gsvr.volume import check_voxel_size, render_volume
-    from gsvr.volume_grid import Volume
+    from gsvr.model.volume import Volume
+    from gsvr.render.volume import check_voxel_size, render_volume
+    from gsvr.workflows.outputs import check_volume_path
 
     check_voxel_size(output_resolution)
     for path in (output_volume, output_mask):

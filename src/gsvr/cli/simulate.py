@@ -1,6 +1,6 @@
 """``gsvr simulate``: stacks of a moving brain with known truth, for tests, benchmarks and a first try.
 
-Defaults are those of `gsvr.simulate.SimulationOptions`; what is not given is not passed on.
+Defaults are those of `gsvr.simulation.simulate.SimulationOptions`; what is not given is not passed on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gsvr.simulate import Simulation
-    from gsvr.volume_grid import Volume
+    from gsvr.model.volume import Volume
+    from gsvr.simulation.simulate import Simulation
 
 PHANTOM = "phantom"
 # Repetition time written to the sidecars (s); only the order matters to a reconstruction.
@@ -58,7 +58,7 @@ def simulate_command(
 ) -> None:
     """Simulate stacks of slices of a moving brain, and write the truth beside them."""
     from gsvr.io.atomic import check_writable_folder
-    from gsvr.simulate import SimulationOptions, simulate
+    from gsvr.simulation.simulate import SimulationOptions, simulate
 
     given = {
         "n_stacks": n_stacks,
@@ -89,7 +89,7 @@ def simulate_command(
 def _read_truth(volume: str, mask: Path | None, seed: int) -> Volume:
     from gsvr.errors import InputError
     from gsvr.io.nifti import read_volume
-    from gsvr.phantom import brain_phantom
+    from gsvr.simulation.phantom import brain_phantom
 
     if volume != PHANTOM:
         return read_volume(volume, mask)

@@ -1,4 +1,4 @@
-"""Binning of slices on a device, see `gsvr.acquisition.Slices.binned`: sums in a fixed order, always the same bits."""
+"""Binning of slices on a device, see `gsvr.model.slices.Slices.binned`: sums in a fixed order, always the same bits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gsvr.acquisition import Slices
 from gsvr.device_solver.pixel_grid import PixelGrid
+from gsvr.model.slices import Slices
 
 
 def binned(slices: Slices, factor: int, device: torch.device) -> Slices:

@@ -1,4 +1,4 @@
-"""Free Gaussians on a device: their geometry, and halves of them, as `gsvr.field` and the host define both."""
+"""Free Gaussians on a device: their geometry, and halves of them, as `gsvr.model.fields` and the host define both."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from gsvr.field import GaussianField
-from gsvr.kernels.gaussian_reference import covariances, rotation_from_quaternion
-from gsvr.kernels.tiles import exact_type
+from gsvr.backends.torch.gaussian_reference import covariances, rotation_from_quaternion
+from gsvr.backends.torch.lattice_tiles import exact_type
+from gsvr.model.fields import GaussianField
 from gsvr.solver.geometry_refinement import APART
 
 
 @dataclass(frozen=True)
 class DeviceField:
-    """Tensors of what `gsvr.field.GaussianField` explains."""
+    """Tensors of what `gsvr.model.fields.GaussianField` explains."""
 
     means: Float32[Tensor, "n 3"]
     log_scales: Float32[Tensor, "n 3"]

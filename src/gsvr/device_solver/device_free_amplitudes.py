@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from gsvr.backends.torch.gaussians import DeviceGaussianKernel
 from gsvr.device_solver.device_neighbours import DeviceNeighbours
 from gsvr.device_solver.device_operator import GainedOperator
 from gsvr.device_solver.recorded import Recorded
-from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
 
 
 class FreeConjugateGradients:

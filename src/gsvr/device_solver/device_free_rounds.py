@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from gsvr.acquisition import Slices
+from gsvr.backends.torch.gaussians import DeviceGaussianKernel
+from gsvr.backends.views import slice_views
 from gsvr.device_solver.device_field import DeviceField
 from gsvr.device_solver.device_free_amplitudes import FreeConjugateGradients
 from gsvr.device_solver.device_neighbour_search import DevicePairs, find_pairs
@@ -18,11 +19,10 @@ from gsvr.device_solver.device_rounds import DeviceChoices
 from gsvr.device_solver.device_seeding import seed_from_lattice
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.device_weights import DeviceWeights, fit_gains, robust_weights
-from gsvr.field import GaussianField, Lattice
-from gsvr.forward import AcquisitionOperator
-from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
-from gsvr.kernels.gaussian_views import slice_views
-from gsvr.psf import point_spread
+from gsvr.model.fields import GaussianField, Lattice
+from gsvr.model.point_spread import point_spread
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.free_rounds import FreeState
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
@@ -127,7 +127,7 @@ class DeviceFreeStage:
         )
 
     def state(self) -> FreeState:
-        """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
+        """A copy on the host; pixels of tiles (`gsvr.backends.torch.lattice_tiles`) outside of the mask are predicted as zero."""
         begun, options, gains = self._begun, self.options, self.operator.gains.cpu().double().numpy()
         operator, neighbours = begun.operator.with_gains(gains), begun.neighbours
         if self._moved:

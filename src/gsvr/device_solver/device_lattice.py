@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from gsvr.field import Lattice, LatticeField
-from gsvr.kernels.device_rendering import lattice_values
+from gsvr.backends.torch.rendering import lattice_values
+from gsvr.model.fields import Lattice, LatticeField
 
 
 def within(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"]:
@@ -28,7 +28,7 @@ def within(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"
 
 
 def closed(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"]:
-    """`gsvr.morphology.closed`, `distance` in sites."""
+    """`gsvr.model.morphology.closed`, `distance` in sites."""
     room = int(np.ceil(distance)) + 1
     wide = within(torch.nn.functional.pad(mask, (room,) * 6), distance)
     return mask | ~within(~wide, distance)[room:-room, room:-room, room:-room]
@@ -37,7 +37,7 @@ def closed(mask: Bool[Tensor, "x y z"], distance: float) -> Bool[Tensor, "x y z"
 def lattice_covering(
     points: Float[Tensor, "n 3"], spacing: float, sigma: float, margin: float, gap: float = 0.0
 ) -> Lattice:
-    """`gsvr.field.lattice_covering`, for points on a device."""
+    """`gsvr.model.fields.lattice_covering`, for points on a device."""
     ends = torch.stack([points.amin(0) - margin, points.amax(0) + margin]).cpu().double().numpy() / spacing
     low, high = np.floor(ends[0]).astype(int), np.ceil(ends[1]).astype(int)
     occupied = torch.zeros(tuple(int(n) for n in high - low + 1), dtype=torch.bool, device=points.device)

@@ -1,4 +1,4 @@
-"""The mask that slices agree on, and its projection on them, on a device; see `gsvr.masking`."""
+"""The mask that slices agree on, and its projection on them, on a device; see `gsvr.masks.consensus`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gsvr.acquisition import Slices
+from gsvr.backends.torch import lattice_tiles as tiles
 from gsvr.device_solver.device_binning import binned
 from gsvr.device_solver.device_lattice import lattice_covering
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
-from gsvr.forward import AcquisitionOperator
-from gsvr.kernels import tiles
-from gsvr.masking import mask_from_votes
+from gsvr.masks.consensus import mask_from_votes
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.schedule import SolverOptions
-from gsvr.volume_grid import Volume
 
 
 def agreed_mask(
@@ -25,7 +25,7 @@ def agreed_mask(
     options: SolverOptions,
     device: torch.device,
 ) -> Volume:
-    """`gsvr.masking.agreed_mask`; its connected parts are found on the host."""
+    """`gsvr.masks.consensus.agreed_mask`; its connected parts are found on the host."""
     drawn = np.ones(slices.n_slices, bool) if slices.drawn is None or not slices.drawn.any() else slices.drawn
     slices = binned(slices.with_mask(votes), 2, device)
     heard = slices.per_pixel(drawn)
@@ -42,7 +42,7 @@ def agreed_mask(
 def project_mask(
     mask: Volume, slices: Slices, poses: Float[np.ndarray, "n 4 4"], margin: float, device: torch.device
 ) -> Bool[np.ndarray, " p"]:
-    """`gsvr.masking.project_mask`."""
+    """`gsvr.masks.consensus.project_mask`."""
     inside = torch.as_tensor(np.pad(np.asarray(mask.mask), 1)).to(device)
     distance = distance_to(inside, mask.spacing) - distance_to(~inside, mask.spacing)
     placed = placed_pixels(slices, poses, PixelGrid.of(slices.shapes, device))

@@ -1,6 +1,6 @@
-"""Which Gaussians are nearest to each other, on a device: pairs and weights of `gsvr.solver.neighbour_prior`.
+"""Which Gaussians are nearest to each other, on a device: pairs and weights of `gsvr.solver.priors.neighbours`.
 
-As on the host (`gsvr.solver.neighbour_search`), Gaussians are sorted into cells, and the 27 cells around one are nine
+As on the host (`gsvr.solver.priors.neighbour_search`), Gaussians are sorted into cells, and the 27 cells around one are nine
 runs in that order. Here runs are padded to the longest, for as many Gaussians at a time as fit into a given memory,
 those with the longest runs first.
 """
@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float32, Int, Int32
 from torch import Tensor
 
+from gsvr.backends.torch.lattice_tiles import exact_type
 from gsvr.device_solver.order_statistics import median
-from gsvr.kernels.tiles import exact_type
-from gsvr.solver.neighbour_prior import CLOSEST, Neighbours
-from gsvr.solver.neighbour_search import SIDE
+from gsvr.solver.priors.neighbour_search import SIDE
+from gsvr.solver.priors.neighbours import CLOSEST, Neighbours
 
 # Distances held at a time, some 40 bytes each.
 _AT_ONCE = 1 << 22
@@ -27,7 +27,7 @@ _NOTHING = torch.iinfo(torch.int64).max
 
 @dataclass(frozen=True)
 class DevicePairs:
-    """Pairs of Gaussians that lie near each other, as `gsvr.solver.neighbour_prior.Neighbours`.
+    """Pairs of Gaussians that lie near each other, as `gsvr.solver.priors.neighbours.Neighbours`.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class DevicePairs:
 
 
 def find_pairs(means: Float32[Tensor, "n 3"], log_scales: Float32[Tensor, "n 3"], count: int) -> DevicePairs:
-    """Pairs of a Gaussian and one of the `count` nearest, see `gsvr.solver.neighbour_prior.find_neighbours`.
+    """Pairs of a Gaussian and one of the `count` nearest, see `gsvr.solver.priors.neighbours.find_neighbours`.
 
     Asks the device for lengths.
     """

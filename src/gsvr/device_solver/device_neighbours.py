@@ -1,4 +1,4 @@
-"""Neighbours of free Gaussians on a device: their prior, and the preconditioner, of `gsvr.solver.neighbour_prior`.
+"""Neighbours of free Gaussians on a device: their prior, and the preconditioner, of `gsvr.solver.priors.neighbours`.
 
 Every Gaussian has a column of neighbours, padded to the longest, so that sums over them are gathered and not scattered:
 nothing depends on an order, and any device can do it.
@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from gsvr.device_solver.device_neighbour_search import DevicePairs
-from gsvr.solver.neighbour_prior import NeighbourOptions
+from gsvr.solver.priors.neighbours import NeighbourOptions
 
 # Of the mean of the diagonal: below that a Gaussian is seen by nothing.
 _LEAST_DIAGONAL = 1e-3
@@ -66,7 +66,7 @@ class DeviceNeighbours:
         self._root.copy_(torch.rsqrt(torch.maximum(total, _LEAST_DIAGONAL * total.mean())))
 
     def precondition(self, gradient: Float32[Tensor, " n"]) -> Float32[Tensor, " n"]:
-        """See `gsvr.solver.neighbour_prior.sharpening`."""
+        """See `gsvr.solver.priors.neighbours.sharpening`."""
         options, values = self._options, self._root * gradient
         for _ in range(options.sharpenings):
             rough = values - (self._adjacency * self._gathered(values)).sum(0)

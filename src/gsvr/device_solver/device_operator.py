@@ -1,4 +1,4 @@
-"""The acquisition operator on a device, see `gsvr.forward`: poses change in place, nothing is made anew."""
+"""The acquisition operator on a device, see `gsvr.operators.acquisition`: poses change in place, nothing is made anew."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from gsvr.backends.torch.gaussians import DeviceGaussianKernel
+from gsvr.backends.torch.lattice import TiledKernel
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.rigid import invert
-from gsvr.forward import AcquisitionOperator
-from gsvr.kernels.gaussian_tiled import DeviceGaussianKernel
-from gsvr.kernels.tiled import TiledKernel
+from gsvr.operators.acquisition import AcquisitionOperator
 
 K = TypeVar("K", TiledKernel, DeviceGaussianKernel)
 
@@ -55,7 +55,7 @@ class DeviceOperator(GainedOperator[TiledKernel]):
     slices
         Its slices on the device.
     kernels, deterministic, needed
-        See `gsvr.kernels.tiled.TiledKernel`.
+        See `gsvr.backends.torch.lattice.TiledKernel`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class DeviceOperator(GainedOperator[TiledKernel]):
     def pose_derivatives(
         self, amplitudes: Float32[Tensor, "nx ny nz"]
     ) -> tuple[Float32[Tensor, " p"], Float32[Tensor, "6 p"]]:
-        """Predicted pixels and their derivative by each slice's pose, see `gsvr.forward.AcquisitionOperator`."""
+        """Predicted pixels and their derivative by each slice's pose, see `gsvr.operators.acquisition.AcquisitionOperator`."""
         planes = self.kernel.derivatives(amplitudes)
         gradient, torque = planes[1:4], planes[4:7]
         u, v = self.slices.along_u, self.slices.along_v

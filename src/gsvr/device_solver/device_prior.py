@@ -1,4 +1,4 @@
-"""The edge-preserving prior of `gsvr.solver.prior` on a device."""
+"""The edge-preserving prior of `gsvr.solver.priors.lattice` on a device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from gsvr.field import Lattice
-from gsvr.kernels import plain_prior
-from gsvr.solver.prior import DIRECTIONS
+from gsvr.backends.torch import plain_bonds as plain_prior
+from gsvr.model.fields import Lattice
+from gsvr.solver.priors.lattice import DIRECTIONS
 
 
 class DevicePrior:
@@ -22,7 +22,7 @@ class DevicePrior:
     edge
         Difference (intensity) above which neighbours count as lying across an edge.
     kernels
-        `gsvr.kernels.triton_prior` or its twin; default: Triton on CUDA devices.
+        `gsvr.backends.triton.bonds` or its twin; default: Triton on CUDA devices.
     """
 
     def __init__(self, lattice: Lattice, edge: float, device: torch.device, kernels: ModuleType | None = None) -> None:
@@ -55,7 +55,7 @@ class DevicePrior:
 def _kernels_of(device: torch.device) -> ModuleType:
     if device.type != "cuda":
         return plain_prior
-    from gsvr.kernels import triton_prior
+    from gsvr.backends.triton import bonds as triton_prior
 
     return triton_prior
 

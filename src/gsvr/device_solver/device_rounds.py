@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from gsvr.acquisition import Slices
 from gsvr.device_solver.device_amplitudes import ConjugateGradients
 from gsvr.device_solver.device_motion import (
     displacements,
@@ -27,6 +26,7 @@ from gsvr.device_solver.device_prior import DevicePrior
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.device_weights import DeviceWeights, fit_gains, robust_weights
 from gsvr.device_solver.order_statistics import median
+from gsvr.model.slices import Slices
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
 
@@ -38,8 +38,8 @@ class DeviceChoices:
     Attributes
     ----------
     tiles, prior, gaussians
-        Modules of kernels (`gsvr.kernels.triton_launch`, `gsvr.kernels.triton_prior`,
-        `gsvr.kernels.triton_gaussians`, or their plain twins); None: Triton on CUDA devices, plain PyTorch elsewhere.
+        Modules of kernels (`gsvr.backends.triton.lattice`, `gsvr.backends.triton.bonds`,
+        `gsvr.backends.triton.gaussians`, or their plain twins); None: Triton on CUDA devices, plain PyTorch elsewhere.
     graphs
         Record conjugate gradients as CUDA graphs.
     """
@@ -124,7 +124,7 @@ class DeviceStage:
         self.prediction = operator.predict(self.amplitudes)
 
     def state(self) -> State:
-        """A copy on the host; pixels of tiles (`gsvr.kernels.tiles`) outside of the mask are predicted as zero."""
+        """A copy on the host; pixels of tiles (`gsvr.backends.torch.lattice_tiles`) outside of the mask are predicted as zero."""
         poses = self.operator.poses.cpu().double().numpy()
         operator = self._host_operator.with_poses(poses).with_gains(self.operator.gains.cpu().double().numpy())
         diagonal = None if self._diagonal is None else self._diagonal.cpu().numpy()

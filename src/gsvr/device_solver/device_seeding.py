@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
+from gsvr.backends.torch.lattice_tiles import exact_type
+from gsvr.backends.torch.rendering import lattice_values
 from gsvr.device_solver.device_field import DeviceField
 from gsvr.device_solver.device_lattice import site_axes
 from gsvr.device_solver.gaussian_filter import gaussian_filter
 from gsvr.device_solver.order_statistics import median
 from gsvr.device_solver.rigid import quaternion_from_rotation
 from gsvr.device_solver.symmetric_matrices import symmetric_eigen
-from gsvr.field import Lattice
-from gsvr.kernels.device_rendering import lattice_values
-from gsvr.kernels.tiles import exact_type
+from gsvr.model.fields import Lattice
 from gsvr.solver.seeding import SeedOptions, even_steps
 
 _ORDERS = ((1, 0, 0), (0, 1, 0), (0, 0, 1))

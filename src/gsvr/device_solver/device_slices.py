@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from gsvr.acquisition import Slices
+from gsvr.backends.torch import lattice_tiles as tiles
 from gsvr.device_solver.pixel_grid import PixelGrid
-from gsvr.geometry import invert, transform_points
-from gsvr.kernels import tiles
+from gsvr.model.geometry import invert, transform_points
+from gsvr.model.slices import Slices
 from gsvr.solver.motion import stack_centres, time_links
 
 # Padded pixels that are summed at once: bounds the memory of products over all slices.
@@ -21,7 +21,7 @@ _AT_ONCE = 8 * 2**20
 
 @dataclass(frozen=True)
 class DeviceSlices:
-    """What a round reads of `gsvr.acquisition.Slices`.
+    """What a round reads of `gsvr.model.slices.Slices`.
 
     Attributes
     ----------

@@ -10,19 +10,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gsvr.acquisition import Slices
 from gsvr.device_solver import device_binning, device_lattice, device_masks
 from gsvr.device_solver.device_free_rounds import begin_free_stage
 from gsvr.device_solver.device_geometry_refinement import RefinedRounds
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
 from gsvr.device_solver.pixel_grid import PixelGrid, placed_pixels
-from gsvr.field import Lattice
-from gsvr.forward import AcquisitionOperator
+from gsvr.model.fields import Lattice
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.stages import StageRounds, check_stage
 from gsvr.solver.state import State
-from gsvr.volume_grid import Volume
 
 
 class DeviceStages:

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from gsvr.acquisition import Slices
 from gsvr.device_solver.device_slices import DeviceSlices
 from gsvr.device_solver.order_statistics import median, robust_deviation
+from gsvr.model.slices import Slices
 from gsvr.solver.weights import WeightOptions, Weights
 
 

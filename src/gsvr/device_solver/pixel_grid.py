@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from gsvr.acquisition import Slices
-from gsvr.kernels import tiles
+from gsvr.backends.torch import lattice_tiles as tiles
+from gsvr.model.slices import Slices
 
 
 @dataclass(frozen=True)

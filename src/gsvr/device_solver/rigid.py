@@ -1,4 +1,4 @@
-"""Rigid poses as tensors; `gsvr.geometry` says what they mean. Nothing here waits for the device."""
+"""Rigid poses as tensors; `gsvr.model.geometry` says what they mean. Nothing here waits for the device."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from nibabel import orientations
 
-from gsvr.acquisition import Stack
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.image import Image, grid_distance, load_image, size
 from gsvr.io.sidecar import SliceOrder, acquisition_times, read_sidecar, resolve_thickness
-from gsvr.volume_grid import Volume
+from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
 
 logger = logging.getLogger(__name__)
 

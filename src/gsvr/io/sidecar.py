@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from gsvr.acquisition import interleaved_times
 from gsvr.errors import InputError
+from gsvr.model.slices import interleaved_times
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from gsvr.errors import InputError
-from gsvr.geometry import rotation_from_quaternion, rotation_from_vector
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import write_record
+from gsvr.model.geometry import rotation_from_quaternion, rotation_from_vector
 
 _FORMAT = "gsvr-poses"
 _VERSION = 1

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr import compiled
-from gsvr.forward import AcquisitionOperator
-from gsvr.solver.prior import QuadraticPrior
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.solver.priors.lattice import QuadraticPrior
 
 
 @dataclass(frozen=True)

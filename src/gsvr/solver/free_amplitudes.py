@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32
 
-from gsvr.forward import AcquisitionOperator
-from gsvr.solver.neighbour_prior import NeighbourPrior
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.solver.priors.neighbours import NeighbourPrior
 
 
 def solve_free_amplitudes(
@@ -28,7 +28,7 @@ def solve_free_amplitudes(
     Parameters
     ----------
     precondition
-        Symmetric and positive, see `gsvr.solver.neighbour_prior.sharpening`.
+        Symmetric and positive, see `gsvr.solver.priors.neighbours.sharpening`.
     start, prediction
         Where to start, and A c there.
     pull

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField, LatticeField
-from gsvr.forward import AcquisitionOperator
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.free_amplitudes import solve_free_amplitudes
-from gsvr.solver.neighbour_prior import NeighbourPrior, Neighbours, find_neighbours, sharpening
+from gsvr.solver.priors.neighbours import NeighbourPrior, Neighbours, find_neighbours, sharpening
 from gsvr.solver.rounds import refined_amplitudes, stage_lattice, weighed
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.seeding import seed_from_lattice

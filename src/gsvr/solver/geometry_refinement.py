@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
-from gsvr.forward import AcquisitionOperator
-from gsvr.geometry import rotation_from_quaternion
+from gsvr.model.fields import GaussianField
+from gsvr.model.geometry import rotation_from_quaternion
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.adamw import AdamW, LearningRate
 from gsvr.solver.free_rounds import FreeState, solve_round
-from gsvr.solver.neighbour_prior import find_neighbours
+from gsvr.solver.priors.neighbours import find_neighbours
 from gsvr.solver.schedule import SolverOptions
 
 # Children of a Gaussian stand this many standard deviations to either side; together they keep its variance.

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from gsvr.acquisition import Slices
-from gsvr.field import LatticeField
-from gsvr.forward import AcquisitionOperator
-from gsvr.geometry import identity_poses, pose_about, transform_points
+from gsvr.model.fields import LatticeField
+from gsvr.model.geometry import identity_poses, pose_about, transform_points
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.motion import solve_stack_steps, stack_centres
 from gsvr.solver.pose_equations import pose_equations
 from gsvr.solver.rounds import advance, begin_stage

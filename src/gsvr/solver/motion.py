@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy.linalg import solveh_banded
 
-from gsvr.acquisition import Slices
-from gsvr.geometry import parts_about, pose_about, transform_points, vector_from_rotation
+from gsvr.model.geometry import parts_about, pose_about, transform_points, vector_from_rotation
+from gsvr.model.slices import Slices
 
 LEVER = 35.0
 

@@ -26,13 +26,13 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
-from gsvr.forward import moved_poses
-from gsvr.kernels import on_device
-from gsvr.kernels.culling import CUTOFF
-from gsvr.masking import MaskOptions, agreed_mask
-from gsvr.psf import ProfileName
+from gsvr.backends import on_device
+from gsvr.backends.windows import CUTOFF
+from gsvr.masks.consensus import MaskOptions, agreed_mask
+from gsvr.model.fields import GaussianField
+from gsvr.model.point_spread import ProfileName
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import moved_poses
 from gsvr.solver.adamw import AdamW, LearningRate
 from gsvr.solver.initialise import first_poses
 from gsvr.solver.paper_loss import LossGradient, PaperLoss, SplatLoss, TorchLoss
@@ -61,9 +61,9 @@ class PaperOptions:
     uniform_share
         Share of Gaussians that are seeded without regard to gradients (lambda).
     normalisation
-        Delta, see `gsvr.field.GaussianField`.
+        Delta, see `gsvr.model.fields.GaussianField`.
     profile
-        Slice profile, see `gsvr.psf.PROFILES`.
+        Slice profile, see `gsvr.model.point_spread.PROFILES`.
     masks
         How masks are prepared, and where the volume is in the end.
     backend, device
@@ -138,7 +138,7 @@ def reconstruct_as_published(
     Parameters
     ----------
     slices
-        The acquisition, see `gsvr.acquisition.slices_from_stacks`.
+        The acquisition, see `gsvr.model.slices.slices_from_stacks`.
     options
         Settings, with the published ones as defaults.
     callback
@@ -214,7 +214,7 @@ def scale_prior(field: GaussianField, preferred: float, weight: float) -> tuple[
 def _step(
     optimiser: AdamW, field: GaussianField, gradient: LossGradient, by_log_scale: Float[np.ndarray, "n 3"]
 ) -> tuple[GaussianField, Float[np.ndarray, "slices 6"]]:
-    """The field after a step, and the step of every slice, see `gsvr.forward.moved_poses`."""
+    """The field after a step, and the step of every slice, see `gsvr.operators.acquisition.moved_poses`."""
     still = np.zeros((len(gradient.poses), 3))
     values = {
         "means": field.means,

@@ -8,12 +8,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.acquisition import Slices
+from gsvr.backends.views import nearest_radii
 from gsvr.errors import InputError
-from gsvr.field import GaussianField
-from gsvr.forward import AcquisitionOperator
-from gsvr.kernels.gaussian_views import nearest_radii
-from gsvr.psf import ProfileName, point_spread
+from gsvr.model.fields import GaussianField
+from gsvr.model.point_spread import ProfileName, point_spread
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator
 
 # Pixels whose pairs with Gaussians PyTorch holds in memory together: 0.2 GB on the CPU, some 5 GB on a GPU.
 _PIXELS_AT_ONCE = {"cpu": 1 << 14}
@@ -33,7 +33,7 @@ class LossGradient:
     means, log_scales, quaternions, amplitudes
         Gradient by the Gaussians.
     poses
-        Gradient by each slice's pose, see `gsvr.forward.moved_poses`.
+        Gradient by each slice's pose, see `gsvr.operators.acquisition.moved_poses`.
     """
 
     loss: float
@@ -94,7 +94,7 @@ class SplatLoss:
 
 
 class TorchLoss:
-    """By `gsvr.kernels.gaussian_torch`: the same Gaussians are a pixel's neighbours until the next refresh.
+    """By `gsvr.backends.torch.gaussian_torch`: the same Gaussians are a pixel's neighbours until the next refresh.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class TorchLoss:
         try:
             import torch
 
-            from gsvr.kernels.gaussian_torch import NearestGaussians
+            from gsvr.backends.torch.gaussian_torch import NearestGaussians
         except ImportError as error:
             raise InputError("this needs PyTorch: install it with `pip install gsvr[torch]`") from error
         if device.startswith("cuda") and not torch.cuda.is_available():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField
-from gsvr.geometry import transform_points
+from gsvr.model.fields import GaussianField
+from gsvr.model.geometry import transform_points
+from gsvr.model.slices import Slices
 
 
 def seeding_probabilities(slices: Slices, uniform_share: float) -> Float[np.ndarray, " m"]:

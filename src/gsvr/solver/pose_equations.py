@@ -1,6 +1,6 @@
 """Normal equations of every slice's pose, without a Jacobian in memory.
 
-The six derivatives of a pixel (see `gsvr.forward.AcquisitionOperator.pose_derivatives`) are combinations of the sums
+The six derivatives of a pixel (see `gsvr.operators.acquisition.AcquisitionOperator.pose_derivatives`) are combinations of the sums
 that the kernels return; they are made, multiplied and summed pixel by pixel (``compiled/c/pose_equations.c``).
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr import compiled
-from gsvr.forward import AcquisitionOperator
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.motion import LEVER, NormalEquations
 
 _PAIRS = np.array([(i, j) for i in range(6) for j in range(i, 6)])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-from gsvr.acquisition import Slices
+from gsvr.model.slices import Slices
 from gsvr.solver.initialise import find_lost_stacks, first_poses
 from gsvr.solver.rounds import first_gains
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -75,7 +75,7 @@ def reconstruct(
     Parameters
     ----------
     slices
-        The acquisition, see `gsvr.acquisition.slices_from_stacks`.
+        The acquisition, see `gsvr.model.slices.slices_from_stacks`.
     options
         Stages and the options of every part.
     callback

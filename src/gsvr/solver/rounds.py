@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.acquisition import Slices
-from gsvr.field import Lattice, LatticeField, lattice_covering, sample_lattice
-from gsvr.forward import AcquisitionOperator, moved_poses
-from gsvr.geometry import identity_poses
+from gsvr.model.fields import Lattice, LatticeField, lattice_covering, sample_lattice
+from gsvr.model.geometry import identity_poses
+from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
 from gsvr.solver.amplitudes import solve_amplitudes
 from gsvr.solver.motion import solve_stack_steps, solve_steps
 from gsvr.solver.pose_equations import pose_equations
-from gsvr.solver.prior import quadratic_prior
+from gsvr.solver.priors.lattice import quadratic_prior
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
 from gsvr.solver.weights import Weights, fit_gains, robust_deviation, robust_weights

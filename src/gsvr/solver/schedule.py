@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from gsvr.masking import MaskOptions
-from gsvr.psf import ProfileName
+from gsvr.masks.consensus import MaskOptions
+from gsvr.model.point_spread import ProfileName
 from gsvr.solver.motion import MotionOptions
-from gsvr.solver.neighbour_prior import NeighbourOptions
-from gsvr.solver.prior import PriorOptions
+from gsvr.solver.priors.lattice import PriorOptions
+from gsvr.solver.priors.neighbours import NeighbourOptions
 from gsvr.solver.seeding import SeedOptions
 from gsvr.solver.weights import WeightOptions
 
@@ -128,7 +128,7 @@ class SolverOptions:
     stages
         Coarse to fine.
     profile
-        Slice profile, see `gsvr.psf.PROFILES`.
+        Slice profile, see `gsvr.model.point_spread.PROFILES`.
     prior, motion, weights, masks
         Options of the parts.
     seeds, neighbours
@@ -136,7 +136,7 @@ class SolverOptions:
     refinement
         How their geometry is optimised, in stages that ask for it.
     backend
-        Which kernels evaluate the operator, see `gsvr.kernels.BACKENDS`; `gsvr.devices` finds one.
+        Which kernels evaluate the operator, see `gsvr.backends.BACKENDS`; `gsvr.backends.devices` finds one.
     deterministic
         Whether a graphics card, too, gives the same bits in every run; the CPU always does.
     margin

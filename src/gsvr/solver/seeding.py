@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from gsvr.compiled import run
 from gsvr.compiled.threads import parallel_map
-from gsvr.field import GaussianField, LatticeField, sample_lattice
-from gsvr.geometry import quaternion_from_rotation
+from gsvr.model.fields import GaussianField, LatticeField, sample_lattice
+from gsvr.model.geometry import quaternion_from_rotation
 
 # The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
 _EVEN = 1.2207440846057596

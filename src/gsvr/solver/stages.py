@@ -6,16 +6,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from gsvr.acquisition import Slices
-from gsvr.kernels import on_device
-from gsvr.masking import agreed_mask, project_mask
+from gsvr.backends import on_device
+from gsvr.masks.consensus import agreed_mask, project_mask
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
 from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
-from gsvr.volume_grid import Volume
 
 
 @runtime_checkable
@@ -124,16 +124,16 @@ class HostStages:
         self._options = options
 
     def agreed_mask(self, slices: Slices, votes: np.ndarray, poses: np.ndarray) -> Volume:
-        """See `gsvr.masking.agreed_mask`."""
+        """See `gsvr.masks.consensus.agreed_mask`."""
         options = self._options
         return agreed_mask(slices, votes, poses, options.masks, options.profile, options.backend)
 
     def project_mask(self, mask: Volume, slices: Slices, poses: np.ndarray) -> np.ndarray:
-        """See `gsvr.masking.project_mask`."""
+        """See `gsvr.masks.consensus.project_mask`."""
         return project_mask(mask, slices, poses, self._options.masks.margin)
 
     def binned(self, slices: Slices, factor: int) -> Slices:
-        """See `gsvr.acquisition.Slices.binned`."""
+        """See `gsvr.model.slices.Slices.binned`."""
         return slices.binned(factor)
 
     def begin(self, slices: Slices, stage: Stage, state: State | None, poses: np.ndarray) -> StageRounds:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField, LatticeField, field_of
-from gsvr.forward import AcquisitionOperator
+from gsvr.model.fields import GaussianField, LatticeField, field_of
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
+from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.weights import Weights
-from gsvr.volume_grid import Volume
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
-from gsvr.acquisition import Slices
-from gsvr.field import GaussianField, LatticeField, field_of
+from gsvr.model.fields import GaussianField, LatticeField, field_of
+from gsvr.model.slices import Slices
 from gsvr.solver.amplitudes import solve_amplitudes
 from gsvr.solver.free_rounds import FreeState, posterior_sample
-from gsvr.solver.prior import DIRECTIONS, QuadraticPrior, quadratic_prior
+from gsvr.solver.priors.lattice import DIRECTIONS, QuadraticPrior, quadratic_prior
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
 

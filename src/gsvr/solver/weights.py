@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.acquisition import Slices
+from gsvr.model.slices import Slices
 
 # Pixels that the noise is measured in: enough for half a percent.
 _ENOUGH = 100_000

@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-/* Gaussians in the order of their buckets (`gsvr.kernels.gaussian_plan.Buckets`). `values` has ten rows of `stride`
+/* Gaussians in the order of their buckets (`gsvr.backends.cpu.gaussian_plan.Buckets`). `values` has ten rows of `stride`
  * numbers: x, y, z of the mean; xx, xy, xz, yy, yz, zz of the covariance; its determinant. After the last Gaussian
  * there is room for a few more, so that several can be read at once. */
 typedef struct {
@@ -16,7 +16,7 @@ typedef struct {
     const double *values;  /* [10 stride] */
 } gaussian_buckets;
 
-/* `gsvr.kernels.gaussian_views.SliceViews` of n slices, m = 1 or 2 components of the slice profile. Slices are padded:
+/* `gsvr.backends.views.SliceViews` of n slices, m = 1 or 2 components of the slice profile. Slices are padded:
  * their rows are eight columns wider, and after the last there is room for one vector. */
 typedef struct {
     int64_t n_slices;
@@ -86,7 +86,7 @@ KERNEL gaussian_gradient(
     double *covariances, /* [.. 6], upper triangles */
     double *poses);      /* [n g 6] */
 
-/* `gsvr.kernels.gaussian_planes.ParallelPlanes`, m components of the slice profile. */
+/* `gsvr.backends.cpu.planes.ParallelPlanes`, m components of the slice profile. */
 typedef struct {
     int64_t n_components;
     int64_t exact;

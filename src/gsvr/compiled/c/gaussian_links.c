@@ -1,4 +1,4 @@
-/* The prior and the preconditioner of free Gaussians (`gsvr.solver.neighbour_prior`): sums over neighbours. */
+/* The prior and the preconditioner of free Gaussians (`gsvr.solver.priors.neighbours`): sums over neighbours. */
 #include <math.h>
 
 #include "solver_kernels.h"

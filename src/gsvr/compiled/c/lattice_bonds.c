@@ -1,4 +1,4 @@
-/* The edge-preserving prior on a lattice (`gsvr.solver.prior`): bonds between neighbouring sites. */
+/* The edge-preserving prior on a lattice (`gsvr.solver.priors.lattice`): bonds between neighbouring sites. */
 #include <math.h>
 
 #include "solver_kernels.h"

@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-/* `gsvr.kernels.culling.SliceWindows` of n slices, m components of the slice profile. */
+/* `gsvr.backends.windows.SliceWindows` of n slices, m components of the slice profile. */
 typedef struct {
     int64_t n_components;
     int64_t n_rows; /* most pixels along u and along v that a Gaussian touches */

@@ -6,7 +6,7 @@
 
 /* ---- the solver on lattices ---- */
 
-/* Weights of the bonds to neighbours in 13 directions (`gsvr.solver.prior`), and the sites [first, last) of each row
+/* Weights of the bonds to neighbours in 13 directions (`gsvr.solver.priors.lattice`), and the sites [first, last) of each row
  * that any bond may start or end at. */
 typedef struct {
     int64_t nx;
@@ -33,11 +33,10 @@ KERNEL apply_bonds(
     tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values,
     const OPTIONAL float *start, float *out);
 
-/* One step of conjugate gradients along `direction`, and what the next one needs, in one pass: the gradient
- * preconditioned, and for every plane the product of the two. */
+/* One step of conjugate gradients, for chunks of `size` of all n: amplitudes + step direction, gradient - step curved. */
 KERNEL step_conjugate_gradients(
-    tasks *planes, int64_t plane_size, float step, const float *direction, const float *curved, const float *inverse,
-    float *amplitudes, float *gradient, float *preconditioned, float *products); /* [planes] */
+    tasks *chunks, int64_t size, int64_t n, float step, const float *direction, const float *curved, float *amplitudes,
+    float *gradient);
 
 /* J^T W J (upper triangle, row after row) and J^T W r of the pose of every slice, rotations in rad. */
 KERNEL sum_pose_equations(

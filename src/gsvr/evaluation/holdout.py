@@ -1,0 +1,148 @@
+"""Quality without a truth: how well a volume predicts a stack that it was not made from.
+
+Each stack in turn is left out, a volume is made of the others, only the poses (and gains) of the left-out slices are
+fitted to it, coarse to fine, and its prediction is compared with what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from gsvr.evaluation import SliceAgreement, slice_agreement
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.geometry import identity_poses
+from gsvr.model.slices import Slices, Stack
+from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
+from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
+from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.weights import fit_gains, robust_weights
+
+Fields = dict[Stage, LatticeField | GaussianField]
+
+
+@dataclass(frozen=True)
+class HoldoutScore:
+    """How well one stack is predicted by the others.
+
+    Attributes
+    ----------
+    stack
+        Its name.
+    agreement
+        NCC and PSNR of its predicted slices.
+    prediction
+        Predicted pixels of its slices (flat, as `Slices.values`).
+    slices
+        Its slices.
+    """
+
+    stack: str
+    agreement: SliceAgreement
+    prediction: Float32[np.ndarray, " p"]
+    slices: Slices
+
+
+def leave_one_stack_out(
+    stacks: list[Stack],
+    prepare: Callable[[list[Stack]], Slices],
+    options: SolverOptions,
+    callback: Callable[[str, Progress], None] | None = None,
+) -> list[HoldoutScore]:
+    """Score every stack by what the others predict of it.
+
+    Parameters
+    ----------
+    stacks
+        At least three.
+    prepare
+        Makes slices of stacks (masks included): the first result of `gsvr.workflows.pipeline.prepare_slices`.
+    callback
+        Told which stack is left out, and the progress of its reconstruction.
+
+    Raises
+    ------
+    ValueError
+        For fewer than three stacks.
+    """
+    if len(stacks) < 3:
+        raise ValueError("leaving one stack out takes at least three")
+    everything = prepare(stacks)
+    scores = []
+    for number, stack in enumerate(stacks):
+        held_out = everything.subset(everything.stack_index == number)
+        rest = everything.subset(everything.stack_index != number)
+        fields: Fields = {}
+
+        def keep(progress: Progress, name: str = stack.name, fields: Fields = fields) -> None:
+            fields[progress.stage] = progress.state.field
+            if callback:
+                callback(name, progress)
+
+        reconstruct(rest, options, keep)
+        scale = np.float32(intensity_scale(rest))
+        scaled = replace(held_out, values=held_out.values / scale)
+        prediction = predict_unseen(scaled, list(fields.items()), options) * scale
+        owner = np.repeat(np.arange(held_out.n_slices), np.diff(held_out.offsets))
+        agreement = slice_agreement(prediction, held_out.values, held_out.mask, owner)
+        scores.append(HoldoutScore(stack.name, agreement, prediction, held_out))
+    return scores
+
+
+def predict_unseen(
+    slices: Slices, fields: Sequence[tuple[Stage, LatticeField | GaussianField]], options: SolverOptions
+) -> Float32[np.ndarray, " p"]:
+    """Fit only poses and gains of `slices` to fields that stay as they are, coarse to fine, and predict them.
+
+    Parameters
+    ----------
+    slices
+        With intensities in units of the fields.
+    fields
+        Each with the stage that it comes from, coarse to fine.
+    """
+    poses, gains = identity_poses(slices.n_slices), None
+    for stage, field in fields:
+        binned = slices.binned(stage.binning)
+        for _ in range(stage.rounds):
+            poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
+    field = fields[-1][1]
+    return _operator(field, slices, poses, gains, options).predict(field.amplitudes)
+
+
+def _operator(
+    field: LatticeField | GaussianField,
+    slices: Slices,
+    poses: np.ndarray,
+    gains: np.ndarray | None,
+    options: SolverOptions,
+) -> AcquisitionOperator:
+    return AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, options.backend)
+
+
+def _fit_unseen(
+    slices: Slices,
+    stage: Stage,
+    field: LatticeField | GaussianField,
+    options: SolverOptions,
+    poses: np.ndarray,
+    gains: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One round: weights, gains, then poses. Without gains so far, all pixels are believed alike."""
+    operator = _operator(field, slices, poses, None, options)
+    plain, jacobian = operator.pose_derivatives(field.amplitudes)
+    if gains is None:
+        gains = fit_gains(slices, plain, slices.coverage * slices.mask, options.weights, mean_one=False)
+    weights = robust_weights(slices, plain * slices.per_pixel(gains.astype(np.float32)), options.weights)
+    gains = fit_gains(slices, plain, weights.pixels, options.weights, mean_one=False)
+    factor = slices.per_pixel(gains.astype(np.float32))
+    equations = pose_normal_equations(slices, slices.values - factor * plain, factor * jacobian, weights.pixels)
+    if stage.motion == "stacks":
+        return solve_stack_steps(slices, poses, equations, options.motion), gains
+    # also in the last stage, which moves nothing in a reconstruction: these slices are new to its field
+    steps = solve_steps(slices, poses, equations, weights.noise**2, options.motion)
+    return moved_poses(slices, poses, steps), gains

@@ -1,0 +1,177 @@
+"""A fitted field in a safetensors file: plain arrays and JSON, nothing that runs code when loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from gsvr.errors import InputError
+from gsvr.io.atomic import atomic_path
+from gsvr.io.record import to_plain
+from gsvr.model.fields import GaussianField, Lattice, LatticeField
+
+_FORMAT = "gsvr-field"
+_VERSION = 1
+# One entry only: the order of several entries in a safetensors header changes from run to run.
+_HEADER_ENTRY = "gsvr"
+
+# name -> axes; a letter stands for the same length everywhere, a digit for itself
+_GAUSSIANS = {"means": "n3", "log_scales": "n3", "quaternions": "n4", "amplitudes": "n"}
+_LATTICE = {"origin": "3", "spacing": "1", "sigma": "1", "support": "xyz", "amplitudes": "xyz"}
+_MASK = {"mask": "ijk", "mask_affine": "44"}
+
+
+@dataclass(frozen=True)
+class StoredField:
+    """What a model file holds.
+
+    Attributes
+    ----------
+    field
+        The field, in volume world (mm).
+    metadata
+        What the writer said about it, JSON types only.
+    mask, mask_affine
+        Anatomy of interest on a voxel grid and voxel index -> world (RAS+, mm), or both None.
+    """
+
+    field: LatticeField | GaussianField
+    metadata: dict[str, Any]
+    mask: Bool[np.ndarray, "x y z"] | None = None
+    mask_affine: Float[np.ndarray, "4 4"] | None = None
+
+
+def write_field(
+    path: str | Path,
+    field: LatticeField | GaussianField,
+    metadata: Mapping[str, Any] | None = None,
+    mask: Bool[np.ndarray, "x y z"] | None = None,
+    mask_affine: Float[np.ndarray, "4 4"] | None = None,
+) -> None:
+    """Write a field, whole or not at all; equal fields give equal bytes.
+
+    Parameters
+    ----------
+    path
+        Where to; usually ends in ``.safetensors``.
+    field
+        The field, in volume world (mm).
+    metadata
+        Anything `gsvr.io.record.to_plain` can turn into JSON.
+    mask, mask_affine
+        Anatomy of interest on a voxel grid and voxel index -> world (RAS+, mm); both or neither.
+
+    Raises
+    ------
+    ValueError
+        If only one of `mask` and `mask_affine` is given.
+    """
+    if (mask is None) != (mask_affine is None):
+        raise ValueError("a mask needs its affine, and an affine its mask")
+    if isinstance(field, LatticeField):
+        kind, lattice = "lattice", field.lattice
+        tensors = {
+            "origin": np.asarray(lattice.origin, dtype=np.float64),
+            "spacing": np.array([lattice.spacing], dtype=np.float64),
+            "sigma": np.array([lattice.sigma], dtype=np.float64),
+            "support": lattice.support.astype(np.uint8),
+            "amplitudes": field.amplitudes,
+        }
+    else:
+        kind = "gaussians"
+        tensors = {name: getattr(field, name) for name in _GAUSSIANS}
+    if mask is not None and mask_affine is not None:
+        tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
+    header = {"format": _FORMAT, "version": _VERSION, "kind": kind, "metadata": to_plain(metadata or {})}
+    if isinstance(field, GaussianField):
+        given = {"normalisation": field.normalisation, "nearest": field.nearest}
+        header |= {name: value for name, value in given.items() if value is not None}
+    content = save(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
+        {_HEADER_ENTRY: json.dumps(header, allow_nan=False)},
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_field(path: str | Path) -> StoredField:
+    """Read what `write_field` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another format or version, or its arrays do not fit together.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file: check the name")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(_HEADER_ENTRY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path} is not a readable model file: write it again") from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise InputError(f"{path} is not a model written by gsvr: give the file of --output-model")
+    if header.get("version") != _VERSION:
+        raise InputError(
+            f"{path} has version {header.get('version')!r} of the model format, this gsvr reads {_VERSION}: "
+            "use the gsvr that wrote it"
+        )
+    layouts = {"lattice": _LATTICE, "gaussians": _GAUSSIANS}
+    kind, metadata = header.get("kind"), header.get("metadata")
+    if kind not in layouts or not isinstance(metadata, dict):
+        raise InputError(f"{path} holds an unknown kind of field ({kind!r}): use the gsvr that wrote it")
+    has_mask = "mask" in tensors
+    _check(tensors, layouts[kind] | (_MASK if has_mask else {}), path)
+    return StoredField(
+        field=_lattice_field(tensors) if kind == "lattice" else _gaussian_field(tensors, header, path),
+        metadata=metadata,
+        mask=tensors["mask"].astype(bool) if has_mask else None,
+        mask_affine=tensors["mask_affine"] if has_mask else None,
+    )
+
+
+def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
+    lattice = Lattice(
+        origin=tensors["origin"],
+        spacing=float(tensors["spacing"][0]),
+        sigma=float(tensors["sigma"][0]),
+        support=tensors["support"].astype(bool),
+    )
+    return LatticeField(lattice, tensors["amplitudes"].astype(np.float32))
+
+
+def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path) -> GaussianField:
+    delta, nearest = header.get("normalisation"), header.get("nearest")
+    # true is an int; infinite would make the field zero, and zero undefined far from all Gaussians
+    is_number = isinstance(delta, float | int) and not isinstance(delta, bool)
+    if delta is not None and not (is_number and 0 < delta < np.inf):
+        raise InputError(f"{path}: its normalisation is {delta!r}, not a positive number: write it again")
+    if nearest is not None and not (isinstance(nearest, int) and not isinstance(nearest, bool) and nearest > 0):
+        raise InputError(f"{path}: its number of nearest Gaussians is {nearest!r}, not one from 1 on: write it again")
+    normalisation = None if delta is None else float(delta)
+    arrays = {name: tensors[name] for name in _GAUSSIANS}
+    return GaussianField(**arrays, normalisation=normalisation, nearest=nearest)
+
+
+def _check(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], path: Path) -> None:
+    lengths: dict[str, int] = {}
+    for name, axes in layout.items():
+        tensor = tensors.get(name)
+        if tensor is None or tensor.ndim != len(axes):
+            raise InputError(f"{path}: the array {name!r} is missing or has the wrong shape: write it again")
+        for axis, length in zip(axes, tensor.shape, strict=True):
+            expected = int(axis) if axis.isdigit() else lengths.setdefault(axis, length)
+            if length != expected:
+                raise InputError(f"{path}: the array {name!r} does not fit the others: write it again")
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{path}: the array {name!r} holds NaN or infinite values: write it again")

@@ -1,0 +1,238 @@
+"""The volume as a field of 3-D Gaussians: V(x) = sum_j c_j exp(-1/2 (x - mu_j)^T Sigma_j^-1 (x - mu_j)).
+
+Two forms of one thing. `GaussianField` holds free, anisotropic primitives, 11 numbers each (Dannecker et
+al., MIDL 2026, eq. 1), summed or, as there, normalised. `LatticeField` holds equal isotropic primitives on a
+regular lattice, one number each: what the amplitude solver works on, and several times cheaper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from gsvr.compiled import run
+from gsvr.model.geometry import quaternion_gradient, rotation_from_quaternion
+from gsvr.model.morphology import closed, within
+
+# From a site of a lattice to half of its 26 neighbours; the other half are neighbours the other way round.
+DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
+
+# Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
+_NOTHING = 1e-30
+# Points that one thread takes at a time.
+_CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class GaussianField:
+    """Free Gaussians in volume world (mm).
+
+    Attributes
+    ----------
+    means
+        Centres (mm).
+    log_scales
+        Natural logarithm of the standard deviation (mm) along the three principal axes.
+    quaternions
+        Rotation from principal axes to world, (w, x, y, z).
+    amplitudes
+        Height of each Gaussian, in units of intensity.
+    normalisation
+        None: V is the sum. A number delta > 0: V is the sum divided by delta plus the sum of the Gaussians themselves,
+        an average of amplitudes (Dannecker et al., MIDL 2026, eq. 2).
+    nearest
+        None: every Gaussian counts everywhere. A number K: at each point only the K whose means are nearest, as there.
+    """
+
+    means: Float[np.ndarray, "n 3"]
+    log_scales: Float[np.ndarray, "n 3"]
+    quaternions: Float[np.ndarray, "n 4"]
+    amplitudes: Float[np.ndarray, " n"]
+    normalisation: float | None = None
+    nearest: int | None = None
+
+    @property
+    def primitives(self) -> GaussianField:
+        """What stands where: the field itself; of a `LatticeField`, the lattice."""
+        return self
+
+    @property
+    def n_gaussians(self) -> int:
+        """Number of Gaussians."""
+        return len(self.means)
+
+    def to_gaussians(self) -> GaussianField:
+        """The field itself."""
+        return self
+
+    def subset(self, keep: np.ndarray) -> GaussianField:
+        """The Gaussians listed in `keep` (indices, or a boolean each)."""
+        return replace(
+            self,
+            means=self.means[keep],
+            log_scales=self.log_scales[keep],
+            quaternions=self.quaternions[keep],
+            amplitudes=self.amplitudes[keep],
+        )
+
+    @property
+    def covariances(self) -> Float[np.ndarray, "n 3 3"]:
+        """Sigma_j = R(q_j) diag(exp(2 s_j)) R(q_j)^T in mm^2 (float64)."""
+        rotation = rotation_from_quaternion(self.quaternions.astype(np.float64))
+        variance = np.exp(2.0 * self.log_scales.astype(np.float64))
+        return (rotation * variance[:, None]) @ np.swapaxes(rotation, 1, 2)
+
+    def shape_gradient(
+        self, covariance_gradient: Float[np.ndarray, "n 3 3"]
+    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 4"]]:
+        """Gradients by log-scales and quaternions from the (symmetric) gradient by the covariances."""
+        rotation = rotation_from_quaternion(self.quaternions.astype(np.float64))
+        variance = np.exp(2.0 * self.log_scales.astype(np.float64))
+        turned = covariance_gradient @ rotation
+        by_scale = 2.0 * variance * np.einsum("nij,nij->nj", rotation, turned)
+        return by_scale, quaternion_gradient(self.quaternions.astype(np.float64), 2.0 * turned * variance[:, None])
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where equal isotropic Gaussians stand: a regular grid along the world's axes.
+
+    Attributes
+    ----------
+    origin
+        World position (mm) of site (0, 0, 0).
+    spacing
+        Distance between neighbouring sites (mm).
+    sigma
+        Standard deviation of every Gaussian (mm).
+    support
+        The sites that carry a Gaussian; the others have amplitude zero for good.
+    """
+
+    origin: Float[np.ndarray, " 3"]
+    spacing: float
+    sigma: float
+    support: Bool[np.ndarray, "nx ny nz"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of sites along each axis."""
+        return self.support.shape  # pyright: ignore[reportReturnType]
+
+    @property
+    def n_sites(self) -> int:
+        """Number of sites that carry a Gaussian."""
+        return int(self.support.sum())
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """Site index -> world (mm)."""
+        affine = np.diag([self.spacing, self.spacing, self.spacing, 1.0])
+        affine[:3, 3] = self.origin
+        return affine
+
+    @property
+    def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coordinates (mm) of the sites on each axis of the world."""
+        x, y, z = (first + self.spacing * np.arange(n) for first, n in zip(self.origin, self.shape, strict=True))
+        return x, y, z
+
+
+@dataclass(frozen=True)
+class LatticeField:
+    """Equal isotropic Gaussians on a lattice, one amplitude (intensity) each."""
+
+    lattice: Lattice
+    amplitudes: Float32[np.ndarray, "nx ny nz"]
+
+    @property
+    def primitives(self) -> Lattice:
+        """What stands where: the lattice; of a `GaussianField`, the field itself."""
+        return self.lattice
+
+    @property
+    def n_gaussians(self) -> int:
+        """Number of Gaussians."""
+        return self.lattice.n_sites
+
+    def to_gaussians(self) -> GaussianField:
+        """The same field as free Gaussians."""
+        lattice = self.lattice
+        index = np.argwhere(lattice.support)
+        n = len(index)
+        return GaussianField(
+            means=(index * lattice.spacing + lattice.origin).astype(np.float32),
+            log_scales=np.full((n, 3), np.log(lattice.sigma), dtype=np.float32),
+            quaternions=np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
+            amplitudes=self.amplitudes[lattice.support],
+        )
+
+
+def field_of(
+    primitives: Lattice | GaussianField, amplitudes: Float[np.ndarray, "*sites"]
+) -> LatticeField | GaussianField:
+    """A field of these amplitudes, on a lattice or of free Gaussians (whose own amplitudes are replaced)."""
+    if isinstance(primitives, Lattice):
+        return LatticeField(primitives, amplitudes)
+    return replace(primitives, amplitudes=amplitudes)
+
+
+def lattice_covering(
+    points: Float[np.ndarray, "n 3"], spacing: float, sigma: float, margin: float, gap: float = 0.0
+) -> Lattice:
+    """Lattice whose sites lie within `margin` (mm) of some of the `points` (volume world, mm).
+
+    Sites stand at multiples of `spacing`, so that two lattices of one spacing share their sites.
+
+    Parameters
+    ----------
+    gap
+        What lies farther from all points has sites, too, where it is enclosed so narrowly that no ball of this radius
+        (mm) fits in.
+
+    Raises
+    ------
+    ValueError
+        If there is no point, or a length is not positive.
+    """
+    if len(points) == 0:
+        raise ValueError("no points to cover with a lattice")
+    if spacing <= 0 or sigma <= 0:
+        raise ValueError("lattice spacing and sigma must be positive (mm)")
+    # column by column: several times faster than along the first axis of all
+    least, most = (np.array([getattr(column, end)() for column in points.T]) for end in ("min", "max"))
+    low = np.floor((least - margin) / spacing).astype(int)
+    high = np.ceil((most + margin) / spacing).astype(int)
+    occupied = np.zeros(high - low + 1, dtype=bool)
+    points = np.ascontiguousarray(points, np.float64)
+    n = len(points)
+    run("mark_sites", -(-n // _CHUNK), _CHUNK, n, points, float(spacing), low, *occupied.shape[1:], occupied)
+    support = within(occupied, margin, spacing)
+    if gap > 0:
+        support = closed(support, gap, spacing)
+    return Lattice(low * float(spacing), float(spacing), float(sigma), support)
+
+
+def lattice_values(
+    field: LatticeField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> Float32[np.ndarray, "nx ny nz"]:
+    """Value of the field on a grid along the world's axes, given by its coordinates (mm) on each axis.
+
+    An isotropic Gaussian is a product of three 1-D Gaussians, so the sum over all sites is three
+    matrix products. Nothing is cut off: terms below float32 vanish by themselves.
+    """
+    along_x, along_y, along_z = (axis_kernel(field.lattice, axis, coordinates) for axis, coordinates in enumerate(axes))
+    values = np.asarray(field.amplitudes, dtype=np.float32)
+    # in this order, and as products with whole matrices, no axis has to be moved in memory
+    values = (along_x @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    return np.matmul(along_y, values) @ along_z.T
+
+
+def axis_kernel(lattice: Lattice, axis: int, coordinates: np.ndarray) -> Float32[np.ndarray, "points sites"]:
+    """1-D Gaussians of the sites along one axis at coordinates (mm) on it."""
+    sites = lattice.origin[axis] + lattice.spacing * np.arange(lattice.shape[axis])
+    kernel = np.exp(-0.5 * ((np.asarray(coordinates)[:, None] - sites) / lattice.sigma) ** 2)
+    kernel[kernel < _NOTHING] = 0
+    return kernel.astype(np.float32)

@@ -1,0 +1,240 @@
+"""What a reconstruction leaves on disk, and under which names."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.compiled.threads import parallel_map
+from gsvr.errors import InputError
+from gsvr.io.atomic import check_writable_file, check_writable_folder
+from gsvr.io.field import write_field
+from gsvr.io.nifti import stack_name, write_volume
+from gsvr.io.record import versions, write_record
+from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
+from gsvr.model.slices import Slices
+from gsvr.render.volume import render_deviation
+from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
+from gsvr.workflows.pipeline import Reconstruction
+
+# Enough for the variance of a voxel that is averaged with its neighbours; together they cost about a reconstruction.
+UNCERTAINTY_SAMPLES = 8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where everything goes.
+
+    Attributes
+    ----------
+    volume, mask
+        NIfTI files.
+    poses
+        Poses of all slices (JSON).
+    transforms
+        Folder of ITK transform files, one a slice.
+    model
+        The field (safetensors), for ``gsvr render``.
+    record
+        Versions, options, timings and what became of each slice (JSON).
+    picture
+        Mid-slices (PNG).
+    slices, simulated_slices
+        Folders for motion-corrected slices and for what the model predicts of them, or None.
+    uncertainty
+        Standard deviation of every voxel (NIfTI), or None.
+    """
+
+    volume: Path
+    mask: Path
+    poses: Path
+    transforms: Path
+    model: Path
+    record: Path
+    picture: Path
+    slices: Path | None = None
+    simulated_slices: Path | None = None
+    uncertainty: Path | None = None
+
+    @staticmethod
+    def beside(volume: Path, **given: Path | None) -> OutputPaths:
+        """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
+        stem = volume.name.removesuffix(".gz").removesuffix(".nii")
+        paths: dict[str, Path | None] = {
+            "mask": volume.with_name(f"{stem}_mask.nii.gz"),
+            "poses": volume.with_name(f"{stem}_poses.json"),
+            "transforms": volume.with_name(f"{stem}_transforms"),
+            "model": volume.with_name(f"{stem}_field.safetensors"),
+            "record": volume.with_name(f"{stem}.json"),
+            "picture": volume.with_name(f"{stem}.png"),
+        }
+        paths.update({name: path for name, path in given.items() if path is not None})
+        return OutputPaths(volume=volume, **paths)  # pyright: ignore[reportArgumentType]
+
+    def check(self, stacks: Sequence[Path] = (), masks: Sequence[Path] = ()) -> None:
+        """Refuse before any work is done if something could not be written, or would overwrite an input.
+
+        Parameters
+        ----------
+        stacks, masks
+            The input; sidecars beside the stacks are kept as well.
+
+        Raises
+        ------
+        InputError
+            Naming the first path that cannot be written.
+        """
+        for path in (self.volume, self.mask, self.uncertainty):
+            if path is not None:
+                check_volume_path(path)
+        check_picture_path(self.picture)
+        files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
+        for path in (self.poses, self.model, self.record):
+            check_writable_file(path)
+        for folder in (self.transforms, self.slices, self.simulated_slices):
+            if folder is not None:
+                check_writable_folder(folder)
+        sidecars = [path.with_name(f"{stack_name(path)}.json") for path in stacks]
+        taken = {path.resolve(): "the input" for path in (*stacks, *masks, *sidecars)}
+        for path in (*files, self.transforms, self.slices, self.simulated_slices, self.uncertainty):
+            if path is None:
+                continue
+            if path.resolve() in taken:
+                raise InputError(f"{path} would overwrite {taken[path.resolve()]}: choose another name")
+            taken[path.resolve()] = "another output of this run"
+
+
+def check_volume_path(path: Path) -> None:
+    """Refuse, before any work is done, a name under which no NIfTI file could be written.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in ``.nii`` or ``.nii.gz``, is that of a folder, or its folder cannot be written.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
+    check_writable_file(path)
+
+
+def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
+    """Write everything; each file whole or not at all.
+
+    Parameters
+    ----------
+    settings
+        Options of the run, for the record.
+    """
+    result, volume = reconstruction.result, reconstruction.volume
+    assert volume.mask is not None
+    mask, records = volume.mask, slice_records(reconstruction)
+    field_mask = np.asarray(result.mask.mask), result.mask.affine
+    # side by side: compressing and drawing take about as long as all the small files
+    parallel_map(
+        lambda write: write(),
+        (
+            lambda: save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions()),
+            lambda: write_volume(paths.volume, volume.data, volume.affine),
+            lambda: write_volume(paths.mask, mask, volume.affine),
+            lambda: write_field(paths.model, result.field, {"noise": result.noise}, *field_mask),
+            lambda: _write_poses(paths, records),
+        ),
+    )
+    if paths.uncertainty is not None:
+        deviation = render_deviation(result.deviations, volume, backend=reconstruction.backend)
+        write_volume(paths.uncertainty, deviation.data, deviation.affine)
+    if paths.slices is not None:
+        _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
+    if paths.simulated_slices is not None:
+        _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
+    # last of all, so that a record means that everything is there
+    write_record(paths.record, run_record(reconstruction, paths, settings))
+
+
+def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
+    write_poses_json(paths.poses, records)
+    names = [f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records]
+    for name, record in zip(names, records, strict=True):
+        write_itk_transform(paths.transforms / name, record.matrix)
+    _warn_of_leftovers(paths.transforms, r".+_slice-\d+\.tfm", names)
+
+
+def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
+    """Pose of every slice with what became of it. Slices farther from the mask than it can grow are not listed."""
+    result = reconstruction.result
+    slices = result.slices
+    pixels = slices.sum_per_slice(slices.mask)
+    return [
+        SlicePose(
+            stack=slices.stack_names[slices.stack_index[s]],
+            slice_index=int(slices.slice_index[s]),
+            matrix=result.poses[s],
+            details={
+                "pixels": int(pixels[s]),
+                "used": bool(pixels[s] > 0),
+                "weight": float(result.slice_weights[s]),
+                "gain": float(result.gains[s]),
+                "residual": float(result.residuals[s]),
+            },
+        )
+        for s in range(slices.n_slices)
+    ]
+
+
+def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> dict[str, Any]:
+    """The JSON record of a run."""
+    result, volume = reconstruction.result, reconstruction.volume
+    return {
+        "format": "gsvr-record",
+        "version": 1,
+        "versions": versions(),
+        "settings": settings,
+        "options": reconstruction.options,
+        "stacks": [
+            {
+                "name": stack.name,
+                "slices": stack.n_slices,
+                "spacing": stack.spacing,
+                "thickness": stack.thickness,
+                "mask_given": stack.mask is not None,
+            }
+            for stack in reconstruction.stacks
+        ],
+        "outputs": paths,
+        "timings_seconds": reconstruction.timings,
+        "gaussians": result.field.n_gaussians,
+        "pixels": result.slices.n_pixels,
+        "noise": result.noise,
+        "volume_shape": volume.data.shape,
+        "slices": [
+            {"stack": record.stack, "slice_index": record.slice_index, **record.details}
+            for record in slice_records(reconstruction)
+        ],
+    }
+
+
+def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndarray) -> None:
+    """Each slice as a one-slice NIfTI image whose affine holds its pose, with its mask (names as in NeSVoR)."""
+    names: list[str] = []
+    for s in range(slices.n_slices):
+        affine = poses[s] @ slices.frames[s] @ np.diag([*slices.pixel_spacings[s], slices.thicknesses[s], 1.0])
+        write_volume(folder / f"{s}.nii.gz", slices.image(s, flat)[:, :, None].astype(np.float32), affine)
+        write_volume(folder / f"mask_{s}.nii.gz", slices.image(s, slices.mask)[:, :, None], affine)
+        names += [f"{s}.nii.gz", f"mask_{s}.nii.gz"]
+    _warn_of_leftovers(folder, r"(mask_)?\d+\.nii\.gz", names)
+
+
+def _warn_of_leftovers(folder: Path, pattern: str, names: Sequence[str]) -> None:
+    """Tools that read a whole folder would take files of an earlier run, with more slices, for files of this one."""
+    found = {path.name for path in folder.iterdir() if re.fullmatch(pattern, path.name)}
+    left = sorted(found - set(names))
+    if left:
+        logger.warning("%s also holds %d files of an earlier run (such as %s): remove them", folder, len(left), left[0])

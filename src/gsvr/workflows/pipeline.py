@@ -1,0 +1,262 @@
+"""One reconstruction, from files to files. The only module that puts option objects together."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.compiled.threads import parallel_map
+from gsvr.errors import InputError
+from gsvr.io.image import load_image
+from gsvr.io.nifti import read_mask, stack_from_image
+from gsvr.masks.checks import check_content, check_overlap
+from gsvr.masks.consensus import StackMasks, first_masks
+from gsvr.model.slices import Slices, Stack, slices_from_stacks
+from gsvr.model.volume import Volume
+from gsvr.render.volume import check_voxel_size, render_volume
+from gsvr.solver.paper import PaperOptions, reconstruct_as_published
+from gsvr.solver.reconstruct import reconstruct
+from gsvr.solver.schedule import SolverOptions, default_stages
+from gsvr.solver.state import Result
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StackInputs:
+    """The files of an acquisition.
+
+    Attributes
+    ----------
+    stacks
+        NIfTI files, at least two.
+    masks
+        One for each stack in order; or fewer, each on the grid of one of the stacks; or none.
+    thicknesses
+        Slice thickness (mm): none, one for all, or one for each stack.
+    slice_order
+        Acquisition order, see `gsvr.io.sidecar.acquisition_times`.
+    """
+
+    stacks: list[Path]
+    masks: list[Path]
+    thicknesses: list[float]
+    slice_order: str = "auto"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Input that was read and found usable, and how it is going to be reconstructed.
+
+    Attributes
+    ----------
+    stacks
+        What was read.
+    slices
+        What is reconstructed.
+    options
+        How.
+    timings
+        Wall seconds by step.
+    """
+
+    stacks: list[Stack]
+    slices: Slices
+    options: SolverOptions | PaperOptions
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A finished job.
+
+    Attributes
+    ----------
+    stacks, options
+        As in the job.
+    result
+        Field, poses and weights.
+    volume
+        The field on a voxel grid, with the brain mask.
+    backend
+        What the field was fitted on, and is rendered on.
+    timings
+        Wall seconds by step.
+    """
+
+    stacks: list[Stack]
+    options: SolverOptions | PaperOptions
+    result: Result
+    volume: Volume
+    backend: str
+    timings: dict[str, float]
+
+
+def read_stacks(inputs: StackInputs) -> list[Stack]:
+    """Read stacks and match masks to them.
+
+    Raises
+    ------
+    InputError
+        For fewer than two stacks, a stack given twice, numbers of options that do not fit, or an unusable file.
+    """
+    n = len(inputs.stacks)
+    if n < 2:
+        raise InputError(
+            "one stack cannot be corrected for motion: give two or more stacks in different orientations "
+            "to --input-stacks"
+        )
+    for number, path in enumerate(inputs.stacks):
+        if path.resolve() in (earlier.resolve() for earlier in inputs.stacks[:number]):
+            raise InputError(f"{path} is given twice: give each stack once")
+    if len(inputs.thicknesses) not in (0, 1, n):
+        raise InputError(f"{len(inputs.thicknesses)} thicknesses for {n} stacks: give one for all, or one each")
+    if len(inputs.masks) > n:
+        raise InputError(f"{len(inputs.masks)} masks for {n} stacks: give at most one each")
+    thicknesses: list[float | None] = list(inputs.thicknesses) or [None]
+    thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
+    # files side by side, but one after the other what there may be to say about them
+    stacks = [
+        stack_from_image(image, thickness, inputs.slice_order)
+        for image, thickness in zip(parallel_map(load_image, inputs.stacks), thicknesses, strict=True)
+    ]
+    return _with_masks(_with_distinct_names(stacks), inputs.masks)
+
+
+def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
+    """Stacks from files of one name get a number, counted from 0 in the order given."""
+    names = [stack.name for stack in stacks]
+    taken = set(names)
+    for number, stack in enumerate(stacks):
+        if names.count(stack.name) == 1:
+            continue
+        name = f"{stack.name}-{number}"
+        while name in taken:
+            name += f"-{number}"
+        taken.add(name)
+        stacks = [*stacks[:number], replace(stack, name=name), *stacks[number + 1 :]]
+    return stacks
+
+
+def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
+    """Masks belong to the stacks in order; if there are fewer, each goes to the stack whose grid it has."""
+    if len(paths) == len(stacks):
+        masks = parallel_map(lambda pair: read_mask(*pair), zip(paths, stacks, strict=True))
+        return [replace(stack, mask=mask) for stack, mask in zip(stacks, masks, strict=True)]
+    masked = list(stacks)
+    for path in paths:
+        fitting, refusal = _stacks_on_grid(path, masked)
+        if not fitting:
+            if len(paths) == 1 and refusal:
+                raise InputError(f"{path} is on the grid of none of the stacks ({refusal})") from refusal
+            raise InputError(
+                f"{path} is on the grid of none of the stacks that are still without a mask: give each mask "
+                "on its stack's grid, in the order of the stacks"
+            )
+        number, *others = fitting
+        logger.info("%s: mask of %s", path, masked[number].name)
+        if others:
+            logger.warning(
+                "%s: taken for the mask of %s, though %s has the same grid; give a mask for every stack to decide",
+                path,
+                masked[number].name,
+                " and ".join(masked[other].name for other in others),
+            )
+        masked[number] = replace(masked[number], mask=fitting[number])
+    return masked
+
+
+def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarray], InputError | None]:
+    """The mask for each stack without one whose grid it has, and why it is not on the grid of the first other."""
+    fitting: dict[int, np.ndarray] = {}
+    refusal: InputError | None = None
+    for number, stack in enumerate(stacks):
+        if stack.mask is None:
+            try:
+                fitting[number] = read_mask(path, stack)
+            except InputError as error:
+                refusal = refusal or error
+    return fitting, refusal
+
+
+def prepare_slices(stacks: list[Stack], options: SolverOptions | PaperOptions) -> tuple[Slices, StackMasks]:
+    """Masks, overlap check and slices.
+
+    Raises
+    ------
+    InputError
+        If stacks do not overlap, or there is no signal inside the masks.
+    """
+    masks = first_masks(stacks, options.masks)
+    check_overlap(stacks, masks)
+    check_content(stacks, masks)
+    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
+
+
+def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
+    """The options with stages whose Gaussians suit the in-plane pixel spacing and the thickness of the slices."""
+    spacing = float(np.median([stack.spacing[:2].mean() for stack in stacks]))
+    thickness = float(np.median([stack.thickness for stack in stacks]))
+    last, finest = options.stages[-1], float(np.clip(0.9 * spacing, 0.7, 1.5))
+    return replace(options, stages=default_stages(finest, last.free, thickness, last.geometry_steps))
+
+
+def prepare(inputs: StackInputs, options: SolverOptions | PaperOptions | None = None, fit_stages: bool = True) -> Job:
+    """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
+
+    Parameters
+    ----------
+    options
+        Solver options, or those of the published settings; None: the defaults.
+    fit_stages
+        Replace the stages of the options, if they have any, by those that suit the stacks (`fitting_options`).
+
+    Raises
+    ------
+    InputError
+        If the input cannot be used.
+    """
+    options = options or SolverOptions()
+    started = time.perf_counter()
+    stacks = read_stacks(inputs)
+    read = time.perf_counter()
+    if fit_stages and isinstance(options, SolverOptions):
+        options = fitting_options(stacks, options)
+    slices, _ = prepare_slices(stacks, options)
+    return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
+
+
+def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None] | None = None) -> Reconstruction:
+    """Reconstruct and render. Nothing is written.
+
+    Parameters
+    ----------
+    output_resolution
+        Voxel size (mm).
+    callback
+        Told a `Progress` after each round or, with the published settings, a `PaperProgress` after each epoch; may
+        raise to stop.
+
+    Raises
+    ------
+    InputError
+        If the voxel size is out of range.
+    """
+    check_voxel_size(output_resolution)
+    started = time.perf_counter()
+    if isinstance(job.options, PaperOptions):
+        result = reconstruct_as_published(job.slices, job.options, callback)
+    else:
+        result = reconstruct(job.slices, job.options, callback)
+    reconstructed = time.perf_counter()
+    backend = job.options.rendered_on if isinstance(job.options, PaperOptions) else job.options.backend
+    logger.info("rendering with the backend %s", backend)
+    volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
+    timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
+    return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)

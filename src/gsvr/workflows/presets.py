@@ -1,0 +1,56 @@
+"""What ``--preset``, ``--profile``, ``--device`` and ``--seed`` mean together."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gsvr.solver.paper import PaperOptions
+    from gsvr.solver.schedule import SolverOptions
+
+logger = logging.getLogger(__name__)
+
+PRESETS = ("default", "fast", "paper")
+
+
+def chosen_options(
+    preset: str, profile: str | None, device: str, deterministic: bool, seed: int, samples: int
+) -> SolverOptions | PaperOptions:
+    """Options of a reconstruction.
+
+    Parameters
+    ----------
+    profile
+        None: the preset's own.
+    samples
+        Of the posterior, for the uncertainty.
+
+    Raises
+    ------
+    InputError
+        For a word that is none of the choices, or a combination that does not exist.
+    """
+    from gsvr.backends.devices import choose_device
+    from gsvr.errors import InputError
+    from gsvr.model.point_spread import PROFILES
+    from gsvr.solver.paper import PaperOptions
+    from gsvr.solver.schedule import SolverOptions, default_stages
+
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+    if profile is not None and profile not in PROFILES:
+        raise InputError(f"--profile {profile}: choose one of {', '.join(PROFILES)}")
+    given: dict[str, Any] = {"seed": seed} if profile is None else {"seed": seed, "profile": profile}
+    chosen = choose_device(device)
+    logger.info("device %s: %s", device, chosen.reason)
+    if preset != "paper":
+        stages = default_stages(free=preset == "default")
+        return SolverOptions(
+            stages=stages, backend=chosen.backend, deterministic=deterministic, uncertainty_samples=samples, **given
+        )
+    if samples:
+        raise InputError("--output-uncertainty is not for --preset paper: leave one of the two out")
+    if chosen.backend == "cpu":
+        return PaperOptions(backend="cpu", **given)
+    return PaperOptions(backend="torch", device="cpu" if chosen.backend == "reference" else chosen.backend, **given)

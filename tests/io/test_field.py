@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from gsvr.errors import InputError
+from gsvr.io.field import read_field, write_field
+from gsvr.model.fields import GaussianField, Lattice, LatticeField
+
+
+def lattice_field() -> LatticeField:
+    random = np.random.default_rng(1)
+    support = random.random((3, 4, 5)) > 0.3
+    lattice = Lattice(np.array([-10.1, 3.3, 0.7]), 1.1, 0.825, support)
+    return LatticeField(lattice, (random.random((3, 4, 5)) * support).astype(np.float32))
+
+
+def gaussian_field(n: int = 7) -> GaussianField:
+    random = np.random.default_rng(2)
+    shapes = {"means": (n, 3), "log_scales": (n, 3), "quaternions": (n, 4), "amplitudes": (n,)}
+    return GaussianField(**{key: random.random(shape).astype(np.float32) for key, shape in shapes.items()})
+
+
+def test_lattice_round_trip(tmp_path: Path):
+    field = lattice_field()
+    write_field(tmp_path / "field.safetensors", field, {"profile": "slab", "stacks": np.arange(2)})
+    stored = read_field(tmp_path / "field.safetensors")
+    assert isinstance(stored.field, LatticeField)
+    np.testing.assert_array_equal(stored.field.amplitudes, field.amplitudes)
+    np.testing.assert_array_equal(stored.field.lattice.support, field.lattice.support)
+    np.testing.assert_array_equal(stored.field.lattice.origin, field.lattice.origin)
+    assert stored.field.lattice.spacing == field.lattice.spacing
+    assert stored.field.lattice.sigma == field.lattice.sigma
+    assert stored.metadata == {"profile": "slab", "stacks": [0, 1]}
+    assert stored.mask is None
+    assert stored.mask_affine is None
+
+
+def test_gaussians_round_trip_with_mask(tmp_path: Path):
+    field, mask = gaussian_field(), np.random.default_rng(3).random((4, 5, 6)) > 0.5
+    affine = np.diag([0.8, 0.8, 0.8, 1.0])
+    write_field(tmp_path / "field.safetensors", field, mask=mask, mask_affine=affine)
+    stored = read_field(tmp_path / "field.safetensors")
+    assert isinstance(stored.field, GaussianField)
+    for name in ("means", "log_scales", "quaternions", "amplitudes"):
+        np.testing.assert_array_equal(getattr(stored.field, name), getattr(field, name))
+    np.testing.assert_array_equal(stored.mask, mask)
+    np.testing.assert_array_equal(stored.mask_affine, affine)
+    assert stored.metadata == {}
+
+
+def test_a_normalised_field_of_nearest_gaussians_stays_one(tmp_path: Path):
+    path = tmp_path / "field.safetensors"
+    write_field(path, replace(gaussian_field(), normalisation=1e-6, nearest=3))
+    stored = read_field(path).field
+    assert isinstance(stored, GaussianField)
+    assert (stored.normalisation, stored.nearest) == (1e-6, 3)
+    write_field(path, replace(gaussian_field(), nearest=0))
+    with pytest.raises(InputError, match="number of nearest Gaussians is 0"):
+        read_field(path)
+    write_field(path, replace(gaussian_field(), normalisation=-1.0))
+    with pytest.raises(InputError, match="normalisation is -1"):
+        read_field(path)
+
+
+@pytest.mark.parametrize("delta", [None, 1e-7, 2.0])
+def test_normalisation_round_trip(tmp_path: Path, delta: float | None):
+    write_field(tmp_path / "field.safetensors", replace(gaussian_field(), normalisation=delta))
+    stored = read_field(tmp_path / "field.safetensors").field
+    assert isinstance(stored, GaussianField)
+    assert stored.normalisation == delta
+
+
+@pytest.mark.parametrize("delta", [-0.1, 0, "0.1", True, [1], float("inf"), float("nan")])
+def test_a_normalisation_that_is_none_is_refused(tmp_path: Path, delta: object):
+    path = tmp_path / "field.safetensors"
+    header = {"format": "gsvr-field", "version": 1, "kind": "gaussians", "metadata": {}}
+    write_field(path, gaussian_field())
+    save_file(load_file(path), path, {"gsvr": json.dumps(header | {"normalisation": delta})})
+    with pytest.raises(InputError, match=r"field\.safetensors: its normalisation is .*, not a positive number"):
+        read_field(path)
+
+
+def test_views_in_another_memory_order_are_stored_right(tmp_path: Path):
+    field = lattice_field()
+    turned = LatticeField(field.lattice, np.asfortranarray(field.amplitudes))
+    write_field(tmp_path / "field.safetensors", turned)
+    stored = read_field(tmp_path / "field.safetensors").field
+    np.testing.assert_array_equal(stored.amplitudes, field.amplitudes)
+
+
+def test_bytes_repeat(tmp_path: Path):
+    for name in ("first", "second"):
+        write_field(tmp_path / name, gaussian_field(), {"b": 1, "a": {"y", "x"}})
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_mask_without_affine(tmp_path: Path):
+    with pytest.raises(ValueError, match="affine"):
+        write_field(tmp_path / "field", gaussian_field(), mask=np.ones((2, 2, 2), dtype=bool))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_damaged_files_are_named(tmp_path: Path):
+    path = tmp_path / "field.safetensors"
+    with pytest.raises(InputError, match=r"field\.safetensors does not exist"):
+        read_field(path)
+    write_field(path, gaussian_field())
+    whole = path.read_bytes()
+    for damaged in (b"", b"not a model", whole[:-5], whole[:40]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"field\.safetensors is not a readable model"):
+            read_field(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "not a model written by gsvr"),
+        ({"version": 2}, "version 2"),
+        ({"kind": "splines"}, "splines"),
+        ({"kind": "lattice"}, "'origin' is missing"),
+        ({"metadata": 1}, "unknown kind"),
+    ],
+)
+def test_wrong_format_version_or_kind(tmp_path: Path, change: dict, message: str):
+    path = tmp_path / "field.safetensors"
+    header = {"format": "gsvr-field", "version": 1, "kind": "gaussians", "metadata": {}}
+    write_field(path, gaussian_field())
+    tensors = load_file(path)
+    save_file(tensors, path, {"gsvr": json.dumps(header)})
+    read_field(path)
+    save_file(tensors, path, {"gsvr": json.dumps(header | change)})
+    with pytest.raises(InputError, match=message) as caught:
+        read_field(path)
+    assert str(path) in str(caught.value)
+
+
+def test_file_of_another_program(tmp_path: Path):
+    path = tmp_path / "network.safetensors"
+    save_file({"weight": np.zeros(3)}, path)
+    with pytest.raises(InputError, match=r"network\.safetensors is not a model written by gsvr"):
+        read_field(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("means", np.zeros((6, 3), dtype=np.float32)),
+        ("quaternions", np.zeros((7, 3), dtype=np.float32)),
+        ("amplitudes", np.zeros((7, 1), dtype=np.float32)),
+        ("log_scales", np.full((7, 3), np.nan, dtype=np.float32)),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path: Path, name: str, tensor: np.ndarray):
+    path = tmp_path / "field.safetensors"
+    header = {"format": "gsvr-field", "version": 1, "kind": "gaussians", "metadata": {}}
+    write_field(path, gaussian_field())
+    save_file(load_file(path) | {name: tensor}, path, {"gsvr": json.dumps(header)})
+    with pytest.raises(InputError, match=r"field\.safetensors: the array"):
+        read_field(path)

@@ -1,0 +1,134 @@
+"""From files to a job: names, masks and their stacks, and acquisitions that do not hang together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsvr.errors import InputError
+from gsvr.model.slices import Stack
+from gsvr.solver.schedule import SolverOptions, default_stages
+from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare, prepare_slices, read_stacks, run
+from tests.moving_brain import SHORTEST_STAGES, moving_brain
+from tests.stack_files import masks_of, write_simulation, write_stack
+
+OPTIONS = SolverOptions(stages=SHORTEST_STAGES)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_simulation(tmp_path_factory.mktemp("pipeline"), moving_brain())
+
+
+def test_stacks_masks_and_thicknesses_are_read(paths: list[Path]):
+    stacks = read_stacks(StackInputs(paths, masks_of(paths), [2.5, 3.0, 3.5]))
+    for stack, expected, thickness in zip(stacks, moving_brain().stacks, (2.5, 3.0, 3.5), strict=True):
+        np.testing.assert_array_equal(stack.data, expected.data)
+        np.testing.assert_array_equal(stack.mask, expected.mask)
+        assert stack.thickness == thickness
+        assert stack.name == expected.name
+
+
+def test_a_single_mask_finds_its_stack(paths: list[Path]):
+    stacks = read_stacks(StackInputs(paths, masks_of(paths)[2:], []))
+    assert [stack.mask is not None for stack in stacks] == [False, False, True]
+
+
+def test_masks_in_any_order_find_their_stacks_if_there_are_fewer(paths: list[Path]):
+    first, _, third = masks_of(paths)
+    stacks = read_stacks(StackInputs(paths, [third, first], []))
+    assert [stack.mask is not None for stack in stacks] == [True, False, True]
+    np.testing.assert_array_equal(stacks[0].mask, moving_brain().stacks[0].mask)
+
+
+def test_a_mask_that_fits_two_stacks_is_told_about(paths: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    again = write_stack(tmp_path, replace(moving_brain().stacks[0], mask=None), "again")
+    stacks = read_stacks(StackInputs([*paths, again], masks_of(paths)[:1], []))
+    assert [stack.mask is not None for stack in stacks] == [True, False, False, False]
+    assert "taken for the mask of stack-0, though again has the same grid" in caplog.text
+
+
+def test_names_are_distinct_even_where_numbering_would_clash(tmp_path: Path):
+    stacks = moving_brain().stacks
+    paths = []
+    for number, name in enumerate(("brain", "brain", "brain-1", "brain-0")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        paths.append(write_stack(folder, replace(stacks[number % 3], mask=None), name))
+    names = [stack.name for stack in read_stacks(StackInputs(paths, [], []))]
+    assert len(set(names)) == 4
+    assert names[2:] == ["brain-1", "brain-0"]
+    assert all(name.startswith("brain-") for name in names)
+
+
+def test_stages_suit_the_pixels():
+    stacks = moving_brain().stacks
+    fine = [replace(stack, affine=stack.affine * [0.5, 0.5, 1, 1]) for stack in stacks]
+    spacings = [fitting_options(given, SolverOptions()).stages[-1].spacing for given in (fine, stacks)]
+    assert spacings[0] < spacings[1]
+    assert 0.5 < spacings[0] < 1.0
+    assert fitting_options(stacks, SolverOptions(seed=3)).seed == 3
+    refined = SolverOptions(stages=default_stages(geometry_steps=7))
+    assert [stage.geometry_steps for stage in fitting_options(stacks, refined).stages][-2:] == [0, 7]
+    thick = [replace(stack, thickness=4.5) for stack in stacks]
+    assert [fitting_options(given, SolverOptions()).stages[-1].told_apart for given in (thick, stacks)] == [1.5, 1.0]
+
+
+def test_prepare_fits_stages_unless_told_not_to(paths: list[Path]):
+    inputs = StackInputs(paths, masks_of(paths), [])
+    fitted, kept = prepare(inputs, OPTIONS), prepare(inputs, OPTIONS, fit_stages=False)
+    assert fitted.options == fitting_options(fitted.stacks, OPTIONS)
+    assert kept.options == OPTIONS
+    assert fitted.options != default_stages()
+    assert fitted.timings.keys() == {"read", "masks"}
+
+
+def test_a_job_runs_to_a_volume(paths: list[Path]):
+    calls = []
+    job = prepare(StackInputs(paths, masks_of(paths), []), OPTIONS, fit_stages=False)
+    done = run(job, 1.5, lambda progress: calls.append(progress.done))
+    assert calls == list(range(1, 1 + sum(stage.rounds for stage in SHORTEST_STAGES)))
+    np.testing.assert_allclose(done.volume.spacing, 1.5)
+    assert done.volume.mask is not None
+    assert done.volume.mask.any()
+    assert done.options == OPTIONS
+    assert done.timings.keys() == {"read", "masks", "reconstruction", "rendering"}
+    with pytest.raises(InputError, match="output resolution"):
+        run(job, 0.0)
+
+
+def moved(stack: Stack, distance: float) -> Stack:
+    affine = stack.affine.copy()
+    affine[0, 3] += distance
+    return replace(stack, affine=affine)
+
+
+def test_stacks_must_hang_together():
+    stacks = moving_brain().stacks
+    prepare_slices([stacks[0], moved(stacks[1], 20), moved(stacks[2], -20)], OPTIONS)
+    with pytest.raises(InputError, match="stack-1: no overlap"):
+        prepare_slices([stacks[0], moved(stacks[1], 300), stacks[2]], OPTIONS)
+    pairs = [stacks[0], stacks[1], moved(stacks[2], 300), moved(replace(stacks[0], name="stack-3"), 300)]
+    with pytest.raises(InputError, match="no overlap"):
+        prepare_slices(pairs, OPTIONS)
+    # a chain is enough: the first and the last need not meet
+    prepare_slices([stacks[0], moved(stacks[1], 50), moved(stacks[2], 100)], OPTIONS)
+
+
+def test_masks_must_show_something():
+    stacks = list(moving_brain().stacks)
+    dark = replace(stacks[1], data=np.where(np.asarray(stacks[1].mask), 0, stacks[1].data))
+    with pytest.raises(InputError, match="stack-1 is zero everywhere inside its mask"):
+        prepare_slices([stacks[0], dark, stacks[2]], OPTIONS)
+    tiny = []
+    for stack in stacks:
+        mask = np.zeros(stack.data.shape, bool)
+        mask[tuple(np.array(mask.shape) // 2)] = True
+        tiny.append(replace(stack, mask=mask))
+    with pytest.raises(InputError, match="too little for a brain"):
+        prepare_slices(tiny, OPTIONS)
+    # one poor mask among good ones is no reason to stop
+    prepare_slices([*stacks[:2], tiny[2]], OPTIONS)
