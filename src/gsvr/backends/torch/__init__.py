@@ -1,1 +1,1 @@
-"""."""
+"""Arrays as PyTorch's tensors on any device; kernels in plain PyTorch, or by Triton (`gsvr.backends.triton`)."""
