@@ -37,10 +37,11 @@ class GaussianTiles:
         Where each tile's list starts in `splats`, and where the last ends.
     splats
         Numbers of splats.
-    gaussians, starts, forms
-        Of every splat: its Gaussian, the first row and column of its window, and see `gsvr.backends.torch.splats.Splats`.
-    means, squared_radii
-        See there, and how far (mm^2) each pixel sees, of `gsvr.backends.views.SliceViews`; None: no limit. Only
+    gaussians, starts, forms, means
+        Of every splat: its Gaussian, the first row and column of its window, and as in
+        `gsvr.backends.torch.splats.Splats`.
+    squared_radii
+        How far (mm^2) each pixel sees, see `gsvr.backends.views.SliceViews`; None: no limit. Only
         `gsvr.backends.torch.plain_gaussians` keeps to it.
     """
 

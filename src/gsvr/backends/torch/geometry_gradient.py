@@ -1,9 +1,10 @@
 """Gradient by the geometry of free Gaussians and by poses, from the moments of every splat, in PyTorch on any device.
 
 Let L be the inverse of a blurred covariance B, d = pixel + offset - mean and z = L d. The gradient of <r, A c> by the
-mean is the sum of q G z, and by the covariance half the sum of q G (z z^T - L), since a true peak has the determinant of
-B in it; it grows with sqrt(det Sigma) besides. In the plane d is what `gsvr.backends.torch.splats` counts from the place
-of the component, so z = L (u, v, 0) + (0, 0, d_w / B_ww).
+mean is the sum of q G z, with q the residual times the amplitude; by the covariance it is half the sum of
+q G (z z^T - L), since a true peak has the determinant of B in it, and half that of q G Sigma^-1, since it has that of
+Sigma. With (u, v) the distance from the place of a component, see `gsvr.backends.torch.splats`, it is
+z = L (u, v, 0) + (0, 0, d_w / B_ww).
 """
 
 from __future__ import annotations
