@@ -1,1 +1,1 @@
-"""Arrays as PyTorch's tensors on any device; kernels in plain PyTorch, or by Triton (`gsvr.backends.triton`)."""
+"""The backend of PyTorch: tensors on any device, with plain twins of the Triton kernels."""

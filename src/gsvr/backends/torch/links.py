@@ -80,7 +80,7 @@ class TorchLinks:
     def between(columns: NeighbourColumns, amplitudes: Float32[Tensor, " n"], scale: float) -> TorchLinks:
         """Links weighed at some amplitudes."""
         difference = float(scale) * (amplitudes - amplitudes[columns.others])
-        bonds = columns.weights * torch.rsqrt(1 + difference * difference)
+        bonds = columns.weights * float(scale) ** 2 * torch.rsqrt(1 + difference * difference)
         return TorchLinks(columns, bonds, bonds.sum(0))
 
     @staticmethod
