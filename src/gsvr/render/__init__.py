@@ -1,1 +1,1 @@
-"""A field as numbers: on a grid of voxels, on an oblique plane, at any points."""
+"""Pictures of a field: volumes, planes, and values at points."""
