@@ -122,7 +122,9 @@ def test_a_missing_device_is_refused():
 
 
 def planes_through(thickness: float) -> ParallelPlanes:
-    to_planes = np.linalg.inv(pose_about(np.array([[0.4, -0.5, 0.8]]), np.array([[-7.0, -6.0, -3.0]]), np.zeros((1, 3))))
+    to_planes = np.linalg.inv(
+        pose_about(np.array([[0.4, -0.5, 0.8]]), np.array([[-7.0, -6.0, -3.0]]), np.zeros((1, 3)))
+    )
     mixture = (np.array([0.3, 0.7]), thickness * np.array([-0.3, 0.2]), thickness**2 * np.array([0.02, 0.06]))
     weights, offsets, variances = mixture if thickness else (np.ones(1), np.zeros(1), np.zeros(1))
     return ParallelPlanes(to_planes[0, :3], (5, 20, 13), (1.3, 0.9, 0.8), weights, offsets, variances)

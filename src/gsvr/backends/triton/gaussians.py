@@ -204,7 +204,7 @@ def adjoint(
 
 def differentiate(
     tiles: GaussianTiles,
-    slopes: Float32[Tensor, "n m 6"],
+    slopes: Float32[Tensor, "k m 6"],
     amplitudes: Float32[Tensor, " n"],
     out: Float32[Tensor, "7 p"],
 ) -> None:
