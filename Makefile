@@ -1,6 +1,6 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
 # make test   the same environment with the development tools, then the tests
-# make lint   ruff, pyright and clang-format
+# make lint   ruff, clang-format, pyright, and the checks of layout and documentation in scripts/check_repository.py
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
 # make bench-gpu   kernels and reconstructions on an Nvidia card (minutes): benchmarks/results/gpu.json. Needs no .venv:
@@ -56,6 +56,8 @@ lint: $(VENV)/installed-for-development
 	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@echo "make: pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "make: scripts/check_repository.py"
+	@$(BIN)/python scripts/check_repository.py
 
 format: $(VENV)/installed-for-development
 	@$(BIN)/ruff check --fix
