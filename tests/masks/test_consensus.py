@@ -18,18 +18,26 @@ CENTRE, RADIUS = np.array([10.0, -5.0, 3.0]), 16.0
 AXES = (np.eye(3), np.eye(3)[:, [1, 2, 0]], np.eye(3)[:, [2, 0, 1]])
 
 
-def ball_stack(number: int, noise: float = 0.0, background: float = 0.0, mask: bool = True) -> Stack:
-    """A ball of radius 16 mm in 2 x 2 x 4 mm, of a texture; the number decides the orientation."""
-    shape = np.array([28, 28, 14])
+def ball_stack(
+    number: int,
+    noise: float = 0.0,
+    background: float = 0.0,
+    mask: bool = True,
+    spacing: tuple[float, float, float] = (2.0, 2.0, 4.0),
+) -> Stack:
+    """A ball of radius 16 mm, of a texture, in a field of view of 56 mm; the number decides the orientation."""
+    shape = np.rint(56 / np.array(spacing)).astype(int)
     affine = np.eye(4)
-    affine[:3, :3] = AXES[number] * [2.0, 2.0, 4.0]
+    affine[:3, :3] = AXES[number] * spacing
     affine[:3, 3] = CENTRE - affine[:3, :3] @ (shape - 1) / 2
-    points = transform_points(affine, np.moveaxis(np.indices((28, 28, 14)), 0, -1).astype(float))
+    points = transform_points(affine, np.moveaxis(np.indices(tuple(shape)), 0, -1).astype(float))
     inside = np.linalg.norm(points - CENTRE, axis=-1) < RADIUS
     rng = np.random.default_rng(number)
     data = np.where(inside, 100 + 20 * np.sin(points.sum(axis=-1) / 4), background)
     data = np.abs(data + noise * rng.normal(size=data.shape))
-    return Stack(f"stack-{number}", data.astype(np.float32), affine, 4.0, inside if mask else None, np.arange(14.0))
+    return Stack(
+        f"stack-{number}", data.astype(np.float32), affine, spacing[2], inside if mask else None, np.arange(float(shape[2]))
+    )
 
 
 def inside_ball(stack: Stack, radius: float = RADIUS) -> np.ndarray:
@@ -106,6 +114,18 @@ def test_one_mask_serves_all_stacks(caplog: pytest.LogCaptureFixture):
         assert np.all(masks.masks[number][inside_ball(stacks[number])])
         # as wide as stated, but for the size of a slice of the stack that lent it
         assert not np.any(masks.masks[number] & ~inside_ball(stacks[number], RADIUS + 6.0 + 4.0))
+
+
+def test_a_borrowed_mask_is_widened_in_mm_of_the_lender():
+    """Voxels of lender and borrower have no side in common."""
+    lender, borrower = (
+        ball_stack(number, mask=number == 1, spacing=spacing)
+        for number, spacing in ((1, (1.4, 1.75, 3.5)), (2, (2.0, 2.8, 5.6)))
+    )
+    mask = first_masks([lender, borrower], MaskOptions(borrowed=10.0)).masks[1]
+    edge = 0.5 * np.linalg.norm(lender.spacing)  # how far the mask of the lender is from the ball it is drawn on
+    assert np.all(mask[inside_ball(borrower, RADIUS + 10.0 - edge)])
+    assert not np.any(mask & ~inside_ball(borrower, RADIUS + 10.0 + edge))
 
 
 def test_slices_keep_more_at_hand_than_they_use():
