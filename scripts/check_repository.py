@@ -227,7 +227,8 @@ def _files(root: Path) -> list[Path]:
 
 def references(repository: Repository) -> Iterator[str]:
     """What docstrings, comments and pages name by its full name, in backticks, is there."""
-    texts = {path: path.read_text(encoding="utf-8") for path in _files(repository.root) if path.suffix == ".py"}
+    sources = [path for path in _files(repository.root) if path.suffix == ".py"]
+    texts = {path: path.read_text(encoding="utf-8") for path in sources if "tests" not in path.parts}
     for path, text in {**texts, **repository.pages}.items():
         if path.name == "CHANGELOG.md":  # tells of names that were
             continue
