@@ -13,7 +13,7 @@ from gsvr import SolverOptions
 from gsvr.io.field import read_field
 from gsvr.io.nifti import read_mask, read_stack, read_volume
 from gsvr.io.transforms import read_poses_json
-from gsvr.solver.weights import robust_weights
+from gsvr.solver.loss import robust_weights
 from tests.acquisitions import small_slices
 
 
@@ -51,11 +51,11 @@ def test_step_by_step_tells_a_falling_residual_every_round():
     lines: list[str] = []
     residuals = reconstruct_step_by_step.main(lines.append)
     stages = (*reconstruct_step_by_step.STAGES, reconstruct_step_by_step.FINAL)
-    assert len(lines) == len(residuals) == sum(stage.rounds for stage in stages)
+    assert len(lines) == len(residuals) == sum(stage.outer_iterations for stage in stages)
     start = 0
     for stage in stages:  # residuals compare only inside a stage: pixels of the next are finer and noisier
-        assert residuals[start + stage.rounds - 1] < 0.98 * residuals[start]
-        start += stage.rounds
+        assert residuals[start + stage.outer_iterations - 1] < 0.98 * residuals[start]
+        start += stage.outer_iterations
 
 
 def test_the_weights_of_step_by_step_are_hubers():

@@ -45,7 +45,7 @@ def test_every_stack_is_predicted_once(scores: list[HoldoutScore]):
 
 
 def test_progress_tells_which_stack_is_left_out(heard: list[tuple[str, Progress]], scores: list[HoldoutScore]):
-    total = sum(stage.rounds for stage in OPTIONS.stages)
+    total = sum(stage.outer_iterations for stage in OPTIONS.stages)
     assert [name for name, _ in heard] == [score.stack for score in scores for _ in range(total)]
     assert [progress.done for _, progress in heard] == list(range(1, total + 1)) * 3
 

@@ -90,7 +90,7 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
     calls = []
     job = prepare(StackInputs(paths, masks_of(paths), []), OPTIONS, fit_stages=False)
     done = run(job, 1.5, lambda progress: calls.append(progress.done))
-    assert calls == list(range(1, 1 + sum(stage.rounds for stage in SHORTEST_STAGES)))
+    assert calls == list(range(1, 1 + sum(stage.outer_iterations for stage in SHORTEST_STAGES)))
     np.testing.assert_allclose(done.volume.spacing, 1.5)
     assert done.volume.mask is not None
     assert done.volume.mask.any()

@@ -15,7 +15,7 @@ from gsvr.backends.devices import Device
 from gsvr.errors import InputError
 from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
-from gsvr.solver.published import PaperOptions
+from gsvr.solver.published import PublishedOptions
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.workflows.presets import chosen_options
 from tests.cli.conftest import Command
@@ -24,7 +24,7 @@ from tests.stack_files import masks_of
 
 def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
     assert chosen_options("default", None, "cpu", False, 0, 0) == SolverOptions()
-    assert chosen_options("paper", None, "cpu", False, 0, 0) == PaperOptions()
+    assert chosen_options("paper", None, "cpu", False, 0, 0) == PublishedOptions()
     assert chosen_options("default", "gaussian", "reference", True, 4, 3) == SolverOptions(
         profile="gaussian", backend="reference", deterministic=True, seed=4, uncertainty_samples=3
     )
@@ -32,9 +32,9 @@ def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
     assert fast == SolverOptions(stages=default_stages(free=False))
     assert isinstance(fast, SolverOptions)
     assert not any(stage.free for stage in fast.stages)
-    assert chosen_options("paper", None, "reference", False, 0, 0) == PaperOptions(backend="torch", device="cpu")
+    assert chosen_options("paper", None, "reference", False, 0, 0) == PublishedOptions(backend="torch", device="cpu")
     monkeypatch.setattr(gsvr.backends.devices, "choose_device", lambda name: Device(name, "pretended"))
-    assert chosen_options("paper", "slab", "cuda", False, 4, 0) == PaperOptions(
+    assert chosen_options("paper", "slab", "cuda", False, 4, 0) == PublishedOptions(
         profile="slab", backend="torch", device="cuda", seed=4
     )
 
@@ -46,9 +46,9 @@ def test_published_settings_have_no_uncertainty():
 
 @pytest.fixture
 def _few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(*arguments: object) -> PaperOptions:
+    def chosen(*arguments: object) -> PublishedOptions:
         options = chosen_options(*arguments)  # pyright: ignore[reportArgumentType]
-        assert isinstance(options, PaperOptions)
+        assert isinstance(options, PublishedOptions)
         return replace(options, n_gaussians=2000, epochs=3)
 
     monkeypatch.setattr(gsvr.workflows.presets, "chosen_options", chosen)
