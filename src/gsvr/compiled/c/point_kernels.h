@@ -4,9 +4,9 @@
 
 #include "kernels.h"
 
-/* Free Gaussians in buckets, cubes of space. Of each Gaussian, in the order of the buckets: x, y, z of its mean; xx, xy,
- * xz, yy, yz, zz of its precision (the inverse of its covariance); its amplitude; the square of the distance from its
- * mean at which it is cut off. */
+/* Free Gaussians in buckets, cubes of space. Of each Gaussian, in the order of the buckets: x, y, z of its mean; xx,
+ * xy, xz, yy, yz, zz of its precision (the inverse of its covariance); its amplitude; the square of the distance from
+ * its mean at which it is cut off. */
 typedef struct {
     int64_t n_buckets;
     double cutoff;         /* in standard deviations */
@@ -20,10 +20,10 @@ typedef struct {
  * with `derivatives` the derivatives of both by x, y, z. Where `limits` are given, only Gaussians whose mean is at most
  * so far away (square of the distance) count at a point. */
 KERNEL sum_at_points(
-    tasks *blocks, const int64_t *first_point,              /* [blocks + 1] */
-    const double *points,                                   /* [p 3] */
-    const OPTIONAL double *limits,                          /* [p] */
+    tasks *blocks, const int64_t *first_point,                /* [blocks + 1] */
+    const double *points,                                     /* [p 3] */
+    const OPTIONAL double *limits,                            /* [p] */
     const gaussians_in_space *gaussians, int64_t derivatives, /* 0 or 1 */
-    double *sums);                                          /* [p 2] or [p 8] */
+    double *sums);                                            /* [p 2] or [p 8] */
 
 #endif

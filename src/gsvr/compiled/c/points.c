@@ -18,7 +18,8 @@ static double ball_around(const double *points, int64_t count, double centre[3])
     }
     double farthest = 0;
     for (int64_t n = 0; n < count; n++) {
-        const double x = points[3 * n] - centre[0], y = points[3 * n + 1] - centre[1], z = points[3 * n + 2] - centre[2];
+        const double x = points[3 * n] - centre[0], y = points[3 * n + 1] - centre[1],
+                     z = points[3 * n + 2] - centre[2];
         farthest = fmax(farthest, x * x + y * y + z * z);
     }
     return sqrt(farthest);
