@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.model.fields import GaussianField, Lattice, LatticeField, sample_lattice
+from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_values
 from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_volume
 from tests.acquisitions import random_amplitudes, small_lattice
@@ -40,7 +40,7 @@ def test_voxels_hold_the_field_at_their_centres(field: LatticeField, spacing: fl
     np.testing.assert_allclose(volume.affine[:3, :3], spacing * np.eye(3))
     assert volume.mask is None
     axes = [volume.affine[k, 3] + spacing * np.arange(n) for k, n in enumerate(volume.data.shape)]
-    np.testing.assert_allclose(volume.data, sample_lattice(field, (axes[0], axes[1], axes[2])), atol=1e-6)
+    np.testing.assert_allclose(volume.data, lattice_values(field, (axes[0], axes[1], axes[2])), atol=1e-6)
 
 
 def test_the_whole_field_is_on_the_grid(field: LatticeField):
@@ -69,7 +69,7 @@ def test_mask_crops_and_clears_beyond_the_margin(field: LatticeField):
     assert np.all(volume.data[from_middle > 7.5] == 0)
     near = from_middle < 4.5
     axes = [volume.affine[k, 3] + np.arange(n) for k, n in enumerate(volume.data.shape)]
-    np.testing.assert_allclose(volume.data[near], sample_lattice(field, (axes[0], axes[1], axes[2]))[near], atol=1e-6)
+    np.testing.assert_allclose(volume.data[near], lattice_values(field, (axes[0], axes[1], axes[2]))[near], atol=1e-6)
 
 
 @pytest.mark.parametrize("spacing", [0.5, 1.0, 1.5])
