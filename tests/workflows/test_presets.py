@@ -23,12 +23,12 @@ from tests.stack_files import masks_of
 
 
 def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
-    assert chosen_options("default", None, "cpu", False, 0, 0) == SolverOptions()
-    assert chosen_options("paper", None, "cpu", False, 0, 0) == PublishedOptions()
-    assert chosen_options("default", "gaussian", "reference", True, 4, 3) == SolverOptions(
+    assert chosen_options("default", None, "cpu", 0, 0) == SolverOptions()
+    assert chosen_options("paper", None, "cpu", 0, 0) == PublishedOptions()
+    assert chosen_options("default", "gaussian", "cpu", 4, 3) == SolverOptions(
         profile="gaussian", backend="reference", deterministic=True, seed=4, uncertainty_samples=3
     )
-    fast = chosen_options("fast", None, "cpu", False, 0, 0)
+    fast = chosen_options("fast", None, "cpu", 0, 0)
     assert fast == SolverOptions(stages=default_stages(free=False))
     assert isinstance(fast, SolverOptions)
     assert not any(stage.free for stage in fast.stages)
@@ -41,7 +41,7 @@ def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
 
 def test_published_settings_have_no_uncertainty():
     with pytest.raises(InputError, match="--output-uncertainty is not for --preset paper"):
-        chosen_options("paper", None, "cpu", False, 0, 8)
+        chosen_options("paper", None, "cpu", 0, 8)
 
 
 @pytest.fixture
