@@ -120,7 +120,7 @@ def read_field(path: str | Path) -> StoredField:
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is not a readable model file: write it again") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a model written by gsvr: give the file of --output-model")
+        raise InputError(f"{path} is not a model written by gsvr: give a file of `write_field`")
     if header.get("version") != _VERSION:
         raise InputError(
             f"{path} has version {header.get('version')!r} of the model format, this gsvr reads {_VERSION}: "
