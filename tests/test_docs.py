@@ -12,18 +12,34 @@ import typer.main
 import gsvr
 from gsvr.backends.windows import CUTOFF
 from gsvr.cli import app
-from gsvr.masks.consensus import MaskOptions
-from gsvr.solver.motion import LEVER, MotionOptions
-from gsvr.solver.published import PaperOptions
-from gsvr.solver.priors.lattice import PriorOptions
-from gsvr.solver.weights import WeightOptions
+from gsvr.masks.options import MaskOptions
+from gsvr.solver.gains import SliceGains
+from gsvr.solver.loss import RobustLoss
+from gsvr.solver.motion import LEVER, SliceMotion
+from gsvr.solver.priors.lattice import LatticePrior
+from gsvr.solver.priors.neighbours import NeighbourPrior
+from gsvr.solver.seeding import SeedOptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
 USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+SOURCE = REPOSITORY / "src" / "gsvr"
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")])
-PUBLISHED = PaperOptions()
+DEFAULTS = {
+    type(options).__name__: options
+    for options in (
+        gsvr.SolverOptions(),
+        LatticePrior(),
+        MaskOptions(),
+        NeighbourPrior(),
+        RobustLoss(),
+        SeedOptions(),
+        SliceGains(),
+        SliceMotion(),
+    )
+} | {"CUTOFF": CUTOFF, "LEVER": LEVER}
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -51,46 +67,51 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def table_after(comment: str) -> list[list[str]]:
+    """Cells of the table in the page of the method that follows a comment, without its header."""
+    rows = re.findall(r"^\| (.*) \|$", METHOD.split(f"<!-- {comment}", 1)[1].split("\n\n", 2)[1], re.MULTILINE)
+    return [row.split(" | ") for row in rows[1:]]
+
+
 def test_the_table_of_stages_is_the_schedule():
-    rows = re.findall(r"^\| .* \|$", METHOD.split("<!-- schedule", 1)[1].split("\n\n", 2)[1], re.MULTILINE)
-    expected = [
-        f"| {stage.name} | {stage.spacing:g} | {stage.sigma_ratio:g} | {stage.binning} x {stage.binning} "
-        f"| {stage.rounds} | {stage.iterations} | {'nothing' if stage.motion == 'none' else stage.motion} "
-        f"| {'yes' if stage.agree_on_mask else 'no'} |"
+    assert table_after("schedule") == [
+        [
+            stage.name,
+            f"{stage.spacing:g}",
+            f"{stage.sigma_ratio:g}",
+            f"{stage.binning} x {stage.binning}",
+            str(stage.outer_iterations),
+            str(stage.inner_iterations),
+            "nothing" if stage.motion == "none" else stage.motion,
+            "yes" if stage.consensus_mask else "no",
+        ]
         for stage in gsvr.default_stages()
     ]
-    assert rows[1:] == expected
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        f"$\\mu$ = {PriorOptions().strength:g}, $\\epsilon$ = {PriorOptions().edge:g}",
-        f"measured by the displacement in mm that they cause {LEVER:g} mm",
-        f"never below ({MotionOptions().least_step:g} mm)²",
-        f"$\\kappa = {MotionOptions().model_noise:g}$",
-        f"lengthened by a factor of {MotionOptions().relaxation:g}",
-        f"less than {100 * gsvr.default_stages()[0].settled:g} % of the lattice spacing in a round",
-        f"no parameter moves more than {MotionOptions().step_limit:g} mm",
-        f"$1 / (1 + (r/{WeightOptions().pixel_cauchy:g}\\nu)^2)$",
-        f"(e/{WeightOptions().slice_welsch:g})^2",
-        f"but at least {WeightOptions().slice_floor:g}",
-        f"between 1/{WeightOptions().gain_limit:g} and {WeightOptions().gain_limit:g} times the level of its stack",
-        f"{MaskOptions().borrowed:g} mm wider",
-        f"Pixels up to {MaskOptions().reach:g} mm outside",
-        f"on a {MaskOptions().spacing:g} mm\n   lattice",
-        f"That mask, {MaskOptions().margin:g} mm wider",
-        f"cut off at {CUTOFF:g} standard deviations",
-        f"{PUBLISHED.n_gaussians:,} free Gaussians, a pixel sees the {PUBLISHED.nearest:g} whose means",
-        f"{PUBLISHED.scale_weight:g} (scale - {PUBLISHED.preferred_scale:g} mm)²; {PUBLISHED.epochs} epochs",
-        f"learning rates {PUBLISHED.mean_rate:g} (means, scales), {PUBLISHED.quaternion_rate:g} (quaternions,",
-        f"{PUBLISHED.rotation_rate:g} (rotations) and {PUBLISHED.translation_rate:g} (translations), "
-        f"halved every {PUBLISHED.halved_every} epochs",
-        f"{PUBLISHED.cutoff:g} standard deviations are the limit",
-    ],
-)
-def test_the_method_states_the_defaults(statement: str):
-    assert statement in METHOD
+@pytest.mark.parametrize("row", table_after("defaults"), ids=lambda row: row[1])
+def test_the_table_of_defaults_holds_the_defaults(row: list[str]):
+    name, _, attribute = row[1].strip("`").partition(".")
+    default = getattr(DEFAULTS[name], attribute) if attribute else DEFAULTS[name]
+    assert row[2] == f"{default:g}"
+
+
+def test_the_files_of_every_concept_exist():
+    rows = re.findall(
+        r"^\| .* \| (`.*`) \|$", ARCHITECTURE.split("\n## Where to find it", 1)[1].split("\n## ")[0], re.MULTILINE
+    )
+    assert rows
+    missing = []
+    for row in rows:
+        folder = Path()
+        for name in re.findall(r"`([\w/.]+)`", row):
+            # the first file of a row is named with its folder, and those after it may do without
+            path = Path(name)
+            folder = path.parent if len(path.parts) > 1 else folder
+            path = path if len(path.parts) > 1 else folder / name
+            if not (SOURCE / path).exists():
+                missing.append(str(path))
+    assert missing == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -113,7 +134,7 @@ def test_commands_in_the_documentation_have_the_options_they_use(text: str):
 
 
 def test_python_in_the_documentation_is_python_and_its_names_exist():
-    blocks = code_blocks(USAGE, "python")
+    blocks = code_blocks(README, "python") + code_blocks(USAGE, "python")
     assert len(blocks) >= 3
     for block in blocks:
         for node in ast.walk(ast.parse(block)):

@@ -20,8 +20,8 @@ from gsvr.operators.acquisition import AcquisitionOperator
 class GaussianOperator(AcquisitionOperator):
     """A for free Gaussians; amplitudes are one a Gaussian.
 
-    The normalised field of Dannecker et al. (MIDL 2026, eq. 5) is supported, too: without the factors a_ijm, and divided
-    by delta + sum_j sum_m p_m exp(...).
+    The normalised field of Dannecker et al. (MIDL 2026, eq. 5) is supported, too: without the factors a_ijm, and
+    divided by delta + sum_j sum_m p_m exp(...).
 
     Parameters
     ----------
