@@ -34,7 +34,7 @@ def test_stacks_masks_and_thicknesses_are_read(paths: list[Path]):
 
 
 def test_names_of_files_are_enough(paths: list[Path]):
-    stacks = read_stacks(StackInputs([str(path) for path in paths], thicknesses=3))
+    stacks = read_stacks(StackInputs([str(path) for path in paths], thicknesses=3.0))
     assert [stack.thickness for stack in stacks] == [3.0] * 3
     assert [stack.mask for stack in stacks] == [None] * 3
     inputs = StackInputs(iter(paths), None, None)
@@ -123,7 +123,7 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
     calls = []
     job = prepare(StackInputs(paths, masks_of(paths), []), OPTIONS, fit_stages=False)
     done = run(job, 1.5, lambda progress: calls.append(progress.done))
-    assert calls == list(range(1, 1 + sum(stage.rounds for stage in SHORTEST_STAGES)))
+    assert calls == list(range(1, 1 + sum(stage.outer_iterations for stage in SHORTEST_STAGES)))
     np.testing.assert_allclose(done.volume.spacing, 1.5)
     assert done.volume.mask is not None
     assert done.volume.mask.any()

@@ -17,11 +17,12 @@ INPUT_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 
 
-# options of other names than the arguments that they stand for
+# options of other names than the arguments, or the function, that they stand for
 _OPTIONS = {
     "stacks": "--input-stacks",
     "masks": "--stack-masks",
     "samples": "--output-uncertainty",
+    "write_field": "--output-model",
 }
 
 
