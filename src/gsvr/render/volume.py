@@ -58,12 +58,14 @@ def render_volume(
     Raises
     ------
     ValueError
-        If the spacing is not positive, or the field has no Gaussians.
+        If the spacing is not positive, the mask is empty, or the field has no Gaussians.
     """
     if spacing <= 0:
         raise ValueError("voxel spacing must be positive (mm)")
     low, high = _extent(field)
     if mask is not None:
+        if mask.mask is None or not mask.mask.any():
+            raise ValueError("the volume given as `mask` has no mask, or an empty one: give its voxels as Volume.mask")
         corners = mask.voxel_positions(mask.mask)
         low = np.maximum(low, corners.min(axis=0) - margin - spacing)
         high = np.minimum(high, corners.max(axis=0) + margin + spacing)
