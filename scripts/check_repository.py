@@ -1,7 +1,7 @@
 """What no linter knows: the layers of the code, and whether the documentation agrees with it.
 
 ``python scripts/check_repository.py`` prints one line a fault and exits with 1 if there is any. It reads the sources;
-only the options of the commands are taken from the program itself.
+only the options of the commands and the stages are taken from the program itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +328,83 @@ def public_names(repository: Repository) -> Iterator[str]:
             yield f"{repository.place(usage)}: the public name {name} is not mentioned under Python"
 
 
-CHECKS = (layers, circles, names, machine_paths, references, links, pictures, options, python_in_pages, public_names)
+def stages(repository: Repository) -> Iterator[str]:
+    """The table of the default stages is the schedule."""
+    page = repository.root / "docs" / "method.md"
+    table = _table_after(repository.pages.get(page, ""), "schedule")
+    actual = importlib.import_module(repository.package).default_stages() if table else []
+    expected = [
+        [
+            *(stage.name, f"{stage.spacing:g}", f"{stage.sigma_ratio:g}", f"{stage.binning} x {stage.binning}"),
+            *(f"{stage.outer_iterations}", f"{stage.inner_iterations}"),
+            *("nothing" if stage.motion == "none" else stage.motion, "yes" if stage.consensus_mask else "no"),
+        ]
+        for stage in actual
+    ]
+    for told, stage in zip_longest(table, expected, fillvalue=[]):
+        if told != stage:
+            yield f"{repository.place(page)}: the stage is {' | '.join(stage)}, not {' | '.join(told)}"
+
+
+def defaults(repository: Repository) -> Iterator[str]:
+    """The table of default values holds the defaults."""
+    page = repository.root / "docs" / "method.md"
+    classes = {n.name: n for m in repository.modules.values() for n in m.tree.body if isinstance(n, ast.ClassDef)}
+    for _, option, value in _table_after(repository.pages.get(page, ""), "defaults"):
+        name, _, attribute = option.strip("`").partition(".")
+        if attribute:
+            nodes = [_inherited(classes, name)[attribute]] if attribute in _inherited(classes, name) else []
+        else:  # a constant: modules may have one of the same name
+            nodes = [found[name] for m in repository.modules.values() if name in (found := _values(m.tree))]
+        if not nodes:
+            yield f"{repository.place(page)}: there is no {option}"
+        elif value not in [f"{ast.literal_eval(node):g}" for node in nodes]:
+            yield f"{repository.place(page)}: {option} is {ast.unparse(nodes[0])}, not {value}"
+
+
+def _inherited(classes: dict[str, ast.ClassDef], name: str) -> dict[str, ast.AST]:
+    """Values of a class and of those that it inherits from."""
+    if name not in classes:
+        return {}
+    bases = [_inherited(classes, base.id) for base in classes[name].bases if isinstance(base, ast.Name)]
+    return {key: value for values in [*reversed(bases), _values(classes[name])] for key, value in values.items()}
+
+
+def _values(node: ast.Module | ast.ClassDef) -> dict[str, ast.AST]:
+    """What is assigned in a module or a class."""
+    found: dict[str, ast.AST] = {}
+    for child in node.body:
+        if isinstance(child, ast.AnnAssign) and child.value is not None and isinstance(child.target, ast.Name):
+            found[child.target.id] = child.value
+        elif isinstance(child, ast.Assign) and isinstance(child.targets[0], ast.Name):
+            found[child.targets[0].id] = child.value
+    return found
+
+
+def _table_after(text: str, comment: str) -> list[list[str]]:
+    """Cells of the table that follows a comment, without its header."""
+    after = text.partition(f"<!-- {comment}")[2].split("\n\n", 2)
+    return [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", after[1], re.M)[1:]] if len(after) > 1 else []
+
+
+def concepts(repository: Repository) -> Iterator[str]:
+    """The files that the page of the architecture names exist."""
+    page = repository.root / "docs" / "architecture.md"
+    section = repository.pages.get(page, "").partition("\n## Where to find it")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| .* \| (`.*`) \|$", section, re.M):
+        folder = Path()
+        for name in re.findall(r"`([\w/.]+)`", row):
+            # the first file of a row is named with its folder, those after it may do without
+            folder = Path(name).parent if "/" in name else folder
+            path = repository.root / "src" / repository.package / folder / Path(name).name
+            if not path.exists():
+                yield f"{repository.place(page)}: there is no {folder / Path(name).name}"
+
+
+CHECKS = (
+    *(layers, circles, names, machine_paths, references, links, pictures, options, python_in_pages, public_names),
+    *(stages, defaults, concepts),
+)
 
 
 def main(root: Path) -> int:

@@ -10,14 +10,24 @@ import pytest
 from scripts.check_repository import main
 
 PLACE = "/".join(["", "home", "someone", "stack.nii.gz"])
+METHOD = """
+<!-- defaults -->
+
+| | option | value |
+|---|---|---|
+| reason | `InputError.code` | 2.5 |
+| lever | `LEVER` | 35 |
+"""
 FILES = {
     "src/gsvr/__init__.py": '__all__ = ["reconstruct"]\n',
-    "src/gsvr/errors.py": "class InputError(Exception):\n    reason = ''\n",
+    "src/gsvr/errors.py": "class InputError(Exception):\n    reason = ''\n    code: float = 2.5\n\nLEVER = 35.0\n",
     "src/gsvr/model/__init__.py": "",
     "src/gsvr/model/geometry.py": '"""As in `gsvr.errors.InputError.reason`."""\nimport gsvr.errors\n',
     "src/gsvr/solver/rounds.py": "from gsvr.model.geometry import *\nfrom gsvr.errors import InputError\n",
     "docs/usage.md": "",
     "docs/images/stages.png": "",
+    "docs/architecture.md": "\n## Where to find it\n\n| geometry | `model/geometry.py`, `__init__.py` |\n",
+    "docs/method.md": METHOD,
 }
 USAGE = """# Usage
 See [the pose](#a-pose), [README](../README.md) and https://example.org/home/page.
@@ -93,13 +103,17 @@ def test_a_repository_without_a_fault(repository: Path, capsys: pytest.CaptureFi
             "there is no gsvr.model.geometry.invert",
         ),
         ("README.md", "[the pose](docs/usage.md#the-pose)", "no such heading"),
-        ("README.md", "[the method](docs/method.md)", "README.md: docs/method.md leads nowhere"),
+        ("README.md", "[the method](docs/methods.md)", "README.md: docs/methods.md leads nowhere"),
         ("docs/images/motion.png", "", "motion.png: no page shows"),
         ("README.md", "```sh\ngsvr render field --fine\n```\n", "gsvr render has no option --fine"),
         ("README.md", "```sh\ngsvr paint field\n```\n", "no command gsvr paint"),
         ("README.md", "```python\nimport gsvr as\n```\n", "README.md: invalid syntax"),
         ("README.md", "```python\nfrom gsvr.errors import Oops\n```\n", "there is no gsvr.errors.Oops"),
         ("src/gsvr/__init__.py", '__all__ = ["reconstruct", "simulate"]\n', "the public name simulate"),
+        ("docs/method.md", METHOD.replace("2.5", "2.4"), "`InputError.code` is 2.5, not 2.4"),
+        ("docs/method.md", METHOD.replace("LEVER", "LENGTH"), "there is no `LENGTH`"),
+        ("docs/method.md", "<!-- schedule -->\n\n| stage |\n|---|\n| final | 1 |\n\n", "not final | 1"),
+        ("docs/architecture.md", "\n## Where to find it\n\n| pose | `model/pose.py` |\n", "no model/pose.py"),
         ("docs/usage.md", USAGE.replace("OPTIONS", "`--output-volume`"), "gsvr plane: --normal is not explained"),
         ("docs/usage.md", USAGE.replace("### gsvr plane", "## Planes"), "no section about gsvr plane"),
     ],
