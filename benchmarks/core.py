@@ -88,15 +88,18 @@ def measure_preset(
     """A row for each gsvr, which take turns: the least of their costs, and how good the volume and the poses are."""
     costs: dict[str, list[Cost]] = {runner: [] for runner in runners}
     rows: dict[str, dict[str, Any]] = {}
+    folder = OUTPUT / "core" / examination.name.replace(", ", "_").replace(" ", "-")
     for _ in range(repeats):
         for runner, gsvr in runners.items():
-            volume = OUTPUT / "core" / examination.name.replace(", ", "_").replace(" ", "-") / runner / f"{preset}.nii.gz"
+            volume = folder / runner / f"{preset}.nii.gz"
             cost, record = gsvr.reconstruct(examination.stacks, examination.masks, volume, preset)
             costs[runner].append(cost)
             used = [entry for entry in record["slices"] if entry["used"]]
             rows[runner] = {
-                **{key: record[key] for key in ("pixels", "gaussians")},
-                **{"slices": len(used), "slices_weighed_down": sum(entry["weight"] < 0.5 for entry in used)},
+                "pixels": record["pixels"],
+                "gaussians": record["gaussians"],
+                "slices": len(used),
+                "slices_weighed_down": sum(entry["weight"] < 0.5 for entry in used),
                 **_score(examination, volume, publish=(runner, preset) == ("now", "default")),
             }
     return {runner: row | asdict(Cost.least(costs[runner])) for runner, row in rows.items()}

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def measure_scaling(full: bool) -> list[dict[str, Any]]:
 def measure_presets(repeats: int = 3) -> dict[str, Any]:
     """``gsvr reconstruct`` with both presets: least and most of the usual acquisition's cost, and a real one's."""
     usual = files_of(USUAL)
-    files = {f"{USUAL.name} pixels": (usual.stacks, usual.masks)}
+    files: dict[str, tuple[Sequence[Path], Sequence[Path]]] = {f"{USUAL.name} pixels": (usual.stacks, usual.masks)}
     try:
         real = find_examination(REAL[0], "", 0)
         files[real.name] = (real.stacks, real.masks)
