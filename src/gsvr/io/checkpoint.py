@@ -52,7 +52,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         If the file is missing, damaged, of another format or version, or its arrays do not fit together.
     """
     path = Path(path)
-    tensors, header = read_tensors(path, _FORMAT, _VERSION)
+    tensors, header = read_tensors(path, _FORMAT, _VERSION, "checkpoint", "write_checkpoint")
     field = field_from(tensors, header, path)
     check_tensors(tensors, _ARRAYS | {"numbers": "2"}, path)
     diagonal = tensors.get("diagonal")

@@ -110,8 +110,10 @@ def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray], header: M
         temporary.write_bytes(content)
 
 
-def read_tensors(path: Path, format_name: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_tensors` wrote.
+def read_tensors(
+    path: Path, format_name: str, version: int, what: str, writer: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote; messages speak of `what` is in the file, and of the function that writes such.
 
     Raises
     ------
@@ -125,12 +127,12 @@ def read_tensors(path: Path, format_name: str, version: int) -> tuple[dict[str, 
             header = json.loads((file.metadata() or {}).get(_HEADER_ENTRY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable {format_name} file: write it again") from error
+        raise InputError(f"{path} is not a readable {what} file: write it again") from error
     if not isinstance(header, dict) or header.get("format") != format_name:
-        raise InputError(f"{path} is not a {format_name} file written by gsvr")
+        raise InputError(f"{path} is not a {what} written by gsvr: give a file of `{writer}`")
     if header.get("version") != version:
         raise InputError(
-            f"{path} has version {header.get('version')!r} of its format, this gsvr reads {version}: "
+            f"{path} has version {header.get('version')!r} of the {what} format, this gsvr reads {version}: "
             "use the gsvr that wrote it"
         )
     return tensors, header
@@ -145,7 +147,7 @@ def read_field(path: str | Path) -> StoredField:
         If the file is missing, damaged, of another format or version, or its arrays do not fit together.
     """
     path = Path(path)
-    tensors, header = read_tensors(path, _FORMAT, _VERSION)
+    tensors, header = read_tensors(path, _FORMAT, _VERSION, "model", "write_field")
     metadata = header.get("metadata")
     field = field_from(tensors, header, path)
     if not isinstance(metadata, dict):
