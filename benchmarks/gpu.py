@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "gpu.json"
 PARTS = ("correctness", "kernels", "reconstruction")
 NO_CARD, WRONG = 2, 1
 # Pixels along the side of a slice, and splats and sites at once: the interpreter gets through it in a minute.
-_TINY, _TINY_CHUNK = 20, 64
+_TINY, _TINY_CHUNK = 12, 64
 
 
 def main(words: list[str] | None = None) -> int:

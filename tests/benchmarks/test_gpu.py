@@ -59,8 +59,6 @@ def test_wrong_kernels_are_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest
         "adjoint",
         lambda self, pixels: adjoint(self, pixels) * (1.001 if self.backend.name == "torch" else 1),
     )
-    # a mixture that the CPU's kernels take as well
-    monkeypatch.setattr(gpu_card, "full_mixture", "gaussian")
     found = gpu_card.check_kernels(TorchBackend("torch"), 12)
     assert not found["passed"]
     assert [name for name, error in found["errors"].items() if error > found["tolerance"]] == ["lattice: adjoint"]
