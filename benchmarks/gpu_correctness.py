@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gsvr.backends.torch.reference import ReferenceKernel
+from gsvr.device_solver.device_prior import DevicePrior
 
 from benchmarks.gpu_free_correctness import free_errors, largest_error
 from gsvr.backends.torch.lattice import TiledKernel, triton_kernels
-from gsvr.backends.torch.reference import ReferenceKernel
 from gsvr.backends.triton import bonds as triton_prior
 from gsvr.backends.windows import slice_windows
-from gsvr.device_solver.device_prior import DevicePrior
 from gsvr.model.fields import Lattice, lattice_covering
 from gsvr.model.geometry import pose_about
 from gsvr.model.point_spread import point_spread

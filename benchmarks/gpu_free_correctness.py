@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from gsvr.backends.torch.gaussian_reference import covariances, responses
 
 from gsvr.backends.cpu.planes import ParallelPlanes, splat_on_planes
 from gsvr.backends.torch import plain_gaussians
-from gsvr.backends.torch.gaussian_reference import covariances, responses
 from gsvr.backends.torch.gaussians import DeviceGaussianKernel, triton_gaussian_kernels
 from gsvr.backends.torch.rendering import render_on_planes
 from gsvr.backends.views import slice_views

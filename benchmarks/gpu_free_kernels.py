@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from gsvr.device_solver.device_neighbour_search import find_pairs
+from gsvr.device_solver.device_neighbours import DeviceNeighbours
+from gsvr.device_solver.device_seeding import seed_from_lattice as seed_on_device
+from gsvr.solver.rounds import refined_amplitudes, stage_lattice
 
 from benchmarks.gpu_ceilings import card_bounds
 from benchmarks.gpu_clock import milliseconds
@@ -21,15 +25,11 @@ from gsvr.backends.torch.gaussians import DeviceGaussianKernel
 from gsvr.backends.torch.lattice_tiles import TILE
 from gsvr.backends.torch.splats import find_splats, geometry_of
 from gsvr.backends.views import SliceViews, slice_views
-from gsvr.device_solver.device_neighbour_search import find_pairs
-from gsvr.device_solver.device_neighbours import DeviceNeighbours
-from gsvr.device_solver.device_seeding import seed_from_lattice as seed_on_device
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.point_spread import point_spread
 from gsvr.model.slices import Slices
 from gsvr.render.volume import render_volume
-from gsvr.solver.rounds import refined_amplitudes, stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.seeding import seed_from_lattice
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from gsvr.device_solver.device_prior import DevicePrior
 
 from benchmarks.gpu_ceilings import card_bounds
 from benchmarks.gpu_clock import milliseconds
@@ -19,7 +20,6 @@ from benchmarks.speed_operator import stage_problem
 from gsvr.backends.torch.lattice import TiledKernel
 from gsvr.backends.torch.lattice_tiles import TILE
 from gsvr.backends.triton.lattice import Launch, adjoint, differentiate, normal, predict
-from gsvr.device_solver.device_prior import DevicePrior
 from gsvr.model.slices import Slices
 from gsvr.solver.priors.lattice import PriorOptions
 from gsvr.solver.schedule import Stage

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from benchmarks.speed_acquisitions import SpeedAcquisition, make_stacks, phantom_field
 from gsvr.device_solver.device_free_rounds import DeviceFreeStage
 from gsvr.device_solver.device_rounds import DeviceChoices, DeviceStage
+from gsvr.solver.free_rounds import begin_free_stage
+from gsvr.solver.rounds import begin_stage
+
+from benchmarks.speed_acquisitions import SpeedAcquisition, make_stacks, phantom_field
 from gsvr.evaluation import compare
 from gsvr.masks.consensus import first_masks
 from gsvr.model.slices import Slices, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_volume
-from gsvr.solver.free_rounds import begin_free_stage
 from gsvr.solver.motion import displacements
 from gsvr.solver.published import PaperOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
-from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage, default_stages
 from gsvr.solver.state import Result
 

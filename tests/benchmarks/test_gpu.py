@@ -21,6 +21,8 @@ from tests.acquisitions import small_lattice
 
 torch = pytest.importorskip("torch", reason="the benchmark of a card needs PyTorch")
 pytest.importorskip("triton", reason="the benchmark of a card needs Triton")
+from tests.backends.tiled_kernels import CARD, DEVICE, HAS_TRITON  # noqa: E402
+
 from benchmarks import (  # noqa: E402
     gpu,
     gpu_ceilings,
@@ -31,7 +33,6 @@ from benchmarks import (  # noqa: E402
     speed_acquisitions,
 )
 from benchmarks.speed_acquisitions import SpeedAcquisition  # noqa: E402
-from tests.backends.tiled_kernels import CARD, DEVICE, HAS_TRITON  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Names that a machine with nothing but the needed packages lacks.

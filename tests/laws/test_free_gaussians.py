@@ -106,6 +106,7 @@ def test_pose_derivative_is_the_limit_of_differences(normalisation: float | None
 def test_geometry_gradient_is_that_of_the_definition(normalisation: float | None, nearest: int | None):
     torch = pytest.importorskip("torch", reason="the reference needs PyTorch")
     from gsvr.backends.torch.gaussian_reference import normalised
+
     from tests.acquisition_matrix import leaves, matrix
 
     field, pixels, amplitudes = field_of(normalisation), random_pixels(4) * SLICES.mask, field_of(None).amplitudes

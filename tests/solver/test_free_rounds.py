@@ -7,6 +7,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from gsvr.solver.free_amplitudes import solve_free_amplitudes
+from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
+from gsvr.solver.rounds import advance, begin_stage
+from gsvr.solver.weights import Weights
 
 from gsvr.evaluation import compare
 from gsvr.evaluation.holdout import predict_unseen
@@ -14,15 +18,11 @@ from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.slices import Slices
 from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.render.volume import render_volume
-from gsvr.solver.free_amplitudes import solve_free_amplitudes
-from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage
 from gsvr.solver.priors.neighbours import NeighbourPrior, find_neighbours, sharpening
 from gsvr.solver.reconstruct import intensity_scale, reconstruct
-from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import Result
 from gsvr.solver.uncertainty import posterior_deviations
-from gsvr.solver.weights import Weights
 from gsvr.workflows.pipeline import prepare_slices
 from tests.acquisitions import small_slices
 from tests.free_gaussians import random_field

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage, solve_round
+from gsvr.solver.rounds import advance, begin_stage
+from gsvr.solver.stages import begin_on_host
 
 from gsvr.model.slices import Slices
-from gsvr.solver.free_rounds import FreeState, advance_free, begin_free_stage, solve_round
 from gsvr.solver.geometry_refinement import halves, refine_geometry, split_and_pruned
-from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import RefinementOptions, SolverOptions, Stage
-from gsvr.solver.stages import begin_on_host
 from tests.acquisitions import small_slices
 from tests.free_gaussians import field_values, random_field
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsvr.solver.initialise import find_lost_stacks, first_poses
+from gsvr.solver.rounds import advance, begin_stage
 
 from gsvr.model.geometry import identity_poses, invert, pose_about, transform_points
 from gsvr.model.slices import Slices, Stack
-from gsvr.solver.initialise import find_lost_stacks, first_poses
 from gsvr.solver.reconstruct import reconstruct
-from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
 from gsvr.workflows.pipeline import prepare_slices

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsvr.solver.pose_equations import pose_equations
 
 from gsvr.model.geometry import identity_poses, invert, parts_about, pose_about, transform_points
 from gsvr.model.slices import Slices, slices_from_stacks
@@ -22,7 +23,6 @@ from gsvr.solver.motion import (
     stack_centres,
     time_links,
 )
-from gsvr.solver.pose_equations import pose_equations
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices, small_stack
 
 FREE = MotionOptions(prior_share=0.0)

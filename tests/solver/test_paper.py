@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsvr.solver.paper_loss import LossGradient, PaperLoss, SplatLoss, TorchLoss
 
 from gsvr.errors import InputError
 from gsvr.model.fields import GaussianField
 from gsvr.model.slices import Slices
 from gsvr.solver.published import PaperOptions, PaperProgress, reconstruct_as_published, scale_prior
-from gsvr.solver.paper_loss import LossGradient, PaperLoss, SplatLoss, TorchLoss
 from gsvr.solver.reconstruct import intensity_scale
 from gsvr.solver.schedule import SolverOptions
 from gsvr.workflows.pipeline import prepare_slices
@@ -58,6 +58,7 @@ def test_both_backends_agree_on_loss_and_gradient(profile: str):
 def test_plain_pytorch_in_parts_is_plain_pytorch_at_once():
     torch = pytest.importorskip("torch")
     from gsvr.backends.torch.gaussian_torch import NearestGaussians
+
     from tests.acquisitions import spread_of
 
     slices, poses = small_slices()

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsvr.solver.rounds import advance, begin_stage, first_gains, refined_amplitudes, stage_lattice
 
 from gsvr.model.fields import Lattice, LatticeField, sample_lattice
 from gsvr.model.geometry import transform_points
 from gsvr.model.slices import Slices
 from gsvr.solver.priors.lattice import prior_energy
-from gsvr.solver.rounds import advance, begin_stage, first_gains, refined_amplitudes, stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
 from tests.acquisitions import small_slices
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from gsvr.solver.weights import Weights
 
 from gsvr.model.fields import LatticeField
 from gsvr.model.volume import Volume
@@ -14,7 +15,6 @@ from gsvr.solver.priors.lattice import quadratic_prior
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
 from gsvr.solver.uncertainty import posterior_deviations
-from gsvr.solver.weights import Weights
 from tests.acquisitions import random_amplitudes, small_lattice, small_slices
 
 NOISE = 0.1

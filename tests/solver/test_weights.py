@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsvr.solver.weights import WeightOptions, fit_gains, robust_deviation, robust_weights
 
 from gsvr.model.slices import Slices
-from gsvr.solver.weights import WeightOptions, fit_gains, robust_deviation, robust_weights
 from tests.acquisitions import small_slices
 
 OPTIONS = WeightOptions()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gsvr.solver.priors.neighbour_search import nearest_neighbours
 from scipy.spatial import KDTree
 
 from gsvr.model.fields import GaussianField
-from gsvr.solver.priors.neighbour_search import nearest_neighbours
 from gsvr.solver.priors.neighbours import NeighbourOptions, NeighbourPrior, find_neighbours, sharpening
 
 OPTIONS = NeighbourOptions()
