@@ -71,7 +71,7 @@ def test_sampling_is_the_sum_over_all_gaussians():
 
 
 def test_equal_amplitudes_are_a_flat_field_of_the_stated_level():
-    """Why `refined_amplitudes` rescales by (sigma sqrt(2 pi) / spacing)^3."""
+    """Why amplitudes are rescaled for another lattice by (sigma sqrt(2 pi) / spacing)^3."""
     lattice = Lattice(np.zeros(3), 1.5, 1.2, np.ones((25, 25, 25), bool))
     field = LatticeField(lattice, np.ones(lattice.shape, np.float32))
     inside = np.linspace(16, 20, 7)
