@@ -14,14 +14,14 @@ from gsvr.simulation.phantom import brain_phantom
 from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
 from gsvr.solver.schedule import Stage
 
-# Coarse to fine as by default, but fewer outer iterations, and less coarse for the smaller brain.
+# Coarse to fine as by default, but fewer rounds, and less coarse for the smaller brain.
 QUICK_STAGES = (
     Stage("stacks", 4.0, 2, 3, 5, "stacks", 0.8),
     Stage("slices, 3 mm", 3.0, 2, 4, 5),
     Stage("slices, 2 mm", 2.0, 1, 4, 5),
     Stage("final", 1.5, 1, 3, 6, "none", 0.6, consensus_mask=True),
 )
-# One or two outer iterations of everything: enough to see whether two runs are equal.
+# Two rounds of everything: enough to see whether two runs are equal.
 SHORTEST_STAGES = (
     Stage("stacks", 4.0, 3, 1, 2, "stacks", 0.8),
     Stage("slices", 3.0, 2, 2, 2),

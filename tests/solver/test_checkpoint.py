@@ -70,9 +70,7 @@ def test_the_rest_gives_the_same_result_to_the_bit(
 ):
     assert isinstance(whole.field, GaussianField)
     heard: list[tuple[str, int]] = []
-    result = reconstruct(
-        slices, OPTIONS, lambda p: heard.append((p.stage.name, p.iteration)), checkpoint=saved[moment]
-    )
+    result = reconstruct(slices, OPTIONS, lambda p: heard.append((p.stage.name, p.iteration)), checkpoint=saved[moment])
     moments = list(saved)
     assert heard == moments[moments.index(moment) + 1 :]  # what is done is not done again
     found, expected = parts_of(result), parts_of(whole)
@@ -96,9 +94,7 @@ def test_a_checkpoint_outlives_what_comes_after_it(slices: Slices):
             np.testing.assert_array_equal(values, before[name], err_msg=name)
 
 
-def test_progress_goes_on_from_where_it_was(
-    slices: Slices, whole: Result, saved: dict[tuple[str, int], Checkpoint]
-):
+def test_progress_goes_on_from_where_it_was(slices: Slices, whole: Result, saved: dict[tuple[str, int], Checkpoint]):
     heard: list[Progress] = []
     reconstruct(slices, OPTIONS, heard.append, checkpoint=saved["slices", 2])
     assert [progress.done for progress in heard] == [5, 6, 7, 8, 9, 10]

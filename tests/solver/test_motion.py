@@ -101,7 +101,10 @@ def test_pose_equations_are_the_sums_over_the_pixels_of_each_slice(known: KnownF
     for s in range(known.slices.n_slices):
         piece = known.slices.pixels_of(s)
         weighted = jacobian[:, piece] * weights[piece]
-        for ours, expected in ((got.curvature, weighted @ jacobian[:, piece].T), (got.gradient, weighted @ residual[piece])):
+        for ours, expected in (
+            (got.curvature, weighted @ jacobian[:, piece].T),
+            (got.gradient, weighted @ residual[piece]),
+        ):
             np.testing.assert_allclose(ours[s], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
@@ -339,7 +342,9 @@ def test_what_slices_that_see_little_want_says_nothing_about_how_far_the_subject
     information[blind] = 4.0
     away, believed = (
         np.median(np.abs(pose_parameters(slices, poses) - pose_parameters(slices, true))[blind])
-        for poses in (settle(slices, wanted, information, model) for model in (SliceMotion(), SliceMotion(trusted_share=0.0)))
+        for poses in (
+            settle(slices, wanted, information, model) for model in (SliceMotion(), SliceMotion(trusted_share=0.0))
+        )
     )
     assert away < 0.15
     assert believed > 2 * away

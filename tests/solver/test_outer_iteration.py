@@ -141,7 +141,9 @@ def test_the_next_stage_starts_where_the_last_one_ended(options: SolverOptions, 
     lattice = following.operator.primitives
     assert isinstance(lattice, Lattice)
     assert lattice.spacing == 2.0
-    assert same_array(following.prediction, following.operator.predict(following.amplitudes), following.operator.backend)
+    assert same_array(
+        following.prediction, following.operator.predict(following.amplitudes), following.operator.backend
+    )
     assert residual_size(following) < 0.2 * residual_size(following, 0 * following.prediction)
 
 
@@ -204,7 +206,10 @@ def test_an_outer_iteration_leaves_the_state_it_came_from_alone(options: SolverO
     def parts() -> list[np.ndarray]:
         host = settled.operator.backend.host
         on_host = (settled.poses, settled.gains, SLICES.values)
-        return [np.copy(part) for part in (*map(host, (settled.amplitudes, settled.prediction, settled.weights.pixels)), *on_host)]
+        return [
+            np.copy(part)
+            for part in (*map(host, (settled.amplitudes, settled.prediction, settled.weights.pixels)), *on_host)
+        ]
 
     before = parts()
     advance(MOVING, options, settled)
@@ -332,7 +337,7 @@ class Ridge:
     def apply(self, values: Array, factor: float = 1.0, start: Array | None = None) -> Array:
         return factor * values if start is None else start + factor * values
 
-    def preconditioner(self, diagonal: Array, strength: float):  # noqa: ANN201
+    def preconditioner(self, diagonal: Array, strength: float):
         inverse = 1 / (diagonal + strength)
         return lambda gradient: inverse * gradient
 

@@ -82,9 +82,7 @@ STAGE = Stage("fine", 1.5, 1, 3, 5, "none")
         ({"free": True, "motion": "stacks"}, "free Gaussians need motion 'none': slices move on a lattice only"),
     ],
 )
-def test_a_stage_that_makes_no_sense_is_refused(
-    changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_stage_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # what users run checks no annotations
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         replace(STAGE, **changes)

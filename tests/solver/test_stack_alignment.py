@@ -10,10 +10,10 @@ import pytest
 
 from gsvr.model.geometry import identity_poses, invert, pose_about, transform_points
 from gsvr.model.slices import Slices, Stack
-from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
-from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.outer_iteration import advance, begin_stage
+from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
 from gsvr.solver.state import State
 from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
@@ -78,13 +78,13 @@ def test_reconstruction_goes_on_from_where_it_was_found():
 
 
 def test_stacks_in_their_place_are_left_there():
-    slices, state = align_stacks(still_stacks())
+    _, state = align_stacks(still_stacks())
     np.testing.assert_array_equal(find_lost_stacks(STAGE, OPTIONS, state), state.poses)
 
 
 def test_with_two_stacks_nobody_is_lost():
     stacks, _ = turned(still_stacks(), 60.0)
-    slices, state = align_stacks(stacks[1:3])
+    _, state = align_stacks(stacks[1:3])
     np.testing.assert_array_equal(find_lost_stacks(STAGE, OPTIONS, state), state.poses)
 
 
