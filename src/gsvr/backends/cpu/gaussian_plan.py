@@ -2,9 +2,9 @@
 
 Gaussians are sorted into buckets, cubes of space that hold some dozens each. A slice looks at the Gaussians of buckets
 that it can reach; a pair of a Gaussian and a slice that is not cut off becomes a splat. The splats of one slice and one
-bucket are stored together, so that prediction runs over slices and the adjoint over buckets. Each component of the point
-spread function has splats of its own; only a pair of equal covariance, one behind the other, shares them: the second
-Gaussian is the first times an exponential that is linear in the plane.
+bucket are stored together, so that prediction runs over slices and the adjoint over buckets. Each component of the
+point spread function has splats of its own; only a pair of equal covariance, one behind the other, shares them: the
+second Gaussian is the first times an exponential that is linear in the plane.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gsvr.model.fields import GaussianField
 from gsvr.model.point_spread import PointSpread
 
 _PER_BUCKET = 64
-# How many standard deviations a pair may stand apart: where the first has vanished in float32, the second must be small.
+# How many standard deviations a pair may stand apart: where the first vanishes in float32, the second must be small.
 _FARTHEST = 4.0
 # Rows and columns of a symmetric matrix's upper triangle.
 _UPPER = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
