@@ -20,7 +20,7 @@ from gsvr.model.volume import Volume
 from gsvr.render.volume import render_volume
 from gsvr.solver.free_rounds import begin_free_stage
 from gsvr.solver.motion import displacements
-from gsvr.solver.paper import PaperOptions, reconstruct_as_published
+from gsvr.solver.published import PaperOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.rounds import begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage, default_stages

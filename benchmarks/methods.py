@@ -21,7 +21,7 @@ from gsvr.model.fields import field_of
 from gsvr.model.point_spread import PROFILES
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_volume
-from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
+from gsvr.solver.published import PaperOptions, PaperProgress, reconstruct_as_published
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 

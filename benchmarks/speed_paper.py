@@ -18,7 +18,7 @@ from benchmarks.acquisitions import Acquisition
 from benchmarks.machine import provenance
 from benchmarks.problem import read_problem
 from gsvr.model.slices import Slices
-from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published
+from gsvr.solver.published import PaperOptions, PaperProgress, reconstruct_as_published
 
 
 def seconds_per_epoch(slices: Slices, options: PaperOptions, epochs: int = 8) -> dict[str, float]:

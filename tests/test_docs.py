@@ -14,7 +14,7 @@ from gsvr.backends.windows import CUTOFF
 from gsvr.cli import app
 from gsvr.masks.consensus import MaskOptions
 from gsvr.solver.motion import LEVER, MotionOptions
-from gsvr.solver.paper import PaperOptions
+from gsvr.solver.published import PaperOptions
 from gsvr.solver.priors.lattice import PriorOptions
 from gsvr.solver.weights import WeightOptions
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gsvr.render.volume import render_volume
     from gsvr.simulation import simulate
     from gsvr.simulation.phantom import brain_phantom
-    from gsvr.solver.paper import PaperOptions, reconstruct_as_published
+    from gsvr.solver.published import PublishedOptions, reconstruct_as_published
     from gsvr.solver.reconstruct import Progress, reconstruct
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
     from gsvr.solver.state import Result, State
@@ -43,7 +43,7 @@ __all__ = [
     "GaussianField",
     "InputError",
     "LatticeField",
-    "PaperOptions",
+    "PublishedOptions",
     "Progress",
     "Result",
     "Slices",
@@ -87,7 +87,7 @@ _HOMES = {
     "gsvr.simulation.phantom": ("brain_phantom",),
     "gsvr.workflows.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
     "gsvr.render.plane": ("plane_frame", "render_plane"),
-    "gsvr.solver.paper": ("PaperOptions", "reconstruct_as_published"),
+    "gsvr.solver.published": ("PublishedOptions", "reconstruct_as_published"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
     "gsvr.solver.state": ("Result", "State"),

@@ -10,7 +10,7 @@ import pytest
 from gsvr.errors import InputError
 from gsvr.model.fields import GaussianField
 from gsvr.model.slices import Slices
-from gsvr.solver.paper import PaperOptions, PaperProgress, reconstruct_as_published, scale_prior
+from gsvr.solver.published import PaperOptions, PaperProgress, reconstruct_as_published, scale_prior
 from gsvr.solver.paper_loss import LossGradient, PaperLoss, SplatLoss, TorchLoss
 from gsvr.solver.reconstruct import intensity_scale
 from gsvr.solver.schedule import SolverOptions

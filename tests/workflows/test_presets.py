@@ -15,7 +15,7 @@ from gsvr.backends.devices import Device
 from gsvr.errors import InputError
 from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
-from gsvr.solver.paper import PaperOptions
+from gsvr.solver.published import PaperOptions
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.workflows.presets import chosen_options
 from tests.cli.conftest import Command

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from gsvr.cli.progress import round_progress
+from gsvr.cli.progress import iteration_progress
 from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
 from gsvr.evaluation.holdout import HoldoutScore, leave_one_stack_out
@@ -58,7 +58,7 @@ def evaluate_holdout(inputs: StackInputs, console: Console, picture: Path | None
     stacks = read_stacks(inputs)
     options = fitting_options(stacks, SolverOptions())
     slices, _ = prepare_slices(stacks, options)
-    with round_progress(console, repeats=len(stacks)) as show:
+    with iteration_progress(console, repeats=len(stacks)) as show:
         scores = leave_one_stack_out(
             stacks, lambda _: slices, options, lambda name, progress: show(progress, f"without {name}, ")
         )

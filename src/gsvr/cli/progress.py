@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gsvr.solver.paper import PaperProgress
     from gsvr.solver.reconstruct import Progress
 
 
@@ -23,8 +22,8 @@ def log_to(console: Console, verbose: bool) -> None:
 
 
 @contextmanager
-def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Progress | PaperProgress, str], None]]:
-    """Progress bar over all rounds or epochs of `repeats` reconstructions.
+def iteration_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Progress, str], None]]:
+    """Progress bar over all outer iterations of `repeats` reconstructions.
 
     Yields
     ------
@@ -37,34 +36,23 @@ def round_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Pro
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
-        TextColumn("{task.fields[unit]} {task.completed:>3.0f} of {task.total:.0f}"),
+        TextColumn("iteration {task.completed:>3.0f} of {task.total:.0f}"),
         TextColumn("{task.fields[residual]}"),
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=1, unit="round", residual="")
+        task = bar.add_task("starting", total=1, residual="")
         finished = 0
 
-        def show(progress: Progress | PaperProgress, words: str = "") -> None:
+        def show(progress: Progress, words: str = "") -> None:
             nonlocal finished
-            name, unit, residual = _words_for(progress)
             bar.update(
                 task,
                 completed=finished + progress.done,
                 total=repeats * progress.total,
-                description=words + name,
-                unit=unit,
-                residual=residual,
+                description=words + progress.stage.name,
+                residual=f"residual {100 * progress.state.weights.noise:.1f} %",
             )
             finished += progress.total if progress.done == progress.total else 0
 
         yield show
-
-
-def _words_for(progress: Progress | PaperProgress) -> tuple[str, str, str]:
-    """Where the reconstruction is, what it counts in, and what is left."""
-    from gsvr.solver.paper import PaperProgress
-
-    if isinstance(progress, PaperProgress):
-        return "published settings", "epoch", f"loss {100 * progress.loss:.1f} %"
-    return progress.stage.name, "round", f"residual {100 * progress.state.weights.noise:.1f} %"

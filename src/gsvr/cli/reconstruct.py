@@ -60,13 +60,8 @@ def reconstruct_command(
     ] = None,
     device: Annotated[
         str,
-        typer.Option(
-            help="auto, cpu, cuda, cuda:1, mps (plain PyTorch), or reference (plain PyTorch on the CPU, slow)."
-        ),
+        typer.Option(help="auto, cpu, cuda, cuda:1, mps (plain PyTorch), or torch (plain PyTorch on the CPU, slow)."),
     ] = "auto",
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits in every run on a graphics card, too.")
-    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
@@ -96,9 +91,7 @@ def reconstruct_command(
         uncertainty=output_uncertainty,
     )
     inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
-    options = chosen_options(
-        preset, profile, device, deterministic, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0
-    )
+    options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
@@ -108,12 +101,12 @@ def reconstruct_command(
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
-    from gsvr.cli.progress import round_progress
+    from gsvr.cli.progress import iteration_progress
     from gsvr.compiled.allocator import keep_freed_memory
     from gsvr.workflows.pipeline import run
 
     keep_freed_memory()
-    with round_progress(console) as show:
+    with iteration_progress(console) as show:
         return run(job, resolution, lambda progress: show(progress, ""))
 
 

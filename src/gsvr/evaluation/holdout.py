@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32
 
-from gsvr.evaluation import SliceAgreement, slice_agreement
+from gsvr.evaluation.agreement import SliceAgreement, slice_agreement
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import Slices, Stack
-from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
-from gsvr.solver.motion import pose_normal_equations, solve_stack_steps, solve_steps
-from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
+from gsvr.operators.any_field import operator_of
+from gsvr.solver.gains import intensity_scale
+from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.weights import fit_gains, robust_weights
 
 Fields = dict[Stage, LatticeField | GaussianField]
 
@@ -108,20 +107,11 @@ def predict_unseen(
     poses, gains = identity_poses(slices.n_slices), None
     for stage, field in fields:
         binned = slices.binned(stage.binning)
-        for _ in range(stage.rounds):
+        for _ in range(stage.outer_iterations):
             poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
     field = fields[-1][1]
-    return _operator(field, slices, poses, gains, options).predict(field.amplitudes)
-
-
-def _operator(
-    field: LatticeField | GaussianField,
-    slices: Slices,
-    poses: np.ndarray,
-    gains: np.ndarray | None,
-    options: SolverOptions,
-) -> AcquisitionOperator:
-    return AcquisitionOperator(field.primitives, slices, poses, gains, options.profile, options.backend)
+    operator = operator_of(field, slices, poses, gains, options.profile, options.backend)
+    return operator.backend.host(operator.predict(operator.backend.array(field.amplitudes)))
 
 
 def _fit_unseen(
@@ -132,17 +122,15 @@ def _fit_unseen(
     poses: np.ndarray,
     gains: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One round: weights, gains, then poses. Without gains so far, all pixels are believed alike."""
-    operator = _operator(field, slices, poses, None, options)
-    plain, jacobian = operator.pose_derivatives(field.amplitudes)
+    """Weights, gains, then poses. Without gains so far, all pixels are believed alike."""
+    operator = operator_of(field, slices, poses, None, options.profile, options.backend)
+    amplitudes, pixels, intensity = operator.backend.array(field.amplitudes), operator.pixels, options.intensity
+    plain = operator.predict(amplitudes)
     if gains is None:
-        gains = fit_gains(slices, plain, slices.coverage * slices.mask, options.weights, mean_one=False)
-    weights = robust_weights(slices, plain * slices.per_pixel(gains.astype(np.float32)), options.weights)
-    gains = fit_gains(slices, plain, weights.pixels, options.weights, mean_one=False)
-    factor = slices.per_pixel(gains.astype(np.float32))
-    equations = pose_normal_equations(slices, slices.values - factor * plain, factor * jacobian, weights.pixels)
-    if stage.motion == "stacks":
-        return solve_stack_steps(slices, poses, equations, options.motion), gains
+        gains = intensity.gains(operator, plain, pixels.coverage, mean_one=False)
+    weights = options.loss.weights(operator, plain * pixels.per_pixel(gains))
+    gains = intensity.gains(operator, plain, weights.pixels, mean_one=False)
+    equations = operator.with_gains(gains).pose_equations(amplitudes, pixels.values, weights.pixels)
     # also in the last stage, which moves nothing in a reconstruction: these slices are new to its field
-    steps = solve_steps(slices, poses, equations, weights.noise**2, options.motion)
-    return moved_poses(slices, poses, steps), gains
+    motion = options.stack_motion if stage.motion == "stacks" else options.motion
+    return motion.moved(slices, poses, equations, weights.noise**2), gains

@@ -54,11 +54,6 @@ class GaussianField:
     nearest: int | None = None
 
     @property
-    def primitives(self) -> GaussianField:
-        """What stands where: the field itself; of a `LatticeField`, the lattice."""
-        return self
-
-    @property
     def n_gaussians(self) -> int:
         """Number of Gaussians."""
         return len(self.means)
@@ -148,11 +143,6 @@ class LatticeField:
     amplitudes: Float32[np.ndarray, "nx ny nz"]
 
     @property
-    def primitives(self) -> Lattice:
-        """What stands where: the lattice; of a `GaussianField`, the field itself."""
-        return self.lattice
-
-    @property
     def n_gaussians(self) -> int:
         """Number of Gaussians."""
         return self.lattice.n_sites
@@ -168,15 +158,6 @@ class LatticeField:
             quaternions=np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
             amplitudes=self.amplitudes[lattice.support],
         )
-
-
-def field_of(
-    primitives: Lattice | GaussianField, amplitudes: Float[np.ndarray, "*sites"]
-) -> LatticeField | GaussianField:
-    """A field of these amplitudes, on a lattice or of free Gaussians (whose own amplitudes are replaced)."""
-    if isinstance(primitives, Lattice):
-        return LatticeField(primitives, amplitudes)
-    return replace(primitives, amplitudes=amplitudes)
 
 
 def lattice_covering(

@@ -31,7 +31,15 @@ from gsvr.model.slices import Slices
 
 @runtime_checkable
 class Operator(Protocol):
-    """A linear operator from amplitudes to pixels: all that `gsvr.solver.amplitudes` asks for."""
+    """A linear operator from amplitudes to pixels: all that `gsvr.solver.amplitudes` asks for.
+
+    Attributes
+    ----------
+    backend
+        Whose arrays it takes and gives.
+    """
+
+    backend: Backend
 
     def predict(self, amplitudes: Array) -> Array:
         """A c."""

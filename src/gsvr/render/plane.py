@@ -90,8 +90,12 @@ def render_plane(
     if isinstance(field, GaussianField) and field.nearest is None:
         through = _spread(1, thickness, profile)
         planes = ParallelPlanes(
-            invert(frame)[:3], (1, *shape), (1.0, *spacing), through.weights,
-            through.offsets[0, :, 2], through.covariances[0, :, 2, 2],
+            invert(frame)[:3],
+            (1, *shape),
+            (1.0, *spacing),
+            through.weights,
+            through.offsets[0, :, 2],
+            through.covariances[0, :, 2, 2],
         )
         return sample_parallel(field, planes, backend)[0]
     strips = _strips(frame, shape, spacing)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from threadpoolctl import threadpool_limits
 
-from gsvr.backends import gaussian_kernel, lattice_kernel, rendering_device
+from gsvr.backends import named
 from gsvr.backends.planes import ParallelPlanes
-from gsvr.backends.views import nearest_radii, slice_views
-from gsvr.backends.windows import slice_windows
-from gsvr.model.fields import GaussianField, LatticeField, sample_lattice
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.point_spread import PointSpread
 from gsvr.model.slices import Slices
+from gsvr.operators.gaussians import GaussianOperator
+from gsvr.operators.lattice import LatticeOperator
 
 # Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
 _CUTOFF = 5.0
@@ -51,17 +50,11 @@ def sample_planes(
 ) -> Float32[np.ndarray, " p"]:
     """The field at every pixel of the planes, seen through `spread`; terms below float32 are left out."""
     still = identity_poses(planes.n_slices)
-    name = rendering_device(backend) or "cpu"
     if isinstance(field, LatticeField):
-        windows = slice_windows(field.lattice, planes, still, spread, _CUTOFF)
-        return lattice_kernel(name, field.lattice, windows).predict(field.amplitudes)
-    exact = field.normalisation is None
-    radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
-    kernel = gaussian_kernel(name, field, slice_views(planes, still, spread, _CUTOFF, exact, radii))
-    values = kernel.predict(field.amplitudes.astype(np.float32))
-    if field.normalisation is None:
-        return values
-    return values / (kernel.predict(np.ones(len(field.means), np.float32)) + np.float32(field.normalisation))
+        operator = LatticeOperator(field.lattice, planes, still, None, lambda _: spread, backend, _CUTOFF)
+    else:
+        operator = GaussianOperator(field, planes, still, None, lambda _: spread, backend, _CUTOFF)
+    return operator.backend.host(operator.predict(operator.backend.array(field.amplitudes)))
 
 
 def sample_parallel(
@@ -76,19 +69,7 @@ def sample_parallel(
     """
     if field.nearest is not None:
         raise ValueError("a field of nearest neighbours is sampled by sample_planes")
-    device = rendering_device(backend)
-    if device is not None:
-        import torch  # takes a second, and only devices need it
-
-        from gsvr.backends.torch.rendering import render_on_planes
-
-        return render_on_planes(field, planes, _CUTOFF, torch.device(device))
-    amplitudes = field.amplitudes.astype(np.float32)
-    if field.normalisation is None:
-        return splat_on_planes(field, amplitudes, planes, _CUTOFF, exact=True)
-    values = splat_on_planes(field, amplitudes, planes, _CUTOFF, exact=False)
-    density = splat_on_planes(field, np.ones_like(amplitudes), planes, _CUTOFF, exact=False)
-    return values / (density + np.float32(field.normalisation))
+    return named(backend).sample_planes(field, planes, _CUTOFF)
 
 
 def sample_grid(
@@ -96,7 +77,7 @@ def sample_grid(
 ) -> Float32[np.ndarray, "nx ny nz"]:
     """Values of a field on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
     if isinstance(field, LatticeField):
-        return _sample_lattice(field, axes, backend)
+        return named(backend).sample_lattice(field, axes)
     x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
     if field.nearest is None:
         # the planes' axes u, v, w are the world's y, z, x
@@ -117,21 +98,6 @@ def sample_grid(
             len(some), len(y), len(z)
         )
     return out
-
-
-def _sample_lattice(
-    field: LatticeField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: str
-) -> Float32[np.ndarray, "nx ny nz"]:
-    device = rendering_device(backend)
-    if device is not None:
-        import torch
-
-        from gsvr.backends.torch.rendering import render_lattice
-
-        return render_lattice(field, axes, torch.device(device))
-    # products this short are slower on two threads than on one as soon as the machine does anything else
-    with threadpool_limits(1, "blas"):
-        return sample_lattice(field, axes)
 
 
 def _step(coordinates: np.ndarray) -> float:

@@ -12,27 +12,91 @@ share one unit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from scipy.linalg import solveh_banded
 
 from gsvr.model.geometry import parts_about, pose_about, transform_points, vector_from_rotation
 from gsvr.model.slices import Slices
+from gsvr.operators.acquisition import PoseEquations, moved_poses
 
 LEVER = 35.0
+_UNITS = np.array([1 / LEVER] * 3 + [1.0] * 3)
+
+
+@runtime_checkable
+class MotionModel(Protocol):
+    """How poses follow from their normal equations."""
+
+    def moved(
+        self, slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: PoseEquations, noise_variance: float
+    ) -> Float[np.ndarray, "n 4 4"]:
+        """Better poses (acquired world -> volume world).
+
+        Parameters
+        ----------
+        poses
+            Where the equations hold.
+        noise_variance
+            Variance of the residuals (intensity^2): turns curvature into information.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class MotionOptions:
-    """How poses are estimated.
+class _Damped:
+    """Levenberg-Marquardt.
 
     Attributes
     ----------
     damping
-        Share of the mean curvature that is added to each slice's diagonal (Levenberg-Marquardt).
+        Share of the mean curvature that is added to the diagonal.
     step_limit
         Largest step of one parameter in one update (mm).
+    """
+
+    damping: float = 0.02
+    step_limit: float = 4.0
+
+
+@dataclass(frozen=True)
+class StackMotion(_Damped):
+    """Every stack moves as one rigid body.
+
+    The first stack moves like the others; the common freedom of all stacks stays where it is, since a field fitted to
+    them all resists it.
+    """
+
+    def moved(
+        self, slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: PoseEquations, noise_variance: float
+    ) -> Float[np.ndarray, "n 4 4"]:
+        """See `MotionModel`."""
+        world = _to_world(slices, poses, stack_centres(slices))
+        local = np.linalg.inv(world)
+        all_curvatures, all_gradients = _in_mm(equations)
+        curvature = np.einsum("nji,njk,nkl->nil", local, all_curvatures, local)
+        gradient = np.einsum("nji,nj->ni", local, all_gradients)
+        moved = poses.copy()
+        for order in time_links(slices):
+            total = curvature[order].sum(axis=0)
+            total += np.eye(6) * (self.damping * np.trace(total) / 6 + 1e-12)
+            step = np.linalg.solve(total, gradient[order].sum(axis=0))
+            step *= min(1.0, self.step_limit / max(float(np.abs(step).max()), 1e-12))
+            pivot = transform_points(poses[order], stack_centres(slices)[order]).mean(axis=0)
+            moved[order] = pose_about(step[:3] / LEVER, step[3:], pivot) @ poses[order]
+        return moved
+
+
+@dataclass(frozen=True)
+class SliceMotion(_Damped):
+    """Every slice moves by itself, and is linked to those before and after it in time.
+
+    Attributes
+    ----------
+    damping, step_limit
+        As above.
     relaxation
         Factor on every step. The field was fitted to the slices where they stood and holds them back, so the step that
         lowers the residual most for a fixed field is too short; below 2 a quadratic still decreases.
@@ -46,40 +110,52 @@ class MotionOptions:
         Share of the median curvature above which a slice's own estimate counts as known.
     """
 
-    damping: float = 0.02
-    step_limit: float = 4.0
     relaxation: float = 1.5
     prior_share: float = 1.0
     least_step: float = 0.05
     model_noise: float = 10.0
     trusted_share: float = 0.3
 
+    def moved(
+        self, slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: PoseEquations, noise_variance: float
+    ) -> Float[np.ndarray, "n 4 4"]:
+        """See `MotionModel`."""
+        return moved_poses(slices, poses, self.steps(slices, poses, equations, noise_variance))
 
-@dataclass(frozen=True)
-class NormalEquations:
-    """Per slice: curvature J^T W J and gradient J^T W r in the slice frame (mm units, see `LEVER`)."""
+    def steps(
+        self, slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: PoseEquations, noise_variance: float
+    ) -> Float[np.ndarray, "n 6"]:
+        """Pose steps (rotation in rad, translation in mm, slice frame) that the data and the time prior ask for."""
+        curvature, gradient = (part / (self.model_noise * noise_variance) for part in _in_mm(equations))
+        level = np.trace(curvature, axis1=1, axis2=2) / 6
+        typical = float(np.median(level))
+        ridge = self.damping * level + 0.01 * self.damping * typical + 1e-12
+        curvature = curvature + np.eye(6) * ridge[:, None, None]
+        free = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+        world = _to_world(slices, poses, stack_centres(slices))
+        parameters = pose_parameters(slices, poses)
+        wanted = parameters + np.einsum("nij,nj->ni", world, np.clip(free, -self.step_limit, self.step_limit))
+        trusted = level > self.trusted_share * typical
+        steps = np.zeros((slices.n_slices, 6))
+        for order in time_links(slices):
+            both = trusted[order][1:] & trusted[order][:-1]
+            if self.prior_share == 0 or len(order) < 2:
+                steps[order] = free[order]
+                continue
+            # how far slices move from one to the next is read off what the data alone ask for: the poses so far
+            # may still be all equal
+            variance = _step_variance(np.diff(wanted[order], axis=0), both, self.least_step)
+            steps[order] = _solve_stack(
+                curvature[order], gradient[order], parameters[order], world[order], variance / self.prior_share
+            )
+        steps = np.clip(self.relaxation * steps, -self.step_limit, self.step_limit)
+        steps[:, :3] /= LEVER
+        return steps
 
-    curvature: Float[np.ndarray, "n 6 6"]
-    gradient: Float[np.ndarray, "n 6"]
 
-
-def pose_normal_equations(
-    slices: Slices,
-    residual: Float32[np.ndarray, " p"],
-    jacobian: Float32[np.ndarray, "6 p"],
-    weights: Float32[np.ndarray, " p"],
-) -> NormalEquations:
-    """Sum J^T W J and J^T W r over the pixels of every slice."""
-    n = slices.n_slices
-    curvature, gradient = np.empty((n, 6, 6)), np.empty((n, 6))
-    units = np.array([1 / LEVER] * 3 + [1.0] * 3)
-    for s in range(n):
-        piece = slices.pixels_of(s)
-        part = jacobian[:, piece]
-        weighted = part * weights[piece]
-        curvature[s] = weighted @ part.T
-        gradient[s] = weighted @ residual[piece]
-    return NormalEquations(curvature * units[:, None] * units, gradient * units)
+def _in_mm(equations: PoseEquations) -> tuple[Float[np.ndarray, "n 6 6"], Float[np.ndarray, "n 6"]]:
+    """Curvature and gradient with rotations as mm at `LEVER`."""
+    return equations.curvature * _UNITS[:, None] * _UNITS, equations.gradient * _UNITS
 
 
 def _to_world(slices: Slices, poses: np.ndarray, stack_centres: np.ndarray) -> Float[np.ndarray, "n 6 6"]:
@@ -129,78 +205,12 @@ def time_links(slices: Slices) -> list[np.ndarray]:
 
 
 def _step_variance(
-    between: Float[np.ndarray, "n 6"], trusted: Bool[np.ndarray, " n"], options: MotionOptions
+    between: Float[np.ndarray, "n 6"], trusted: Bool[np.ndarray, " n"], least_step: float
 ) -> Float[np.ndarray, " 6"]:
     """Robust variance of each parameter's change between successive slices; rotations and translations pooled."""
     steps = between[trusted] if trusted.sum() >= 4 else between
     pooled = [1.4826 * float(np.median(np.abs(steps[:, part]))) for part in (slice(0, 3), slice(3, 6))]
-    return np.repeat(np.maximum(pooled, options.least_step), 3) ** 2
-
-
-def solve_steps(
-    slices: Slices,
-    poses: Float[np.ndarray, "n 4 4"],
-    equations: NormalEquations,
-    noise_variance: float,
-    options: MotionOptions,
-) -> Float[np.ndarray, "n 6"]:
-    """Pose steps (rotation in rad, translation in mm, slice frame) that the data and the time prior ask for.
-
-    Parameters
-    ----------
-    noise_variance
-        Variance of the residuals (intensity^2): turns curvature into information.
-    """
-    n = slices.n_slices
-    scale = 1.0 / (options.model_noise * noise_variance)
-    curvature, gradient = equations.curvature * scale, equations.gradient * scale
-    level = np.trace(curvature, axis1=1, axis2=2) / 6
-    typical = float(np.median(level))
-    ridge = options.damping * level + 0.01 * options.damping * typical + 1e-12
-    curvature = curvature + np.eye(6) * ridge[:, None, None]
-    free = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
-    world = _to_world(slices, poses, stack_centres(slices))
-    parameters = pose_parameters(slices, poses)
-    wanted = parameters + np.einsum("nij,nj->ni", world, np.clip(free, -options.step_limit, options.step_limit))
-    trusted = level > options.trusted_share * typical
-    steps = np.zeros((n, 6))
-    for order in time_links(slices):
-        both = trusted[order][1:] & trusted[order][:-1]
-        if options.prior_share == 0 or len(order) < 2:
-            steps[order] = free[order]
-            continue
-        # how far slices move from one to the next is read off what the data alone ask for: the poses so far
-        # may still be all equal
-        variance = _step_variance(np.diff(wanted[order], axis=0), both, options)
-        steps[order] = _solve_stack(
-            curvature[order], gradient[order], parameters[order], world[order], variance / options.prior_share
-        )
-    steps = np.clip(options.relaxation * steps, -options.step_limit, options.step_limit)
-    steps[:, :3] /= LEVER
-    return steps
-
-
-def solve_stack_steps(
-    slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: NormalEquations, options: MotionOptions
-) -> Float[np.ndarray, "n 4 4"]:
-    """Move every stack as one rigid body; the new poses of all slices.
-
-    The first stack is moved like the others; the common freedom of all stacks stays where it is, since a field
-    fitted to them all resists it.
-    """
-    world = _to_world(slices, poses, stack_centres(slices))
-    local = np.linalg.inv(world)
-    curvature = np.einsum("nji,njk,nkl->nil", local, equations.curvature, local)
-    gradient = np.einsum("nji,nj->ni", local, equations.gradient)
-    moved = poses.copy()
-    for order in time_links(slices):
-        total = curvature[order].sum(axis=0)
-        total += np.eye(6) * (options.damping * np.trace(total) / 6 + 1e-12)
-        step = np.linalg.solve(total, gradient[order].sum(axis=0))
-        step *= min(1.0, options.step_limit / max(float(np.abs(step).max()), 1e-12))
-        pivot = transform_points(poses[order], stack_centres(slices)[order]).mean(axis=0)
-        moved[order] = pose_about(step[:3] / LEVER, step[3:], pivot) @ poses[order]
-    return moved
+    return np.repeat(np.maximum(pooled, least_step), 3) ** 2
 
 
 def _solve_stack(

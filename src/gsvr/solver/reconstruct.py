@@ -1,4 +1,4 @@
-"""Slices in, field and poses out: rounds of weights, amplitudes and motion, coarse to fine."""
+"""Slices in, field and poses out: outer iterations of weights, amplitudes and motion, coarse to fine."""
 
 from __future__ import annotations
 
@@ -7,61 +7,61 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
+from gsvr.masks.consensus import consensus_mask, project_mask
 from gsvr.model.slices import Slices
-from gsvr.solver.initialise import find_lost_stacks, first_poses
-from gsvr.solver.rounds import first_gains
-from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.stages import stages_of
+from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.gains import intensity_scale, stack_levels
+from gsvr.solver.geometry_refinement import refine_geometry
+from gsvr.solver.motion import displacements
+from gsvr.solver.outer_iteration import advance, begin_stage
+from gsvr.solver.schedule import SolverOptions, Stage, restart_stages
+from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
 from gsvr.solver.state import Result, State
 from gsvr.solver.uncertainty import posterior_deviations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Progress:
-    """What a callback is told after each round.
+    """What a callback is told after each outer iteration.
 
     Attributes
     ----------
-    stage, round
-        Which stage, and which of its rounds (from 1).
+    stage, iteration
+        Which stage, and which of its outer iterations (from 1).
     done, total
-        Rounds so far and in all; rounds that a stage did not need count as done.
+        Outer iterations so far and in all; those that a stage did not need count as done.
     state
         The reconstruction as it stands; intensities are scaled by `scale`.
     seconds
         Wall time since the start.
     stage_done
-        Whether this was the stage's last round.
+        Whether this was the stage's last outer iteration.
+    mask
+        Pixels in use (flat, as `Slices.mask`).
     """
 
     stage: Stage
-    round: int
+    iteration: int
     done: int
     total: int
     state: State
     scale: float
     seconds: float
     stage_done: bool
+    mask: Bool[np.ndarray, " p"]
+
+    def __repr__(self) -> str:
+        return f"Progress({self.stage.name!r}, {self.done} of {self.total}, {self.state!r})"
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `reconstruct` needs to go on from here with the same result, to the bit."""
+        return Checkpoint.of(self.stage.name, self.iteration, self.stage_done, self.state, self.mask)
 
 
 Callback = Callable[[Progress], None]
-
-
-def intensity_scale(slices: Slices) -> float:
-    """99th percentile of the pixels inside the masks: bright tissue becomes one.
-
-    Raises
-    ------
-    ValueError
-        If the pixels inside the masks are all (nearly) zero.
-    """
-    scale = float(np.percentile(np.abs(slices.values[slices.mask]), 99))
-    if not scale > 0:
-        raise ValueError("the pixels inside the masks are all zero: nothing to reconstruct")
-    return scale
 
 
 def reconstruct(
@@ -69,6 +69,8 @@ def reconstruct(
     options: SolverOptions | None = None,
     callback: Callback | None = None,
     poses: Float[np.ndarray, "n 4 4"] | None = None,
+    poses_are_good: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> Result:
     """Reconstruct a volume from slices.
 
@@ -79,57 +81,127 @@ def reconstruct(
     options
         Stages and the options of every part.
     callback
-        Called after each round with a `Progress`; may raise to stop.
+        Called after each outer iteration with a `Progress`; may raise to stop.
     poses
-        First guess, acquired world -> volume world; default: `gsvr.solver.initialise.first_poses`.
+        First guess, acquired world -> volume world; default: `gsvr.solver.stack_alignment.first_poses`.
+    poses_are_good
+        Whether to refine the poses given at the finest resolution only, as after another reconstruction: coarse stages
+        know them to a few tenths of a millimetre.
+    checkpoint
+        Go on from a state that was saved by a callback (`Progress.checkpoint`), with the same slices and options.
 
     Raises
     ------
     ValueError
-        If no pixel carries any signal.
+        If no pixel carries any signal, or the checkpoint is of other slices or options.
     """
+    options = options or SolverOptions()
+    if poses_are_good:
+        if poses is None:
+            raise ValueError("poses_are_good needs poses")
+        options = replace(options, stages=restart_stages(options.stages))
     # The kernels keep all cores busy by themselves; threads of the linear algebra library would only spin.
     with threadpool_limits(1, "blas"):
-        return _run_stages(slices, options or SolverOptions(), callback, poses)
+        return _Reconstruction(slices, options, first_poses(slices) if poses is None else poses).run(
+            callback, checkpoint
+        )
 
 
-def _run_stages(
-    slices: Slices, options: SolverOptions, callback: Callback | None, poses: Float[np.ndarray, "n 4 4"] | None
-) -> Result:
-    # stacks may come with different receiver gains or rescale slopes: bring them to one level first
-    intensity_scale(slices)  # refuses slices that show nothing
-    levels = first_gains(slices)
-    levelled = replace(slices, values=slices.values / slices.per_pixel(levels.astype(np.float32)))
-    scale = intensity_scale(levelled)
-    votes = slices.mask
-    scaled = binned = replace(levelled, values=levelled.values / np.float32(scale))
-    total = sum(stage.rounds for stage in options.stages)
-    poses = first_poses(slices) if poses is None else poses
-    started, done, state, stages = time.perf_counter(), 0, None, stages_of(options)
-    for stage in options.stages:
-        if stage.agree_on_mask and state:
-            mask = stages.agreed_mask(scaled, votes, state.poses)
-            scaled = scaled.with_mask(stages.project_mask(mask, scaled, state.poses))
-        binned = stages.binned(scaled, stage.binning)
-        running = stages.begin(binned, stage, state, poses)
-        for number in range(1, stage.rounds + 1):
-            moved = running.advance()
-            last = number == stage.rounds or (stage.motion != "none" and moved < stage.settled * stage.spacing)
-            done += stage.rounds - number + 1 if last else 1
-            if callback:
-                seconds = time.perf_counter() - started
-                callback(Progress(stage, number, done, total, running.state(), scale, seconds, last))
-            if last:
-                break
-        state = running.state()
-        if stage.motion == "stacks":
-            operator = state.operator.with_poses(find_lost_stacks(binned, stage, options, state))
-            state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
-    if state is None:
-        raise ValueError("the schedule has no stages")
-    mask = stages.agreed_mask(scaled, votes, state.poses)
-    deviations = posterior_deviations(binned, state, options)
-    # the prediction is of all pixels as they were given
-    if binned.binning != scaled.binning or not stages.predicts_every_pixel:
-        state = replace(state, prediction=state.operator.with_slices(scaled).predict(state.amplitudes))
-    return Result.from_state(state, slices.with_mask(scaled.mask), mask, scale, levels, deviations)
+class _Reconstruction:
+    """One reconstruction in progress."""
+
+    def __init__(self, slices: Slices, options: SolverOptions, poses: Float[np.ndarray, "n 4 4"]) -> None:
+        if len(poses) != slices.n_slices:
+            raise ValueError(f"{len(poses)} poses for {slices.n_slices} slices: give one a slice")
+        self._started = time.perf_counter()
+        self._slices, self._options, self._poses = slices, options, poses
+        intensity_scale(slices)  # refuses slices that show nothing
+        # stacks may come with different receiver gains or rescale slopes: bring them to one level first
+        self._levels = stack_levels(slices)
+        levelled = replace(slices, values=slices.values / slices.per_pixel(self._levels.astype(np.float32)))
+        self._scale = intensity_scale(levelled)
+        self._scaled = replace(levelled, values=levelled.values / np.float32(self._scale))
+
+    def run(self, callback: Callback | None, checkpoint: Checkpoint | None) -> Result:
+        """All stages, or those that a checkpoint leaves to be done."""
+        stages, state = self._options.stages, None
+        first = 0 if checkpoint is None else checkpoint.stage_of(stages)
+        total, done = sum(stage.outer_iterations for stage in stages), 0
+        for number, stage in enumerate(stages):
+            done += stage.outer_iterations
+            if number < first:
+                continue
+            if checkpoint is not None and number == first:
+                state, iteration, finished = (
+                    self._restored(stage, checkpoint),
+                    checkpoint.iteration,
+                    checkpoint.finished,
+                )
+            else:
+                state, iteration, finished = self._begun(stage, state), 0, False
+            while not finished:
+                iteration += 1
+                state, finished = self._advanced(stage, iteration, state)
+                if callback:
+                    left = 0 if finished else stage.outer_iterations - iteration
+                    seconds = time.perf_counter() - self._started
+                    mask = self._scaled.mask
+                    callback(
+                        Progress(stage, iteration, done - left, total, state, self._scale, seconds, finished, mask)
+                    )
+            if stage.motion == "stacks":
+                operator = state.operator.with_poses(find_lost_stacks(stage, self._options, state))
+                state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
+        assert state is not None  # there is a stage, see `SolverOptions`
+        return self._result(state)
+
+    def _begun(self, stage: Stage, state: State | None) -> State:
+        """The first state of a stage."""
+        if stage.consensus_mask and state is not None:
+            options = self._options
+            mask = consensus_mask(self._scaled, self._slices.mask, state.poses, options.masks, options.profile)
+            inside = project_mask(mask, self._scaled, state.poses, options.masks.margin)
+            self._scaled = self._scaled.with_mask(inside)
+        return begin_stage(self._scaled.binned(stage.binning), stage, self._options, state, self._poses)
+
+    def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
+        """The state that was saved."""
+        self._scaled = self._scaled.with_mask(checkpoint.checked_mask(self._scaled))
+        return checkpoint.state(self._scaled.binned(stage.binning), self._options)
+
+    def _advanced(self, stage: Stage, iteration: int, state: State) -> tuple[State, bool]:
+        """The state after an outer iteration, and whether it was the stage's last."""
+        options, before, last = self._options, state.poses, iteration == stage.outer_iterations
+        if last and stage.geometry_steps:
+            state = refine_geometry(
+                state, stage.geometry_steps, options.refinement, options.neighbours, options.seeds.level
+            )
+        state = advance(stage, options, state)
+        if stage.motion == "none":
+            return state, last
+        moved = float(np.median(displacements(state.slices, before, state.poses)))
+        return state, last or moved < stage.settled * stage.spacing
+
+    def _result(self, state: State) -> Result:
+        """Undo the intensity scales: one of all slices, and the levels of their stacks (mean one)."""
+        options, scale, levels = self._options, np.float32(self._scale), self._levels
+        mask = consensus_mask(self._scaled, self._slices.mask, state.poses, options.masks, options.profile)
+        deviations = posterior_deviations(state, options.uncertainty_samples, options.seed)
+        operator = state.operator
+        prediction = state.prediction
+        if state.slices.binning != self._scaled.binning:  # the prediction is of all pixels as they were given
+            prediction = operator.with_slices(self._scaled).predict(state.amplitudes)
+        prediction = operator.backend.host(prediction)
+        field = state.field
+        return Result(
+            field=replace(field, amplitudes=field.amplitudes * scale),
+            slices=self._slices.with_mask(self._scaled.mask),
+            mask=mask,
+            poses=state.poses,
+            gains=state.gains * levels,
+            slice_weights=state.weights.slices,
+            noise=state.weights.noise * self._scale,
+            residuals=state.weights.residuals * self._scale * levels,
+            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)),
+            deviations=tuple(replace(part, amplitudes=part.amplitudes * scale) for part in deviations),
+        )

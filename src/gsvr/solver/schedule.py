@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
-from gsvr.masks.consensus import MaskOptions
-from gsvr.model.point_spread import ProfileName
-from gsvr.solver.motion import MotionOptions
-from gsvr.solver.priors.lattice import PriorOptions
-from gsvr.solver.priors.neighbours import NeighbourOptions
+from gsvr.masks.options import MaskOptions
+from gsvr.model.point_spread import Profile
+from gsvr.solver.gains import IntensityModel, SliceGains
+from gsvr.solver.geometry_refinement import RefinementOptions
+from gsvr.solver.loss import Loss, RobustLoss
+from gsvr.solver.motion import MotionModel, SliceMotion, StackMotion
+from gsvr.solver.priors.lattice import LatticePrior
+from gsvr.solver.priors.neighbours import NeighbourPrior
 from gsvr.solver.seeding import SeedOptions
-from gsvr.solver.weights import WeightOptions
 
-
-@dataclass(frozen=True)
-class RefinementOptions:
-    """How the geometry of free Gaussians is optimised, see `gsvr.solver.geometry_refinement`.
-
-    Attributes
-    ----------
-    mean_rate, scale_rate, quaternion_rate
-        How far a step moves a mean (share of the typical standard deviation), a log-scale and a quaternion, at first.
-    amplitudes_every, iterations
-        After so many steps, so many conjugate-gradient steps for the amplitudes.
-    split_share
-        Share of Gaussians, those with the largest residuals around them, that are split in the end.
-    prune_below
-        Gaussians go whose contribution to all pixels (root of the weighted sum of squares) is below this, in standard
-        deviations of the noise.
-    """
-
-    mean_rate: float = 0.01
-    scale_rate: float = 0.01
-    quaternion_rate: float = 0.005
-    amplitudes_every: int = 5
-    iterations: int = 2
-    split_share: float = 0.0
-    prune_below: float = 0.0
+Motion = Literal["stacks", "slices", "none"]
 
 
 @dataclass(frozen=True)
@@ -51,24 +30,24 @@ class Stage:
         Distance between Gaussians (mm).
     binning
         Pixels averaged along each in-plane axis.
-    rounds
-        Rounds of weights, amplitudes and motion, at most: a stage ends early once half of the slices (or stacks)
-        move by less than `settled` in a round.
-    iterations
-        Conjugate-gradient steps a round.
+    outer_iterations
+        Of weights, amplitudes and motion, at most: a stage ends early once half of the slices (or stacks) move by less
+        than `settled` in one of them.
+    inner_iterations
+        Conjugate-gradient steps in each of them.
     motion
         What moves: ``"stacks"`` as a whole, ``"slices"``, or ``"none"``.
     sigma_ratio
         Standard deviation of the Gaussians as a share of the spacing.
-    agree_on_mask
+    consensus_mask
         Whether to settle first, from the poses so far, which pixels show the anatomy.
     free
         Whether the Gaussians leave the lattice: as many as `SolverOptions.seeds_of` says, seeded from the previous
         stage's field. Only without motion.
     settled
-        Median motion in a round, as a share of the spacing, at which the stage has done its work.
+        Median motion in an outer iteration, as a share of the spacing, at which the stage has done its work.
     geometry_steps
-        Steps that free Gaussians move and change their shape in, before the last round.
+        Steps that free Gaussians move and change their shape in, before the last outer iteration.
     told_apart
         Distance (mm) of what the slices can tell apart: where it exceeds the spacing there are only about as many free
         Gaussians as would be seeded from a lattice of this spacing.
@@ -77,15 +56,28 @@ class Stage:
     name: str
     spacing: float
     binning: int
-    rounds: int
-    iterations: int
-    motion: str = "slices"
+    outer_iterations: int
+    inner_iterations: int
+    motion: Motion = "slices"
     sigma_ratio: float = 0.65
-    agree_on_mask: bool = False
+    consensus_mask: bool = False
     free: bool = False
     settled: float = 0.02
     geometry_steps: int = 0
     told_apart: float = 0.0
+
+    def __post_init__(self) -> None:
+        at = f"stage {self.name!r}: "
+        if self.motion not in get_args(Motion):
+            raise ValueError(f"{at}unknown motion {self.motion!r}: choose one of {', '.join(get_args(Motion))}")
+        if not (self.spacing > 0 and self.sigma_ratio > 0):
+            raise ValueError(f"{at}spacing and sigma_ratio must be positive")
+        if min(self.binning, self.outer_iterations, self.inner_iterations) < 1:
+            raise ValueError(f"{at}binning, outer_iterations and inner_iterations must be at least one")
+        if self.geometry_steps and not (self.free and self.outer_iterations > 1):
+            raise ValueError(f"{at}geometry steps need free Gaussians, and an outer iteration before and after")
+        if self.free and self.motion != "none":
+            raise ValueError(f"{at}free Gaussians need motion 'none': slices move on a lattice only")
 
 
 def default_stages(
@@ -103,42 +95,67 @@ def default_stages(
     geometry_steps
         Of free Gaussians in the last stage.
     """
-    last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, agree_on_mask=True)
+    last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, consensus_mask=True)
     if free:
-        told_apart = thickness / 3
-        last = replace(last, rounds=3, iterations=6, free=True, told_apart=told_apart, geometry_steps=geometry_steps)
+        last = replace(
+            last,
+            outer_iterations=3,
+            inner_iterations=6,
+            free=True,
+            told_apart=thickness / 3,
+            geometry_steps=geometry_steps,
+        )
     fine, finer = max(1.8, 1.5 * finest), max(1.4, 1.2 * finest)
     return (
         Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
         Stage("motion, 5 mm", 5.0, 3, 20, 5, sigma_ratio=0.8),
         Stage("motion, 3.5 mm", 3.5, 3, 15, 5),
-        Stage("motion, 2.5 mm", 2.5, 2, 10, 5, agree_on_mask=True),
+        Stage("motion, 2.5 mm", 2.5, 2, 10, 5, consensus_mask=True),
         Stage(f"motion, {fine:.2g} mm", fine, 2, 8, 5),
         Stage(f"motion, {finer:.2g} mm", finer, 1, 4, 5),
         last,
     )
 
 
+def restart_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages that go on from good poses: a field at the finest resolution of motion first, then motion there.
+
+    Coarse stages know poses to a few tenths of a millimetre only, and would lose what good poses already have.
+    """
+    moving = [number for number, stage in enumerate(stages) if stage.motion == "slices"]
+    if not moving:
+        return stages
+    finest = stages[moving[-1]]
+    still = replace(finest, name="field at the given poses", motion="none")
+    return (still, finest, *stages[moving[-1] + 1 :])
+
+
 @dataclass(frozen=True)
 class SolverOptions:
-    """Everything a reconstruction depends on besides the slices.
+    """Everything a reconstruction depends on besides the slices. Its parts can be replaced by others of one's own.
 
     Attributes
     ----------
     stages
         Coarse to fine.
     profile
-        Slice profile, see `gsvr.model.point_spread.PROFILES`.
-    prior, motion, weights, masks
-        Options of the parts.
-    seeds, neighbours
-        Where free Gaussians come from, and their prior.
+        Slice profile: a name, see `gsvr.model.point_spread.PROFILES`, or a function of one's own.
+    loss
+        Residuals -> weights, see `gsvr.solver.loss.Loss`.
+    intensity
+        Gains of slices, see `gsvr.solver.gains.IntensityModel`.
+    motion, stack_motion
+        Poses of slices and of whole stacks, see `gsvr.solver.motion.MotionModel`.
+    prior, neighbours
+        Priors on a lattice and on free Gaussians.
+    masks
+        How masks are prepared.
+    seeds
+        Where free Gaussians come from.
     refinement
         How their geometry is optimised, in stages that ask for it.
     backend
-        Which kernels evaluate the operator, see `gsvr.backends.BACKENDS`; `gsvr.backends.devices` finds one.
-    deterministic
-        Whether a graphics card, too, gives the same bits in every run; the CPU always does.
+        Where to compute, see `gsvr.backends.BACKENDS`; `gsvr.backends.devices` finds one.
     margin
         How far (mm) Gaussians stand beyond the outermost pixel used.
     gap
@@ -152,20 +169,31 @@ class SolverOptions:
     """
 
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
-    profile: ProfileName = "slab"
-    prior: PriorOptions = PriorOptions()
-    motion: MotionOptions = MotionOptions()
-    weights: WeightOptions = WeightOptions()
+    profile: Profile = "slab"
+    loss: Loss = RobustLoss()
+    intensity: IntensityModel = SliceGains()
+    motion: MotionModel = SliceMotion()
+    stack_motion: MotionModel = StackMotion()
+    prior: LatticePrior = LatticePrior()
+    neighbours: NeighbourPrior = NeighbourPrior()
     masks: MaskOptions = MaskOptions()
     seeds: SeedOptions = field(default_factory=SeedOptions)
-    neighbours: NeighbourOptions = field(default_factory=NeighbourOptions)
     refinement: RefinementOptions = RefinementOptions()
     backend: str = "cpu"
-    deterministic: bool = False
     margin: float = 2.5
     gap: float = 3.0
     uncertainty_samples: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("the schedule has no stages")
+        if self.stages[0].free:
+            raise ValueError(f"stage {self.stages[0].name!r}: free Gaussians need a field on a lattice to start from")
+
+    def motion_of(self, stage: Stage) -> MotionModel | None:
+        """What moves the slices in a stage; None: nothing."""
+        return {"stacks": self.stack_motion, "slices": self.motion, "none": None}[stage.motion]
 
     def seeds_of(self, stage: Stage) -> SeedOptions:
         """How the free Gaussians of a stage are seeded.

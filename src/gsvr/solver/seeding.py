@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from gsvr.compiled import run
 from gsvr.compiled.threads import parallel_map
-from gsvr.model.fields import GaussianField, LatticeField, sample_lattice
+from gsvr.model.fields import GaussianField, LatticeField, lattice_values
 from gsvr.model.geometry import quaternion_from_rotation
 
 # The only real root of x^4 = x + 1: powers of its inverse are the steps that fill three dimensions most evenly.
@@ -79,10 +79,7 @@ def seed_from_lattice(field: LatticeField, noise: float, options: SeedOptions) -
         Standard deviation of a pixel's noise, in the field's intensities.
     """
     lattice = field.lattice
-    axes = tuple(
-        first + lattice.spacing * np.arange(count) for first, count in zip(lattice.origin, lattice.shape, strict=True)
-    )
-    values = sample_lattice(field, (axes[0], axes[1], axes[2]))
+    values = lattice_values(field, lattice.axes)
     gradient = parallel_map(
         lambda order: ndimage.gaussian_filter(values, options.smoothing, order=order),  # pyright: ignore[reportArgumentType]
         ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -133,11 +130,11 @@ def _draw(
 
 def _thresholds(shape: tuple[int, int, int]) -> Float32[np.ndarray, "x y z"]:
     """Thresholds in [0, 1) that are spread evenly over the cells of any neighbourhood."""
-    x, y, z = even_steps(shape)
+    x, y, z = _even_steps(shape)
     return np.mod(x[:, None, None] + y[:, None] + z, 1.0).astype(np.float32)
 
 
-def even_steps(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def _even_steps(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """What each axis adds to the threshold of a cell, which is the part of the sum after the point."""
     return tuple(np.arange(count, dtype=np.float64) * _EVEN ** -(axis + 1.0) for axis, count in enumerate(shape))
 

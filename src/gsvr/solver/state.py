@@ -1,4 +1,4 @@
-"""What is known after a round: immutable, so that a callback may keep it."""
+"""Where a reconstruction stands after an outer iteration, and what it ends with."""
 
 from __future__ import annotations
 
@@ -7,48 +7,61 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.model.fields import GaussianField, LatticeField, field_of
+from gsvr.backends.protocol import Array
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.operators.acquisition import AcquisitionOperator
-from gsvr.solver.weights import Weights
+from gsvr.solver.loss import Weights
+from gsvr.solver.priors.protocol import Prior
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State:
-    """The reconstruction after a round.
+    """The reconstruction after an outer iteration: immutable, so that a callback may keep it.
 
     Attributes
     ----------
     amplitudes
-        Amplitudes of the operator's Gaussians, in units of intensity.
+        Amplitudes of the operator's Gaussians, in units of intensity (array of the operator's backend).
     operator
         The acquisition at the present poses and gains. It holds what the kernels prepared for them, some hundred
         megabytes: a callback that keeps states should keep `field` and `poses` instead.
+    prior
+        On the amplitudes; None where nothing is solved for, as with the published settings.
     weights
-        Robust weights and residuals that the round used.
+        Robust weights and residuals that the iteration used.
     prediction
-        Predicted pixels (flat, as `Slices.values` of the round's possibly binned slices).
+        Predicted pixels (array of the backend, as `Slices.values` of the stage's possibly binned slices).
     diagonal
-        Of the normal matrix, from the last round that changed poses: weights alone hardly change it, and a
+        Of the normal matrix, from the last iteration that changed poses: weights alone hardly change it, and a
         preconditioner need not be exact. None: not known.
     """
 
-    amplitudes: Float32[np.ndarray, "*sites"]
+    amplitudes: Array
     operator: AcquisitionOperator
+    prior: Prior | None
     weights: Weights
-    prediction: Float32[np.ndarray, " p"]
-    diagonal: Float32[np.ndarray, "*sites"] | None = None
+    prediction: Array
+    diagonal: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"State({self.field!r}, {self.slices.n_slices} slices, {self.weights!r})"
+
+    @property
+    def slices(self) -> Slices:
+        """What the state is fitted to."""
+        return self.operator.slices
+
+    @property
+    def has_field(self) -> bool:
+        """Whether any amplitude is not zero."""
+        return bool(self.amplitudes.any())
 
     @property
     def field(self) -> LatticeField | GaussianField:
         """The volume as Gaussians."""
-        return field_of(self.operator.primitives, self.amplitudes)
-
-    @property
-    def lattice_field(self) -> LatticeField:
-        """The same, in stages whose Gaussians stand on a lattice."""
-        return LatticeField(self.operator.lattice, self.amplitudes)
+        return self.operator.field(self.amplitudes)
 
     @property
     def poses(self) -> Float[np.ndarray, "n 4 4"]:
@@ -61,7 +74,7 @@ class State:
         return self.operator.gains
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A finished reconstruction, in the units of the input.
 
@@ -72,13 +85,13 @@ class Result:
     slices
         The slices it was made from; their mask tells which pixels were used.
     mask
-        Where the slices agree that the anatomy is (volume world), with the share of their votes.
+        The consensus mask of the slices (volume world), with the share of their votes as data.
     poses
         Acquired world -> volume world, one a slice.
     gains
         Intensity factor of each slice.
     slice_weights
-        Robust weight of each slice in the last round (one: believed as a whole).
+        Robust weight of each slice in the last outer iteration (one: believed as a whole).
     noise
         Robust standard deviation of the residuals (intensity).
     residuals
@@ -100,26 +113,5 @@ class Result:
     prediction: Float32[np.ndarray, " p"]
     deviations: tuple[LatticeField | GaussianField, ...] = ()
 
-    @staticmethod
-    def from_state(
-        state: State,
-        slices: Slices,
-        mask: Volume,
-        scale: float,
-        levels: Float[np.ndarray, " n"],
-        deviations: tuple[LatticeField | GaussianField, ...],
-    ) -> Result:
-        """Undo the intensity scales of the solver: `scale` of all slices, and `levels` (mean one) of each."""
-        factor = np.float32(scale)
-        return Result(
-            field=field_of(state.operator.primitives, state.amplitudes * factor),
-            slices=slices,
-            mask=mask,
-            poses=state.poses,
-            gains=state.gains * levels,
-            slice_weights=state.weights.slices,
-            noise=state.weights.noise * scale,
-            residuals=state.weights.residuals * scale * levels,
-            prediction=state.prediction * factor * slices.per_pixel(levels.astype(np.float32)),
-            deviations=tuple(field_of(part.primitives, part.amplitudes * factor) for part in deviations),
-        )
+    def __repr__(self) -> str:
+        return f"Result({self.field!r}, {self.slices.n_slices} slices, noise={self.noise:.4g})"

@@ -9,66 +9,46 @@ any voxel. Poses count as known and the model as right, so this is a lower bound
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
 
-from gsvr.model.fields import GaussianField, LatticeField, field_of
-from gsvr.model.slices import Slices
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.solver.amplitudes import solve_amplitudes
-from gsvr.solver.free_rounds import FreeState, posterior_sample
-from gsvr.solver.priors.lattice import DIRECTIONS, QuadraticPrior, quadratic_prior
-from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import State
 
-# CG steps a sample; they bring the preconditioned gradient down to half a per cent.
+# Conjugate-gradient steps a sample; they bring the preconditioned gradient down to half a per cent.
 _ITERATIONS = 20
 
 
-def posterior_deviations(
-    slices: Slices, state: State, options: SolverOptions
-) -> tuple[LatticeField | GaussianField, ...]:
+def posterior_deviations(state: State, samples: int, seed: int) -> tuple[LatticeField | GaussianField, ...]:
     """Samples of the field minus its estimate.
 
     Parameters
     ----------
-    slices, state
-        The last stage's slices and how it ended.
-    options
-        `SolverOptions.uncertainty_samples` says how many; the seed decides them.
+    state
+        How the last stage ended.
+    seed
+        Decides the samples.
     """
-    rng = np.random.default_rng(options.seed)
-    if isinstance(state, FreeState):
-        samples = (
-            posterior_sample(slices, state, options, rng, _ITERATIONS) for _ in range(options.uncertainty_samples)
-        )
-        return tuple(field_of(state.operator.primitives, sample) for sample in samples)
+    rng = np.random.default_rng(seed)
+    return tuple(_sample(state, rng) for _ in range(samples))
+
+
+def _sample(state: State, rng: np.random.Generator) -> LatticeField | GaussianField:
     operator, weights = state.operator, state.weights
-    strength = options.prior.strength * weights.white_noise**2
-    prior = quadratic_prior(operator.lattice, state.amplitudes, options.prior.edge)
-    nothing = np.zeros(operator.lattice.shape, np.float32)
-    samples = []
-    for _ in range(options.uncertainty_samples):
-        noise = weights.noise_sample(rng)
-        pull = np.float32(weights.white_noise) * _prior_noise(prior, strength, rng)
-        solution = solve_amplitudes(
-            operator,
-            noise,
-            weights.pixels,
-            prior,
-            strength,
-            nothing,
-            np.zeros_like(noise),
-            iterations=_ITERATIONS,
-            pull=pull,
-        )
-        samples.append(LatticeField(operator.lattice, solution.amplitudes))
-    return tuple(samples)
-
-
-def _prior_noise(prior: QuadraticPrior, strength: float, rng: np.random.Generator) -> Float32[np.ndarray, "nx ny nz"]:
-    """A random grid with covariance strength L: one independent number a bond, with opposite signs at its ends."""
-    noise = np.zeros(prior.bonds.shape[1:], np.float32)
-    for bond, (dx, dy, dz) in zip(prior.bonds, DIRECTIONS, strict=True):
-        part = np.sqrt(np.float32(strength) * bond) * rng.standard_normal(bond.shape, np.float32)
-        noise += part
-        noise -= np.roll(part, (dx, dy, dz), axis=(0, 1, 2))  # bonds never cross the box, so nothing wraps
-    return noise
+    if state.prior is None:
+        raise ValueError("this state has no prior: it has no posterior to draw from")
+    strength = state.prior.strength * weights.white_noise**2
+    prior = state.prior.at(state.amplitudes)
+    noise = operator.backend.array(weights.noise_sample(rng, operator.backend))
+    found = solve_amplitudes(
+        operator,
+        noise,
+        weights.pixels,
+        prior,
+        strength,
+        0 * state.amplitudes,
+        0 * noise,
+        _ITERATIONS,
+        pull=weights.white_noise * prior.noise(strength, rng),
+        diagonal=state.diagonal,
+    )
+    return operator.field(found.amplitudes)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +14,12 @@ from gsvr.errors import InputError
 from gsvr.io.image import load_image
 from gsvr.io.nifti import read_mask, stack_from_image
 from gsvr.masks.checks import check_content, check_overlap
-from gsvr.masks.consensus import StackMasks, first_masks
+from gsvr.masks.drawn import StackMasks, first_masks
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_volume
-from gsvr.solver.paper import PaperOptions, reconstruct_as_published
-from gsvr.solver.reconstruct import reconstruct
+from gsvr.solver.published import PublishedOptions, reconstruct_as_published
+from gsvr.solver.reconstruct import Callback, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
 
@@ -68,7 +66,7 @@ class Job:
 
     stacks: list[Stack]
     slices: Slices
-    options: SolverOptions | PaperOptions
+    options: SolverOptions | PublishedOptions
     timings: dict[str, float]
 
 
@@ -91,7 +89,7 @@ class Reconstruction:
     """
 
     stacks: list[Stack]
-    options: SolverOptions | PaperOptions
+    options: SolverOptions | PublishedOptions
     result: Result
     volume: Volume
     backend: str
@@ -185,7 +183,7 @@ def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarr
     return fitting, refusal
 
 
-def prepare_slices(stacks: list[Stack], options: SolverOptions | PaperOptions) -> tuple[Slices, StackMasks]:
+def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> tuple[Slices, StackMasks]:
     """Masks, overlap check and slices.
 
     Raises
@@ -207,7 +205,9 @@ def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOption
     return replace(options, stages=default_stages(finest, last.free, thickness, last.geometry_steps))
 
 
-def prepare(inputs: StackInputs, options: SolverOptions | PaperOptions | None = None, fit_stages: bool = True) -> Job:
+def prepare(
+    inputs: StackInputs, options: SolverOptions | PublishedOptions | None = None, fit_stages: bool = True
+) -> Job:
     """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
 
     Parameters
@@ -232,7 +232,7 @@ def prepare(inputs: StackInputs, options: SolverOptions | PaperOptions | None = 
     return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
 
 
-def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None] | None = None) -> Reconstruction:
+def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = None) -> Reconstruction:
     """Reconstruct and render. Nothing is written.
 
     Parameters
@@ -240,8 +240,7 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None
     output_resolution
         Voxel size (mm).
     callback
-        Told a `Progress` after each round or, with the published settings, a `PaperProgress` after each epoch; may
-        raise to stop.
+        Told a `Progress` after each outer iteration (with the published settings: each epoch); may raise to stop.
 
     Raises
     ------
@@ -250,12 +249,12 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callable[[Any], None
     """
     check_voxel_size(output_resolution)
     started = time.perf_counter()
-    if isinstance(job.options, PaperOptions):
+    if isinstance(job.options, PublishedOptions):
         result = reconstruct_as_published(job.slices, job.options, callback)
     else:
         result = reconstruct(job.slices, job.options, callback)
     reconstructed = time.perf_counter()
-    backend = job.options.rendered_on if isinstance(job.options, PaperOptions) else job.options.backend
+    backend = job.options.backend
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}

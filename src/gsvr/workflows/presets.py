@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsvr.solver.paper import PaperOptions
+    from gsvr.solver.published import PublishedOptions
     from gsvr.solver.schedule import SolverOptions
 
 logger = logging.getLogger(__name__)
@@ -15,8 +15,8 @@ PRESETS = ("default", "fast", "paper")
 
 
 def chosen_options(
-    preset: str, profile: str | None, device: str, deterministic: bool, seed: int, samples: int
-) -> SolverOptions | PaperOptions:
+    preset: str, profile: str | None, device: str, seed: int, samples: int
+) -> SolverOptions | PublishedOptions:
     """Options of a reconstruction.
 
     Parameters
@@ -34,7 +34,7 @@ def chosen_options(
     from gsvr.backends.devices import choose_device
     from gsvr.errors import InputError
     from gsvr.model.point_spread import PROFILES
-    from gsvr.solver.paper import PaperOptions
+    from gsvr.solver.published import PublishedOptions
     from gsvr.solver.schedule import SolverOptions, default_stages
 
     if preset not in PRESETS:
@@ -46,11 +46,7 @@ def chosen_options(
     logger.info("device %s: %s", device, chosen.reason)
     if preset != "paper":
         stages = default_stages(free=preset == "default")
-        return SolverOptions(
-            stages=stages, backend=chosen.backend, deterministic=deterministic, uncertainty_samples=samples, **given
-        )
+        return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)
     if samples:
         raise InputError("--output-uncertainty is not for --preset paper: leave one of the two out")
-    if chosen.backend == "cpu":
-        return PaperOptions(backend="cpu", **given)
-    return PaperOptions(backend="torch", device="cpu" if chosen.backend == "reference" else chosen.backend, **given)
+    return PublishedOptions(backend=chosen.backend, **given)

@@ -1,34 +1,36 @@
-"""Edge-preserving prior on the field: neighbouring amplitudes are alike, except across edges.
+"""Edge-preserving prior on a lattice: neighbouring amplitudes are alike, except across edges.
 
 The energy is mu sum over neighbouring sites of (sqrt(1 + (c_j - c_k)^2 / edge^2) - 1) (Charbonnier), minimised by
-reweighting: a quadratic with weight mu / edge^2 / sqrt(1 + (c_j - c_k)^2 / edge^2) touches it from above, so each
-reweighted step lowers it. Neighbours are the 13 directions of a 3 x 3 x 3 cube, weighted by 1 / distance^2, so that the
-prior hardly prefers the axes.
+reweighting with the bonds mu / edge^2 / sqrt(1 + (c_j - c_k)^2 / edge^2). Neighbours are the 13 directions of a 3 x 3 x 3
+cube, weighted by 1 / distance^2, so that the prior hardly prefers the axes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 
-from gsvr import compiled
-from gsvr.compiled import Structure
-from gsvr.model.fields import Lattice
+from gsvr.backends import Backend
+from gsvr.backends.protocol import Array, LatticeBonds
+from gsvr.model.fields import DIRECTIONS, Lattice
+from gsvr.operators.lattice import LatticeOperator
+from gsvr.solver.priors.protocol import Prior
 
-DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
+# Of the mean of the diagonal: below that a site is seen by nothing.
+_LEAST_DIAGONAL = 1e-4
 
 
 @dataclass(frozen=True)
-class PriorOptions:
+class LatticePrior:
     """Strength and edge scale, for intensities scaled so that the bright tissue is near one.
 
     Attributes
     ----------
     strength
-        mu, in units of the noise variance: the energy is weighed against residuals of standard deviation one.
+        mu, in units of the noise variance.
     edge
         Difference between neighbouring amplitudes above which they count as lying across an edge.
     """
@@ -36,63 +38,56 @@ class PriorOptions:
     strength: float = 0.05
     edge: float = 0.01
 
+    def on(self, operator: LatticeOperator) -> Prior:
+        """The prior on the lattice of an operator."""
+        return _PriorOnLattice(self, operator.lattice, operator.backend)
 
-@dataclass(frozen=True)
-class QuadraticPrior:
-    """The quadratic that touches the edge-preserving energy at some amplitudes: 1/2 c^T L c.
 
-    Attributes
+class _PriorOnLattice:
+    """See `gsvr.solver.priors.protocol.Prior`."""
+
+    def __init__(self, options: LatticePrior, lattice: Lattice, backend: Backend) -> None:
+        self.strength, self._edge = options.strength, options.edge
+        self._lattice, self._backend = lattice, backend
+        self._support = backend.array(lattice.support.astype(np.float32))
+
+    def at(self, amplitudes: Array) -> QuadraticLatticePrior:
+        """The quadratic form that touches the energy at these amplitudes."""
+        bonds = self._backend.lattice_bonds(self._lattice, amplitudes, self._edge)
+        return QuadraticLatticePrior(bonds, self._support, self._lattice.n_sites, self._backend)
+
+
+class QuadraticLatticePrior:
+    """See `gsvr.solver.priors.protocol.QuadraticPrior`.
+
+    Parameters
     ----------
-    bonds
-        Weight of each bond between neighbours; 13 directions.
-    extent
-        First and last (excluded) site of each row of the lattice that any bond may start or end at.
+    support
+        One at the sites that carry a Gaussian, zero elsewhere.
     """
 
-    bonds: Float32[np.ndarray, "13 nx ny nz"]
-    extent: Int[np.ndarray, "nx ny 2"]
+    def __init__(self, bonds: LatticeBonds, support: Array, n_sites: int, backend: Backend) -> None:
+        self._bonds, self._support, self._n_sites, self._backend = bonds, support, max(n_sites, 1), backend
 
-    def apply(
-        self,
-        values: Float32[np.ndarray, "nx ny nz"],
-        factor: float = 1.0,
-        start: Float32[np.ndarray, "nx ny nz"] | None = None,
-    ) -> Float32[np.ndarray, "nx ny nz"]:
-        """L c, times `factor`, added to `start` if that is given."""
-        out = np.empty_like(values)
-        compiled.run("apply_bonds", len(out), self._structure, self._row_sums, factor, values, start, out)
-        return out
+    def apply(self, values: Array, factor: float = 1.0, start: Array | None = None) -> Array:
+        """`factor` L c, added to `start` if that is given."""
+        return self._bonds.apply(values, factor, start)
 
-    def diagonal(self) -> Float32[np.ndarray, "nx ny nz"]:
-        """Diagonal of L: the sum of the bonds at each site."""
-        return self._row_sums
+    def preconditioner(self, diagonal: Array, strength: float) -> Callable[[Array], Array]:
+        """The inverse of the diagonal."""
+        total = diagonal + strength * self._bonds.diagonal()
+        inverse = self._support / total.clip(min=_LEAST_DIAGONAL * float(total.sum()) / self._n_sites)
+        return lambda gradient: inverse * gradient
 
-    @cached_property
-    def _structure(self) -> Structure:
-        nx, ny, nz = self.bonds.shape[1:]
-        return Structure("lattice_bonds", nx=nx, ny=ny, nz=nz, weights=self.bonds, extent=self.extent)
-
-    @cached_property
-    def _row_sums(self) -> Float32[np.ndarray, "nx ny nz"]:
-        out, ones = np.empty(self.bonds.shape[1:], np.float32), np.ones(self.bonds.shape[1:], np.float32)
-        compiled.run("sum_bonds", len(out), self._structure, ones, out)
-        return out
-
-
-def quadratic_prior(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> QuadraticPrior:
-    """Reweighted prior at `amplitudes`; differences well above `edge` (intensity) count as edges."""
-    bonds, support = np.zeros((len(DIRECTIONS), *lattice.shape), np.float32), lattice.support
-    occupied = support.any(axis=2)
-    ends = support.argmax(axis=2), support.shape[2] - support[:, :, ::-1].argmax(axis=2)
-    extent = np.stack([np.where(occupied, end, 0) for end in ends], axis=2)
-    present = support.astype(np.float32)
-    lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
-    lengths *= np.float32((1 / lengths).sum() / 3)  # as strong in all as the three axes alone
-    compiled.run(
-        "weigh_bonds", len(present), *present.shape, DIRECTIONS, lengths, present, extent, amplitudes, float(edge),
-        bonds,
-    )  # fmt: skip
-    return QuadraticPrior(bonds, extent)
+    def noise(self, strength: float, rng: np.random.Generator) -> Array:
+        """One independent number a bond, with opposite signs at its ends."""
+        bonds = self._bonds.weights()
+        noise = np.zeros(bonds.shape[1:], np.float32)
+        for bond, (dx, dy, dz) in zip(bonds, DIRECTIONS, strict=True):
+            part = np.sqrt(np.float32(strength) * bond) * rng.standard_normal(bond.shape, np.float32)
+            noise += part
+            noise -= np.roll(part, (dx, dy, dz), axis=(0, 1, 2))  # bonds never cross the box, so nothing wraps
+        return self._backend.array(noise)
 
 
 def prior_energy(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> float:

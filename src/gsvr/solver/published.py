@@ -23,27 +23,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from threadpoolctl import threadpool_limits
 
-from gsvr.backends import on_device
+from gsvr.backends import named
+from gsvr.backends.protocol import Array
+from gsvr.backends.views import nearest_radii
 from gsvr.backends.windows import CUTOFF
-from gsvr.masks.consensus import MaskOptions, agreed_mask
+from gsvr.masks.consensus import consensus_mask
+from gsvr.masks.options import MaskOptions
 from gsvr.model.fields import GaussianField
-from gsvr.model.point_spread import ProfileName
+from gsvr.model.point_spread import Profile
 from gsvr.model.slices import Slices
 from gsvr.operators.acquisition import moved_poses
+from gsvr.operators.gaussians import GaussianOperator
 from gsvr.solver.adamw import AdamW, LearningRate
-from gsvr.solver.initialise import first_poses
-from gsvr.solver.paper_loss import LossGradient, PaperLoss, SplatLoss, TorchLoss
+from gsvr.solver.gains import intensity_scale
+from gsvr.solver.loss import Weights, robust_deviation
 from gsvr.solver.pixel_seeding import seed_at_pixels
-from gsvr.solver.reconstruct import intensity_scale
-from gsvr.solver.state import Result
-from gsvr.solver.weights import robust_deviation
+from gsvr.solver.reconstruct import Progress
+from gsvr.solver.schedule import Stage
+from gsvr.solver.stack_alignment import first_poses
+from gsvr.solver.state import Result, State
 
 
 @dataclass(frozen=True)
-class PaperOptions:
+class PublishedOptions:
     """Everything such a reconstruction depends on besides the slices.
 
     Attributes
@@ -66,10 +71,10 @@ class PaperOptions:
         Slice profile, see `gsvr.model.point_spread.PROFILES`.
     masks
         How masks are prepared, and where the volume is in the end.
-    backend, device
-        ``"cpu"``: compiled kernels; ``"torch"``: plain PyTorch on a `device` it knows.
+    backend
+        Where to compute, see `gsvr.backends.BACKENDS`.
     cutoff
-        Of the compiled kernels (standard deviations), on top of the nearest neighbours.
+        Of the kernels (standard deviations), on top of the nearest neighbours.
     seed
         Decides which pixels are drawn.
     """
@@ -90,47 +95,22 @@ class PaperOptions:
     scale_weight: float = 2.5e-3
     uniform_share: float = 0.0
     normalisation: float = 1e-6
-    profile: ProfileName = "gaussian"
+    profile: Profile = "gaussian"
     masks: MaskOptions = MaskOptions()
     backend: str = "cpu"
-    device: str = "cpu"
     cutoff: float = CUTOFF
     seed: int = 0
 
     @property
-    def rendered_on(self) -> str:
-        """Backend for pictures of the field: where it is fitted, if that is a device with kernels."""
-        return self.device if self.backend == "torch" and on_device(self.device) else "cpu"
-
-
-@dataclass(frozen=True)
-class PaperProgress:
-    """What a callback is told after each epoch.
-
-    Attributes
-    ----------
-    done, total
-        Epochs so far and in all.
-    loss
-        Objective before the step of this epoch, as a share of bright tissue.
-    field, poses
-        The reconstruction as it stands, in units of the input.
-    seconds
-        Wall time since the start.
-    """
-
-    done: int
-    total: int
-    loss: float
-    field: GaussianField
-    poses: Float[np.ndarray, "n 4 4"]
-    seconds: float
+    def stage(self) -> Stage:
+        """What progress calls it."""
+        return Stage("published settings", self.preferred_scale, 1, self.epochs, 1, "none", sigma_ratio=1.0, free=True)
 
 
 def reconstruct_as_published(
     slices: Slices,
-    options: PaperOptions | None = None,
-    callback: Callable[[PaperProgress], None] | None = None,
+    options: PublishedOptions | None = None,
+    callback: Callable[[Progress], None] | None = None,
     poses: Float[np.ndarray, "n 4 4"] | None = None,
 ) -> Result:
     """Reconstruct a volume from slices with the published settings.
@@ -142,9 +122,9 @@ def reconstruct_as_published(
     options
         Settings, with the published ones as defaults.
     callback
-        Called after each epoch; may raise to stop.
+        Called after each epoch; may raise to stop. The noise of the state's weights is the objective.
     poses
-        First guess, acquired world -> volume world; default: `gsvr.solver.initialise.first_poses`.
+        First guess, acquired world -> volume world; default: `gsvr.solver.stack_alignment.first_poses`.
 
     Raises
     ------
@@ -153,46 +133,101 @@ def reconstruct_as_published(
     InputError
         If PyTorch or the device asked for is missing.
     """
-    options = options or PaperOptions()
+    options = options or PublishedOptions()
     with threadpool_limits(1, "blas"):
         return _run_epochs(slices, options, callback, first_poses(slices) if poses is None else poses)
 
 
 def _run_epochs(
     slices: Slices,
-    options: PaperOptions,
-    callback: Callable[[PaperProgress], None] | None,
+    options: PublishedOptions,
+    callback: Callable[[Progress], None] | None,
     poses: Float[np.ndarray, "n 4 4"],
 ) -> Result:
-    started, scale = time.perf_counter(), intensity_scale(slices)
+    started, scale, total = time.perf_counter(), intensity_scale(slices), options.epochs
     scaled = replace(slices, values=slices.values / np.float32(scale))
     field = seed_at_pixels(
         scaled, poses, options.n_gaussians, options.preferred_scale, options.uniform_share, options.seed
     )
     field = replace(field, normalisation=options.normalisation, nearest=options.nearest)
-    objective, optimiser = _objective(scaled, options), _optimiser(options)
-    for epoch in range(options.epochs):
-        if epoch % options.refreshed_every == 0:
-            objective.refresh(field, poses)
-        gradient = objective.evaluate(field, poses)
+    optimiser, radii = _optimiser(options), None
+    for epoch in range(1, total + 1):
+        if (epoch - 1) % options.refreshed_every == 0:
+            radii = nearest_radii(field.means, scaled, poses, options.nearest)
+        operator = _operator(field, scaled, poses, options, radii)
+        gradient = absolute_error(operator, field)
         prior, by_log_scale = scale_prior(field, options.preferred_scale, options.scale_weight)
         field, steps = _step(optimiser, field, gradient, by_log_scale)
         poses = moved_poses(slices, poses, steps)
         if callback:
-            seconds = time.perf_counter() - started
-            shown = _in_units(field, scale)
-            callback(PaperProgress(epoch + 1, options.epochs, gradient.loss + prior, shown, poses, seconds))
-    objective.refresh(field, poses)
-    return _result(slices, options, field, poses, objective.evaluate(field, poses), scale)
+            state = _state(operator, gradient, gradient.loss + prior)
+            seconds, done = time.perf_counter() - started, epoch == total
+            callback(Progress(options.stage, epoch, epoch, total, state, scale, seconds, done, slices.mask))
+    radii = nearest_radii(field.means, scaled, poses, options.nearest)
+    last = absolute_error(_operator(field, scaled, poses, options, radii), field)
+    return _result(slices, options, field, poses, last, scale)
 
 
-def _objective(slices: Slices, options: PaperOptions) -> PaperLoss:
-    if options.backend == "torch":
-        return TorchLoss(slices, options.profile, options.device)
-    return SplatLoss(slices, options.profile, options.cutoff)
+def _operator(
+    field: GaussianField,
+    slices: Slices,
+    poses: Float[np.ndarray, "n 4 4"],
+    options: PublishedOptions,
+    radii: Float32[np.ndarray, " p"] | None,
+) -> GaussianOperator:
+    return GaussianOperator(
+        field, slices, poses, None, options.profile, options.backend, options.cutoff, squared_radii=radii
+    )
 
 
-def _optimiser(options: PaperOptions) -> AdamW:
+@dataclass(frozen=True)
+class LossGradient:
+    """Mean absolute difference between prediction and pixels, and its gradient.
+
+    Attributes
+    ----------
+    loss
+        Mean over the pixels inside the mask (intensity).
+    prediction
+        Predicted pixels (array of the backend, flat as `Slices.values`); zero outside the mask.
+    means, log_scales, quaternions, amplitudes
+        Gradient by the Gaussians.
+    poses
+        Gradient by each slice's pose, see `gsvr.operators.acquisition.moved_poses`.
+    """
+
+    loss: float
+    prediction: Array
+    means: Float[np.ndarray, "n 3"]
+    log_scales: Float[np.ndarray, "n 3"]
+    quaternions: Float[np.ndarray, "n 4"]
+    amplitudes: Float[np.ndarray, " n"]
+    poses: Float[np.ndarray, "slices 6"]
+
+
+def absolute_error(operator: GaussianOperator, field: GaussianField) -> LossGradient:
+    """Mean absolute error of a field, whose Gaussians are the operator's, with its gradient."""
+    pixels, backend, n_pixels = operator.pixels, operator.backend, operator.slices.n_pixels
+    amplitudes = backend.array(field.amplitudes)
+    inside = pixels.coverage > 0
+    prediction = operator.predict(amplitudes) * inside
+    difference = (prediction - pixels.values) * inside
+    size = abs(difference)
+    residual = difference / (size.clip(min=1e-30) * n_pixels)
+    geometry = operator.geometry_gradient(amplitudes, residual)
+    log_scales, quaternions = field.shape_gradient(geometry.covariances)
+    return LossGradient(
+        loss=float(pixels.sum_per_slice(size).sum()) / n_pixels,
+        prediction=prediction,
+        means=geometry.means,
+        log_scales=log_scales,
+        quaternions=quaternions,
+        amplitudes=backend.host(operator.adjoint(residual)),
+        poses=geometry.poses,
+    )
+
+
+def _optimiser(options: PublishedOptions) -> AdamW:
     rates = {
         "means": LearningRate(options.mean_rate),
         "log_scales": LearningRate(options.scale_rate, options.weight_decay),
@@ -237,20 +272,24 @@ def _step(
     return replace(field, **moved), steps
 
 
-def _in_units(field: GaussianField, scale: float) -> GaussianField:
-    return replace(field, amplitudes=field.amplitudes * np.float32(scale))
+def _state(operator: GaussianOperator, gradient: LossGradient, objective: float) -> State:
+    """The reconstruction before a step, for a callback; there are no weights, and no prior on amplitudes."""
+    n = operator.slices.n_slices
+    weights = Weights(operator.pixels.coverage, np.ones(n), objective, objective, np.zeros(n))
+    amplitudes = operator.backend.array(operator.primitives.amplitudes)
+    return State(amplitudes, operator, None, weights, gradient.prediction)
 
 
 def _result(
-    slices: Slices, options: PaperOptions, field: GaussianField, poses: np.ndarray, last: LossGradient, scale: float
+    slices: Slices, options: PublishedOptions, field: GaussianField, poses: np.ndarray, last: LossGradient, scale: float
 ) -> Result:
-    prediction = last.prediction * np.float32(scale)
+    prediction = named(options.backend).host(last.prediction) * np.float32(scale)
     residual = (slices.values - prediction) * slices.mask
     count = np.maximum(slices.sum_per_slice(slices.mask), 1)
     return Result(
-        field=_in_units(field, scale),
+        field=replace(field, amplitudes=field.amplitudes * np.float32(scale)),
         slices=slices,
-        mask=agreed_mask(slices, slices.mask, poses, options.masks, options.profile),
+        mask=consensus_mask(slices, slices.mask, poses, options.masks, options.profile),
         poses=poses,
         gains=np.ones(slices.n_slices),
         slice_weights=np.ones(slices.n_slices),

@@ -16,10 +16,9 @@ from jaxtyping import Float
 from gsvr.model.fields import LatticeField
 from gsvr.model.geometry import identity_poses, pose_about, transform_points
 from gsvr.model.slices import Slices
-from gsvr.operators.acquisition import AcquisitionOperator
-from gsvr.solver.motion import solve_stack_steps, stack_centres
-from gsvr.solver.pose_equations import pose_equations
-from gsvr.solver.rounds import advance, begin_stage
+from gsvr.operators.lattice import LatticeOperator
+from gsvr.solver.motion import stack_centres
+from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
 
@@ -66,29 +65,29 @@ def first_poses(slices: Slices) -> Float[np.ndarray, "n 4 4"]:
     return poses
 
 
-def find_lost_stacks(slices: Slices, stage: Stage, options: SolverOptions, state: State) -> Float[np.ndarray, "n 4 4"]:
+def find_lost_stacks(stage: Stage, options: SolverOptions, state: State) -> Float[np.ndarray, "n 4 4"]:
     """Poses of all slices, with lost stacks moved where they agree best with the others.
 
     Parameters
     ----------
-    slices
-        The binned slices of the stage that aligned the stacks.
-    state
-        How that stage ended.
+    stage, state
+        The stage that aligned the stacks, and how it ended.
     """
+    slices, poses = state.slices, state.poses
     stacks = np.unique(slices.stack_index)
-    poses = state.poses
     if len(stacks) < 3:
         return poses  # with two stacks nobody can tell which of them is lost
     typical = np.array([np.median(state.weights.residuals[slices.stack_index == k]) for k in stacks])
+    still = replace(stage, motion="none")
     for stack in stacks[typical > _LOST_RATIO * np.median(typical)]:
         members = slices.stack_index == stack
-        others = slices.subset(~members)
-        volume = begin_stage(others, stage, options, None, poses[~members])
+        volume = begin_stage(slices.subset(~members), stage, options, None, poses[~members])
         for _ in range(4):
-            volume = advance(others, replace(stage, motion="none"), options, volume)
+            volume = advance(still, options, volume)
+        field = volume.field
+        assert isinstance(field, LatticeField)  # stacks are aligned on lattices, see `Stage`
         name = slices.stack_names[stack]
-        found, agreement, before = _search(slices.subset(members), poses[members], volume.lattice_field, options)
+        found, agreement, before = _search(slices.subset(members), poses[members], field, options)
         logger.info("%s: agreement with the other stacks %.3f, found a place with %.3f", name, before, agreement)
         if agreement > before + 0.02:
             poses = poses.copy()
@@ -122,15 +121,13 @@ def _settle(
     slices: Slices, poses: np.ndarray, field: LatticeField, options: SolverOptions, steps: int
 ) -> tuple[np.ndarray, float]:
     """A few rigid Gauss-Newton steps of the stack, and the correlation of prediction and data after them."""
-    gains = np.ones(slices.n_slices)
-    weights = slices.coverage * slices.mask
+    operator = LatticeOperator(field.lattice, slices, poses, None, options.profile, options.backend)
+    amplitudes, pixels = operator.backend.array(field.amplitudes), operator.pixels
     for _ in range(steps):
-        operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
-        equations = pose_equations(operator, field.amplitudes, slices.values, weights)
-        poses = solve_stack_steps(slices, poses, equations, options.motion)
-    operator = AcquisitionOperator(field.lattice, slices, poses, gains, options.profile, options.backend)
-    predicted = operator.predict(field.amplitudes)[slices.mask]
+        equations = operator.pose_equations(amplitudes, pixels.values, pixels.coverage)
+        operator = operator.with_poses(options.stack_motion.moved(slices, operator.poses, equations, 1.0))
+    predicted = operator.backend.host(operator.predict(amplitudes))[slices.mask]
     measured = slices.values[slices.mask]
     if predicted.std() == 0 or measured.std() == 0:  # it sees nothing of the field
-        return poses, -1.0
-    return poses, float(np.corrcoef(predicted, measured)[0, 1])
+        return operator.poses, -1.0
+    return operator.poses, float(np.corrcoef(predicted, measured)[0, 1])

@@ -1,0 +1,27 @@
+"""Margins of masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Margins, in mm.
+
+    Attributes
+    ----------
+    margin
+        Pixels this far outside the mask are used as well, since masks tend to crop the brain.
+    reach
+        How far from its mask a slice is kept at hand for the mask to grow into once motion is known.
+    borrowed
+        Extra margin where a stack has no mask of its own and borrows another's, before motion is known.
+    spacing
+        Resolution of the vote.
+    """
+
+    margin: float = 2.5
+    reach: float = 10.0
+    borrowed: float = 6.0
+    spacing: float = 2.0

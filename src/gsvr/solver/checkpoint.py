@@ -1,0 +1,122 @@
+"""A reconstruction that was put aside: all that it takes to go on with the same result, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.slices import Slices
+from gsvr.operators.gaussians import GaussianOperator
+from gsvr.operators.lattice import LatticeOperator
+from gsvr.solver.loss import Weights
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import State
+
+
+@dataclass(frozen=True, repr=False)
+class Checkpoint:
+    """The state after an outer iteration, as arrays of the host.
+
+    Attributes
+    ----------
+    stage, iteration, finished
+        Name of the stage, its outer iterations so far, and whether it needs no more.
+    field
+        In the solver's units of intensity.
+    mask
+        Pixels in use (flat, as `Slices.mask`).
+    poses, gains
+        Of every slice.
+    pixel_weights, slice_weights, residuals, noise, white_noise
+        See `gsvr.solver.loss.Weights`.
+    prediction
+        Of the stage's binned pixels.
+    diagonal
+        See `gsvr.solver.state.State`.
+    """
+
+    stage: str
+    iteration: int
+    finished: bool
+    field: LatticeField | GaussianField
+    mask: Bool[np.ndarray, " p"]
+    poses: Float[np.ndarray, "n 4 4"]
+    gains: Float[np.ndarray, " n"]
+    pixel_weights: Float32[np.ndarray, " q"]
+    slice_weights: Float[np.ndarray, " n"]
+    residuals: Float[np.ndarray, " n"]
+    noise: float
+    white_noise: float
+    prediction: Float32[np.ndarray, " q"]
+    diagonal: Float32[np.ndarray, "*sites"] | None
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.stage!r}, iteration {self.iteration}, {self.field!r})"
+
+    @staticmethod
+    def of(stage: str, iteration: int, finished: bool, state: State, mask: Bool[np.ndarray, " p"]) -> Checkpoint:
+        """What to keep of a state."""
+        host, weights = state.operator.backend.host, state.weights
+        return Checkpoint(
+            stage=stage,
+            iteration=iteration,
+            finished=finished,
+            field=state.field,
+            mask=mask,
+            poses=state.poses,
+            gains=state.gains,
+            pixel_weights=host(weights.pixels),
+            slice_weights=weights.slices,
+            residuals=weights.residuals,
+            noise=weights.noise,
+            white_noise=weights.white_noise,
+            prediction=host(state.prediction),
+            diagonal=None if state.diagonal is None else host(state.diagonal),
+        )
+
+    def stage_of(self, stages: Sequence[Stage]) -> int:
+        """Number of the stage.
+
+        Raises
+        ------
+        ValueError
+            If none has its name.
+        """
+        names = [stage.name for stage in stages]
+        if self.stage not in names:
+            raise ValueError(f"the checkpoint is of the stage {self.stage!r}, which these options do not have")
+        return names.index(self.stage)
+
+    def checked_mask(self, slices: Slices) -> Bool[np.ndarray, " p"]:
+        """Its mask, for the slices that it is of.
+
+        Raises
+        ------
+        ValueError
+            If these are others.
+        """
+        if len(self.mask) != len(slices.values) or len(self.poses) != slices.n_slices:
+            raise ValueError(
+                f"the checkpoint is of {len(self.poses)} slices with {len(self.mask)} pixels, not of these "
+                f"{slices.n_slices} with {len(slices.values)}: go on with the slices it was made from"
+            )
+        return self.mask
+
+    def state(self, slices: Slices, options: SolverOptions) -> State:
+        """The state again, with the binned slices of its stage."""
+        field = self.field
+        given = (slices, self.poses, self.gains, options.profile, options.backend)
+        if isinstance(field, LatticeField):
+            operator = LatticeOperator(field.lattice, *given)
+            prior = options.prior.on(operator)
+        else:
+            operator = GaussianOperator(field, *given)
+            prior = options.neighbours.on(operator, options.seeds.level)
+        array = operator.backend.array
+        weights = Weights(array(self.pixel_weights), self.slice_weights, self.noise, self.white_noise, self.residuals)
+        diagonal = None if self.diagonal is None else array(self.diagonal)
+        return State(array(field.amplitudes), operator, prior, weights, array(self.prediction), diagonal)

@@ -1,0 +1,122 @@
+"""An outer iteration: weights, gains, amplitudes and motion in turn; and how a stage begins.
+
+A method developer can call `begin_stage` and `advance` alone, and replace loss, intensity model, priors and motion model
+by others (`gsvr.solver.schedule.SolverOptions`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from gsvr.backends import named
+from gsvr.model.fields import Lattice, LatticeField, lattice_covering, lattice_values
+from gsvr.model.geometry import identity_poses
+from gsvr.model.slices import Slices
+from gsvr.operators.gaussians import GaussianOperator
+from gsvr.operators.lattice import LatticeOperator
+from gsvr.solver.amplitudes import refit
+from gsvr.solver.gains import stack_levels
+from gsvr.solver.loss import Weights, robust_deviation
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.seeding import seed_from_lattice
+from gsvr.solver.state import State
+
+
+def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, options: SolverOptions) -> Lattice:
+    """Lattice of a stage: around every pixel in use, where its slice's pose puts it, and in the gaps between them."""
+    placed = slices.pixel_positions(poses, slices.mask)
+    margin = max(options.margin, stage.spacing)
+    return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin, options.gap)
+
+
+def resampled_amplitudes(field: LatticeField, lattice: Lattice) -> Float32[np.ndarray, "nx ny nz"]:
+    """Amplitudes on another lattice that give nearly the same volume: its values at the sites, rescaled.
+
+    A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3.
+    """
+    level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
+    return lattice_values(field, lattice.axes) * level * lattice.support
+
+
+def begin_stage(
+    slices: Slices,
+    stage: Stage,
+    options: SolverOptions,
+    state: State | None = None,
+    poses: Float[np.ndarray, "n 4 4"] | None = None,
+) -> State:
+    """State at the start of a stage: the previous field on the new lattice, or free Gaussians seeded from that.
+
+    Parameters
+    ----------
+    slices
+        Binned as the stage asks, intensities scaled so that bright tissue is near one.
+    state
+        How the previous stage ended; None: there was none.
+    poses
+        Where to start without a state; default: the scanner's coordinates.
+
+    Raises
+    ------
+    ValueError
+        If free Gaussians are to be seeded from anything but a field on a lattice.
+    """
+    if state is None:
+        return _first_state(slices, stage, options, poses)
+    previous = state.field
+    if not isinstance(previous, LatticeField):
+        raise ValueError(f"stage {stage.name!r} needs a field on a lattice to start from: free Gaussians come last")
+    lattice = stage_lattice(slices, state.poses, stage, options)
+    amplitudes = resampled_amplitudes(previous, lattice)
+    if not stage.free:
+        operator = LatticeOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
+        start, prior = operator.backend.array(amplitudes), options.prior.on(operator)
+        return State(start, operator, prior, state.weights, operator.predict(start))
+    seeds = seed_from_lattice(LatticeField(lattice, amplitudes), state.weights.white_noise, options.seeds_of(stage))
+    gaussians = GaussianOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)
+    start, prior = gaussians.backend.array(seeds.amplitudes), options.neighbours.on(gaussians, options.seeds.level)
+    return State(start, gaussians, prior, state.weights, gaussians.predict(start))
+
+
+def _first_state(
+    slices: Slices, stage: Stage, options: SolverOptions, poses: Float[np.ndarray, "n 4 4"] | None
+) -> State:
+    """No field yet: all pixels are trusted alike, and the noise is taken as a small share of the contrast."""
+    if stage.free:
+        raise ValueError(f"stage {stage.name!r}: free Gaussians need a field on a lattice to start from")
+    poses = identity_poses(slices.n_slices) if poses is None else poses
+    lattice, backend = stage_lattice(slices, poses, stage, options), named(options.backend)
+    operator = LatticeOperator(lattice, slices, poses, stack_levels(slices), options.profile, backend)
+    inside = slices.values[slices.mask]
+    noise = 0.2 * robust_deviation(inside - np.median(inside))
+    nobody = np.zeros(slices.n_slices)
+    weights = Weights(operator.pixels.coverage, nobody + 1, noise, noise, nobody)
+    nothing = backend.array(np.zeros(lattice.shape, np.float32))
+    return State(nothing, operator, options.prior.on(operator), weights, 0 * operator.pixels.values)
+
+
+def advance(stage: Stage, options: SolverOptions, state: State) -> State:
+    """Weights and gains from the last prediction, then amplitudes, then motion."""
+    if state.has_field:
+        state = refit(reweighted(options, state), stage.inner_iterations)
+    else:
+        state = refit(state, 2 * stage.inner_iterations)
+    motion = options.motion_of(stage)
+    if motion is None:
+        return state
+    operator, weights = state.operator, state.weights
+    equations = operator.pose_equations(state.amplitudes, operator.pixels.values, weights.pixels)
+    moved = operator.with_poses(motion.moved(state.slices, operator.poses, equations, weights.noise**2))
+    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes), diagonal=None)
+
+
+def reweighted(options: SolverOptions, state: State) -> State:
+    """The state with weights and gains from its prediction, and the prediction with those gains."""
+    operator = state.operator
+    weights = options.loss.weights(operator, state.prediction)
+    plain = operator.without_gains(state.prediction)
+    operator = operator.with_gains(options.intensity.gains(operator, plain, weights.pixels))
+    return replace(state, operator=operator, weights=weights, prediction=operator.with_own_gains(plain))
