@@ -19,13 +19,13 @@ QUICK_STAGES = (
     Stage("stacks", 4.0, 2, 3, 5, "stacks", 0.8),
     Stage("slices, 3 mm", 3.0, 2, 4, 5),
     Stage("slices, 2 mm", 2.0, 1, 4, 5),
-    Stage("final", 1.5, 1, 3, 6, "none", 0.6, agree_on_mask=True),
+    Stage("final", 1.5, 1, 3, 6, "none", 0.6, consensus_mask=True),
 )
 # Two rounds of everything: enough to see whether two runs are equal.
 SHORTEST_STAGES = (
     Stage("stacks", 4.0, 3, 1, 2, "stacks", 0.8),
     Stage("slices", 3.0, 2, 2, 2),
-    Stage("final", 2.5, 2, 1, 2, "none", 0.6, agree_on_mask=True),
+    Stage("final", 2.5, 2, 1, 2, "none", 0.6, consensus_mask=True),
 )
 
 

@@ -10,13 +10,21 @@ import pytest
 from gsvr.evaluation import slice_agreement
 from gsvr.evaluation.holdout import HoldoutScore, leave_one_stack_out, predict_unseen
 from gsvr.model.slices import Slices, Stack
+from gsvr.operators.acquisition import PoseEquations
 from gsvr.solver.reconstruct import Progress
 from gsvr.solver.schedule import SolverOptions
 from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import QUICK_STAGES, moving_brain
 
 # the stages up to 2 mm: what they predict is enough to tell right from wrong
-OPTIONS = SolverOptions(stages=(*QUICK_STAGES[:2], replace(QUICK_STAGES[2], rounds=2)))
+OPTIONS = SolverOptions(stages=(*QUICK_STAGES[:2], replace(QUICK_STAGES[2], outer_iterations=2)))
+
+
+class NoMotion:
+    """Slices that stay where they are."""
+
+    def moved(self, slices: Slices, poses: np.ndarray, equations: PoseEquations, noise_variance: float) -> np.ndarray:
+        return poses
 
 
 def prepare(stacks: list[Stack]) -> Slices:
@@ -45,7 +53,7 @@ def test_every_stack_is_predicted_once(scores: list[HoldoutScore]):
 
 
 def test_progress_tells_which_stack_is_left_out(heard: list[tuple[str, Progress]], scores: list[HoldoutScore]):
-    total = sum(stage.rounds for stage in OPTIONS.stages)
+    total = sum(stage.outer_iterations for stage in OPTIONS.stages)
     assert [name for name, _ in heard] == [score.stack for score in scores for _ in range(total)]
     assert [progress.done for _, progress in heard] == list(range(1, total + 1)) * 3
 
@@ -55,8 +63,8 @@ def test_moving_the_slices_is_what_makes_the_prediction(scores: list[HoldoutScor
     last, scale = of_first[-1].state.field, of_first[-1].scale
     slices = scores[0].slices
     scaled = replace(slices, values=slices.values / np.float32(scale))
-    # one stage without rounds: the slices stay where the scanner had them
-    still = predict_unseen(scaled, [(replace(OPTIONS.stages[-1], rounds=0), last)], OPTIONS)
+    # gains alone: the slices stay where the scanner had them
+    still = predict_unseen(scaled, [(OPTIONS.stages[-1], last)], replace(OPTIONS, motion=NoMotion()))
     assert slice_agreement(still, slices.values, slices.mask).ncc < scores[0].agreement.ncc - 0.02
 
 
@@ -94,7 +102,7 @@ def test_nothing_leaks_from_the_stack_left_out(heard: list[tuple[str, Progress]]
 
 def test_one_drawn_mask_may_belong_to_the_stack_left_out():
     stacks = [replace(stack, mask=stack.mask if k == 1 else None) for k, stack in enumerate(moving_brain().stacks)]
-    stages = (OPTIONS.stages[0], replace(QUICK_STAGES[-1], spacing=3.0, binning=2, rounds=1))
+    stages = (OPTIONS.stages[0], replace(QUICK_STAGES[-1], spacing=3.0, binning=2, outer_iterations=1))
     scores = leave_one_stack_out(stacks, prepare, replace(OPTIONS, stages=stages))
     assert all(np.isfinite(score.agreement.ncc) for score in scores)
     assert scores[1].agreement.ncc > 0.8

@@ -24,8 +24,7 @@ from gsvr.solver.state import Result
 from gsvr.solver.uncertainty import posterior_deviations
 from gsvr.solver.weights import Weights
 from gsvr.workflows.pipeline import prepare_slices
-from tests.acquisitions import small_slices
-from tests.free_gaussians import random_field
+from tests.acquisitions import random_field, small_slices
 from tests.moving_brain import moving_brain, small_brain, true_poses
 
 OPTIONS = SolverOptions()

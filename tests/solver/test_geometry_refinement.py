@@ -13,8 +13,8 @@ from gsvr.solver.geometry_refinement import halves, refine_geometry, split_and_p
 from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import RefinementOptions, SolverOptions, Stage
 from gsvr.solver.stages import begin_on_host
-from tests.acquisitions import small_slices
-from tests.free_gaussians import field_values, random_field
+from tests.acquisitions import random_field, small_slices
+from tests.oracle import field_values
 
 LATTICE = Stage("lattice", 2.0, 1, 1, 5, "none")
 FREE = Stage("free", 2.0, 1, 2, 6, "none", free=True)

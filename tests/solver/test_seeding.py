@@ -8,7 +8,7 @@ import pytest
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.solver.seeding import SeedOptions, seed_from_lattice
 from tests.acquisitions import small_lattice
-from tests.free_gaussians import field_values
+from tests.oracle import field_values
 
 OPTIONS = SeedOptions()
 LATTICE = small_lattice(spacing=1.2, sigma=0.8, half_width=14.0)

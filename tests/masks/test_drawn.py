@@ -1,0 +1,109 @@
+"""First masks: what is used without any, and how one serves all stacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from gsvr.errors import InputError
+from gsvr.masks.drawn import first_masks, foreground
+from gsvr.masks.options import MaskOptions
+from tests.masks.ball_stacks import RADIUS, ball_stack, inside_ball, overlap
+
+# --- without a mask
+
+
+def test_foreground_of_a_masked_stack_is_what_is_not_zero():
+    stack = ball_stack(0)
+    assert overlap(foreground(stack), inside_ball(stack)) > 0.99
+
+
+def test_foreground_of_a_noisy_stack_is_what_is_bright():
+    stack = ball_stack(0, noise=4.0, background=8.0)
+    assert stack.data.min() > 0
+    mask = foreground(stack)
+    assert np.all(mask[inside_ball(stack)])
+    # a halo of two or three pixels: intensities are smoothed before they are judged
+    assert not np.any(mask & ~inside_ball(stack, RADIUS + 7.0))
+
+
+def test_foreground_reaches_the_first_and_the_last_slice():
+    stack = ball_stack(0)
+    data = np.ascontiguousarray(stack.data[:, :, 4:-4])
+    cut = replace(stack, data=data, mask=None, slice_times=np.arange(6.0))
+    shown = cut.data > 0
+    assert shown[:, :, 0].any()
+    assert np.all(foreground(cut)[shown])
+
+
+def test_foreground_has_no_holes_and_one_part():
+    stack = ball_stack(1)
+    data = stack.data.copy()
+    middle = tuple(np.array(data.shape) // 2)
+    data[middle] = 0
+    data[:2, :2, :2] = 50
+    mask = foreground(replace(stack, data=data))
+    assert mask[middle]
+    assert not mask[:2, :2, :2].any()
+
+
+def test_without_positive_intensities_there_is_no_foreground():
+    stack = ball_stack(0)
+    with pytest.raises(InputError, match="stack-0"):
+        foreground(replace(stack, data=-stack.data))
+
+
+def test_no_masks_at_all_is_said(caplog: pytest.LogCaptureFixture):
+    stacks = [ball_stack(number, mask=False) for number in range(3)]
+    masks = first_masks(stacks)
+    assert "no masks given" in caplog.text
+    assert not any(masks.drawn)  # nobody drew one: every foreground votes
+    for stack, mask in zip(stacks, masks.masks, strict=True):
+        assert overlap(mask, inside_ball(stack)) > 0.95
+
+
+# --- one mask for all
+
+
+def test_one_mask_serves_all_stacks(caplog: pytest.LogCaptureFixture):
+    stacks = [ball_stack(number, mask=number == 1) for number in range(3)]
+    masks = first_masks(stacks, MaskOptions(borrowed=6.0))
+    assert masks.drawn == [False, True, False]
+    np.testing.assert_array_equal(masks.masks[1], stacks[1].mask)
+    for number in (0, 2):
+        assert f"stack-{number} has no mask" in caplog.text
+        assert np.all(masks.masks[number][inside_ball(stacks[number])])
+        # as wide as stated, but for the size of a slice of the stack that lent it
+        assert not np.any(masks.masks[number] & ~inside_ball(stacks[number], RADIUS + 6.0 + 4.0))
+
+
+def test_a_borrowed_mask_is_widened_in_mm_of_the_lender():
+    """Voxels of lender and borrower have no side in common."""
+    lender, borrower = (
+        ball_stack(number, mask=number == 1, spacing=spacing)
+        for number, spacing in ((1, (1.4, 1.75, 3.5)), (2, (2.0, 2.8, 5.6)))
+    )
+    mask = first_masks([lender, borrower], MaskOptions(borrowed=10.0)).masks[1]
+    edge = 0.5 * np.linalg.norm(lender.spacing)  # how far the mask of the lender is from the ball it is drawn on
+    assert np.all(mask[inside_ball(borrower, RADIUS + 10.0 - edge)])
+    assert not np.any(mask & ~inside_ball(borrower, RADIUS + 10.0 + edge))
+
+
+def test_slices_keep_more_at_hand_than_they_use():
+    stacks = [ball_stack(number) for number in range(2)]
+    masks = first_masks(stacks, MaskOptions(reach=8.0))
+    for stack, mask, view in zip(stacks, masks.masks, masks.fields_of_view, strict=True):
+        assert np.all(view[mask])
+        distance = np.asarray(ndimage.distance_transform_edt(~mask, sampling=stack.spacing))
+        np.testing.assert_array_equal(view, distance <= 8.0)
+
+
+def test_a_stack_far_from_every_mask_is_refused():
+    stacks = [ball_stack(number, mask=number == 1) for number in range(3)]
+    affine = stacks[2].affine.copy()
+    affine[:3, 3] += 200
+    with pytest.raises(InputError, match="stack-2 does not overlap"):
+        first_masks([*stacks[:2], replace(stacks[2], affine=affine)])
