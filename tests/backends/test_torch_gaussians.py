@@ -53,8 +53,9 @@ def test_all_results_are_those_of_the_cpu(name: str, profile: Profile, normalisa
         close(got[part], want[part], TOLERANCE)
 
 
-@pytest.mark.parametrize("profile", ["slab", mixture_of_three])
+@pytest.mark.parametrize("profile", ["slab", "gaussian"])
 def test_the_same_pairs_are_seen_as_on_the_cpu(profile: Profile):
+    """Of other mixtures the CPU's kernels count every component by itself."""
     field = random_gaussians(400)
     counts = [
         operator(named(name), field, profile, 2.5)._gaussian_kernel.n_splats  # pyright: ignore[reportAttributeAccessIssue]
