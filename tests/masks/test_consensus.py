@@ -10,7 +10,7 @@ from gsvr.masks.consensus import consensus_mask, project_mask
 from gsvr.masks.drawn import StackMasks, first_masks
 from gsvr.masks.options import MaskOptions
 from gsvr.model.geometry import identity_poses, pose_about
-from gsvr.model.slices import Slices, slices_from_stacks
+from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from tests.masks.ball_stacks import CENTRE, RADIUS, ball_stack, overlap
 
@@ -106,3 +106,14 @@ def test_projection_keeps_its_margin():
     assert np.all(wide[distance < RADIUS + 2])
     assert distance[narrow].max() < RADIUS + 2.5
     assert distance[wide].max() < RADIUS + 7.5
+
+
+def test_the_share_of_votes_is_what_the_mask_is_cut_from():
+    stacks = [ball_stack(number) for number in range(3)]
+    slices = slices_of(stacks, first_masks(stacks))
+    mask = consensus_mask(slices, slices.mask, identity_poses(slices.n_slices))
+    inside = np.asarray(mask.mask)
+    # holes are filled, and crumbs beside the largest part left out
+    assert (mask.data[inside] > 0.5).mean() > 0.99
+    assert (mask.data[~inside] > 0.5).sum() < 0.01 * inside.sum()
+    np.testing.assert_allclose(mask.spacing, MaskOptions().spacing)

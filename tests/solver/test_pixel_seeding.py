@@ -10,7 +10,7 @@ import pytest
 from gsvr.model.geometry import identity_poses, pose_about, transform_points
 from gsvr.model.slices import Slices, Stack, interleaved_times, slices_from_stacks
 from gsvr.solver.pixel_seeding import seed_at_pixels, seeding_probabilities
-from tests.acquisitions import small_slices
+from tests.solver.oblique import oblique_slices
 
 
 def step_slices() -> Slices:
@@ -45,7 +45,7 @@ def test_flat_slices_are_seeded_evenly():
 
 
 def test_each_gaussian_has_the_place_and_the_intensity_of_one_pixel_in_the_mask():
-    slices, poses = small_slices()
+    slices, poses = oblique_slices()
     field = seed_at_pixels(slices, poses, 60, 1.6, seed=2)
     owner = slices.per_pixel(np.arange(slices.n_slices))
     placed = transform_points(poses[owner], slices.pixel_positions())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
 from gsvr.evaluation import compare
-from gsvr.model.fields import LatticeField
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation, render_volume
-from gsvr.solver.reconstruct import Progress, intensity_scale, reconstruct
-from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.gains import intensity_scale
+from gsvr.solver.motion import displacements
+from gsvr.solver.reconstruct import Progress, reconstruct
+from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import Result
 from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import (
@@ -27,7 +30,11 @@ from tests.moving_brain import (
     true_poses,
 )
 
+FREE_STAGE = replace(QUICK_STAGES[-1], name="free", spacing=1.35, inner_iterations=6, free=True)
+COARSE = Stage("coarse", 2.0, 1, 4, 6, "none")
 QUICK, SHORTEST = SolverOptions(stages=QUICK_STAGES), SolverOptions(stages=SHORTEST_STAGES)
+# lattice, then free Gaussians
+BOTH = SolverOptions(stages=(*SHORTEST_STAGES, replace(SHORTEST_STAGES[-1], name="free", free=True)))
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +108,43 @@ def test_pixels_that_a_mask_crops_are_used_in_the_end(slices: Slices):
     assert result.slices.mask[lost].mean() > 0.9
 
 
-def test_callback_hears_every_round_in_order(heard: list[Progress], result: Result):
-    total = sum(stage.rounds for stage in QUICK_STAGES)
-    assert [progress.done for progress in heard] == list(range(1, total + 1))
+def test_callback_hears_every_outer_iteration_in_order(heard: list[Progress], result: Result):
+    total = sum(stage.outer_iterations for stage in QUICK_STAGES)
     assert {progress.total for progress in heard} == {total}
-    assert [progress.stage for progress in heard] == [stage for stage in QUICK_STAGES for _ in range(stage.rounds)]
-    assert [progress.round for progress in heard] == [n for s in QUICK_STAGES for n in range(1, s.rounds + 1)]
+    assert list(dict.fromkeys(progress.stage for progress in heard)) == list(QUICK_STAGES)
+    passed = 0
+    for stage in QUICK_STAGES:
+        of_stage = [progress for progress in heard if progress.stage == stage]
+        assert [progress.iteration for progress in of_stage] == list(range(1, len(of_stage) + 1))
+        assert [progress.stage_done for progress in of_stage] == [False] * (len(of_stage) - 1) + [True]
+        # iterations that a stage did not need count as done
+        done = [passed + progress.iteration for progress in of_stage[:-1]]
+        passed += stage.outer_iterations
+        assert [progress.done for progress in of_stage] == [*done, passed]
     seconds = [progress.seconds for progress in heard]
     assert seconds == sorted(seconds)
     last = heard[-1]
     np.testing.assert_array_equal(last.state.poses, result.poses)
     np.testing.assert_allclose(last.state.field.amplitudes * last.scale, result.field.amplitudes, rtol=1e-6)
+    np.testing.assert_array_equal(last.mask, result.slices.mask)
+
+
+@pytest.mark.parametrize(("settled", "iterations"), [(0.0, 6), (0.02, None), (1e6, 1)])
+def test_a_stage_ends_early_once_half_of_the_slices_have_settled(
+    slices: Slices, settled: float, iterations: int | None
+):
+    """Not before, and not after; a stage that moves nothing takes all its iterations."""
+    moving = replace(QUICK_STAGES[1], outer_iterations=6, settled=settled)
+    last = replace(SHORTEST_STAGES[-1], outer_iterations=2, settled=1e6)
+    heard: list[Progress] = []
+    reconstruct(slices, SolverOptions(stages=(moving, last)), heard.append)
+    poses = [identity_poses(slices.n_slices), *(progress.state.poses for progress in heard if progress.stage == moving)]
+    medians = [np.median(displacements(slices, one, other)) for one, other in zip(poses, poses[1:], strict=False)]
+    enough = [median < settled * moving.spacing for median in medians]
+    assert not any(enough[:-1])
+    assert enough[-1] or len(enough) == 6
+    assert iterations is None or len(enough) == iterations
+    assert sum(progress.stage == last for progress in heard) == 2
 
 
 def test_residual_falls_from_stage_to_stage(heard: list[Progress]):
@@ -138,25 +171,33 @@ def test_callback_may_stop(slices: Slices):
 
 
 def arrays_of(result: Result) -> list[np.ndarray]:
-    assert isinstance(result.field, LatticeField)
-    return [
-        result.field.amplitudes,
-        result.field.lattice.support,
-        result.poses,
-        result.gains,
-        result.slice_weights,
-        result.residuals,
-        result.prediction,
-        result.slices.mask,
-        np.asarray(result.mask.mask),
-    ]
+    """All that could differ."""
+    field = result.field
+    if isinstance(field, LatticeField):
+        place = [field.lattice.support]
+    else:
+        place = [field.means, field.log_scales, field.quaternions]
+    deviations = [part.amplitudes for part in result.deviations]
+    numbers = [result.poses, result.gains, result.slice_weights, result.residuals, result.prediction]
+    masks = [result.slices.mask, np.asarray(result.mask.mask), result.mask.data]
+    return [field.amplitudes, *place, *numbers, *masks, *deviations, np.array(result.noise)]
 
 
-def test_equal_input_gives_equal_bits_on_any_number_of_threads(slices: Slices, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("geometry_steps", [None, 3])
+def test_equal_input_gives_equal_bits_on_any_number_of_threads(
+    slices: Slices, monkeypatch: pytest.MonkeyPatch, geometry_steps: int | None
+):
+    """On a lattice, and for free Gaussians that move."""
+    options = replace(SHORTEST, uncertainty_samples=1)
+    if geometry_steps is not None:
+        free = replace(BOTH.stages[-1], outer_iterations=2, geometry_steps=geometry_steps)
+        options = replace(options, stages=(*SHORTEST_STAGES, free))
     runs = []
-    for threads in ("1", "2", "2"):
+    for threads in ("1", "2", "7"):
         monkeypatch.setenv("GSVR_THREADS", threads)
-        runs.append(arrays_of(reconstruct(slices, SHORTEST)))
+        result = reconstruct(slices, options)
+        assert isinstance(result.field, LatticeField if geometry_steps is None else GaussianField)
+        runs.append(arrays_of(result))
     for other in runs[1:]:
         for first, second in zip(runs[0], other, strict=True):
             np.testing.assert_array_equal(second, first)
@@ -194,8 +235,10 @@ def test_empty_and_constant_slices_are_weighed_down_and_not_fatal(slices: Slices
 def test_nothing_to_reconstruct_is_said(slices: Slices):
     with pytest.raises(ValueError, match="all zero"):
         reconstruct(replace(slices, values=0 * slices.values), SHORTEST)
-    with pytest.raises(ValueError, match="no stages"):
-        reconstruct(slices, SolverOptions(stages=()))
+    with pytest.raises(ValueError, match="^2 poses for 61 slices: give one a slice$"):
+        reconstruct(slices, SHORTEST, poses=identity_poses(2))
+    with pytest.raises(ValueError, match="^poses_are_good needs poses$"):
+        reconstruct(slices, SHORTEST, poses_are_good=True)
 
 
 def test_stacks_of_different_scale_are_believed_alike(slices: Slices, result: Result) -> None:
@@ -217,7 +260,7 @@ def test_the_volume_goes_on_where_no_slice_has_been(slices: Slices, free: bool):
     assert brain.mask is not None
     centre = brain.voxel_positions(brain.mask).mean(axis=0)
     distance = np.linalg.norm(slices.pixel_positions(poses) - centre, axis=1)
-    stages = tuple(replace(stage, motion="none", agree_on_mask=False) for stage in QUICK_STAGES[1:])
+    stages = tuple(replace(stage, motion="none", consensus_mask=False) for stage in QUICK_STAGES[1:])
     options = replace(QUICK, stages=(*stages[:-1], replace(stages[-1], free=free)), uncertainty_samples=8)
     whole = reconstruct(slices, options, poses=poses)
     holed = reconstruct(slices.with_mask(slices.mask & (distance > 5.0)), options, poses=poses)
@@ -229,3 +272,55 @@ def test_the_volume_goes_on_where_no_slice_has_been(slices: Slices, free: bool):
     # and says that it is less sure there
     doubt = render_deviation(holed.deviations, got).data
     assert np.median(doubt[away < 3.0]) > 1.1 * np.median(doubt[(away > 8.0) & (away < 14.0)])
+
+
+# --- a restart, and free Gaussians
+
+
+@pytest.mark.parametrize("last", [QUICK_STAGES[-1], FREE_STAGE])
+def test_good_poses_stay_where_they_are(slices: Slices, result: Result, last: Stage):
+    """Going on from where a reconstruction ended moves slices by what its last iterations of motion left to do.
+
+    Their median step was below `settled`, 2 % of 2 mm, and that of the restart is below it after one to four more.
+    """
+    options = SolverOptions(stages=(*QUICK_STAGES[:-1], last))
+    heard: list[Progress] = []
+    again = reconstruct(slices, options, heard.append, result.poses, poses_are_good=True)
+    assert [stage.spacing for stage in dict.fromkeys(p.stage for p in heard)] == [2.0, 2.0, last.spacing]
+    moved = displacements(slices, result.poses, again.poses)
+    assert np.median(moved) < 0.1
+    assert moved.max() < 0.25
+    before, after = (errors_of_poses(slices, r.poses, moving_brain()) for r in (result, again))
+    assert after.median < before.median + 0.02
+    # from there on there is less still to do
+    third = reconstruct(slices, options, poses=again.poses, poses_are_good=True)
+    assert np.median(displacements(slices, again.poses, third.poses)) < 0.8 * np.median(moved)
+
+
+@cache
+def with_true_poses(last: Stage) -> Result:
+    """What is left is the volume."""
+    slices = prepare_slices(moving_brain().stacks, QUICK)[0]
+    options = SolverOptions(stages=(COARSE, last), uncertainty_samples=2)
+    return reconstruct(slices, options, poses=true_poses(slices, moving_brain()))
+
+
+def test_free_gaussians_are_at_least_as_good_as_the_lattice():
+    free, lattice = with_true_poses(FREE_STAGE), with_true_poses(replace(FREE_STAGE, free=False))
+    assert isinstance(free.field, GaussianField)
+    assert isinstance(lattice.field, LatticeField)
+    quality = [compare(render_volume(r.field, 0.8, r.mask), small_brain()).quality.psnr for r in (free, lattice)]
+    assert quality[0] > quality[1]
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_the_posterior_has_as_many_samples_as_asked_for(free: bool):
+    result = with_true_poses(replace(FREE_STAGE, free=free))
+    assert len(result.deviations) == 2
+    for part in result.deviations:
+        assert type(part) is type(result.field)
+        assert part.amplitudes.shape == result.field.amplitudes.shape
+        assert np.isfinite(part.amplitudes).all()
+        # in the units of the input, but smaller than the field
+        assert 0.001 < part.amplitudes.std() / result.field.amplitudes.std() < 1
+    assert not np.array_equal(result.deviations[0].amplitudes, result.deviations[1].amplitudes)

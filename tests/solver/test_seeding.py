@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import GaussianField, Lattice, LatticeField
 from gsvr.solver.seeding import SeedOptions, seed_from_lattice
-from tests.acquisitions import small_lattice
-from tests.oracle import field_values
+from tests.solver.oblique import ball_lattice, field_values
 
 OPTIONS = SeedOptions()
-LATTICE = small_lattice(spacing=1.2, sigma=0.8, half_width=14.0)
+LATTICE = ball_lattice(spacing=1.2, sigma=0.8, radius=14.0)
 X, Y, Z = np.indices(LATTICE.shape) * LATTICE.spacing + LATTICE.origin[:, None, None, None]
 RADIUS = 14.0
-# amplitude of a lattice field of intensity one
-SITE_LEVEL = (LATTICE.spacing / (LATTICE.sigma * np.sqrt(2 * np.pi))) ** 3
+
+
+def site_level(lattice: Lattice) -> float:
+    """Amplitude of a field of intensity one."""
+    return float((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
+
+
+SITE_LEVEL = site_level(LATTICE)
 
 
 def field_with(values: np.ndarray) -> LatticeField:
@@ -44,16 +50,20 @@ def test_number_grows_with_contrast_over_noise():
     assert len(seed_from_lattice(smooth, 0.1, asking).means) == pytest.approx(few, rel=0.01)
 
 
-def test_number_is_what_the_gradient_asks_for():
-    """A ramp: sites that differ by a share of `contrast` x noise count as that share of a Gaussian."""
-    slope = 0.05
-    ramp = field_with(10 + slope * X)
-    noise = 1.0  # the rim of the ball counts fully, the inside by slope x spacing / (contrast x noise)
-    n = len(seed_from_lattice(ramp, noise, OPTIONS).means)
-    steep = len(seed_from_lattice(field_with(10 + 20 * slope * X), noise, OPTIONS).means)
-    inside = int((LATTICE.support & (X**2 + Y**2 + Z**2 < (RADIUS - 3) ** 2)).sum())
-    extra = 19 * slope * LATTICE.spacing / (OPTIONS.contrast * noise)
-    assert steep - n == pytest.approx(extra * inside, rel=0.3)
+@pytest.mark.parametrize("share", [0.25, 0.6, 3.0])
+def test_number_is_what_the_gradient_asks_for(share: float):
+    """A ramp: sites that differ by a share of `contrast` x noise count as that share of a Gaussian, one at most."""
+    sites = np.moveaxis(np.indices((24, 20, 22)), 0, -1)
+    support = np.zeros(sites.shape[:3], bool)
+    support[5:-5, 5:-5, 5:-5] = True
+    # amplitudes go on outside of the support, so that there is a ramp up to its rim
+    lattice = Lattice(np.array([3.0, -4.0, 1.0]), 1.5, 1.0, support)
+    ramp = LatticeField(lattice, (site_level(lattice) * (10 + sites @ np.array([0.06, 0.0, -0.08]))).astype(np.float32))
+    # the derivative of a narrow Gaussian at whole sites is not quite that of a ramp
+    slope = 0.1 * float(ndimage.gaussian_filter1d(np.arange(20.0), OPTIONS.smoothing, order=1)[10])
+    noise = slope / (share * OPTIONS.contrast)
+    seeds = seed_from_lattice(ramp, noise, OPTIONS)
+    assert len(seeds.means) == pytest.approx(min(share, 1) * support.sum(), rel=0.02)
 
 
 def test_an_empty_field_has_a_handful():
@@ -96,7 +106,7 @@ def test_a_ridge_makes_gaussians_that_are_long_along_it():
 @pytest.mark.parametrize("intensity", [1.0, 250.0])
 def test_a_constant_field_is_reproduced(intensity: float):
     """Far from the rim: where their density changes within a Gaussian, seeds are only about right."""
-    lattice = small_lattice(spacing=1.2, sigma=0.8, half_width=24.0)
+    lattice = ball_lattice(spacing=1.2, sigma=0.8, radius=24.0)
     constant = LatticeField(lattice, (intensity * SITE_LEVEL * lattice.support).astype(np.float32))
     seeds = seed_from_lattice(constant, 0.01 * intensity, OPTIONS)
     points = np.random.default_rng(0).uniform(-8, 8, (400, 3))

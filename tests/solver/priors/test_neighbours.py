@@ -1,16 +1,21 @@
-"""Neighbours of free Gaussians, their prior, and the preconditioner."""
+"""The prior on neighbouring free Gaussians, and its preconditioner."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.spatial import KDTree
 
+from gsvr.backends import Backend
 from gsvr.model.fields import GaussianField
-from gsvr.solver.priors.neighbour_search import nearest_neighbours
-from gsvr.solver.priors.neighbours import NeighbourOptions, NeighbourPrior, find_neighbours, sharpening
+from gsvr.model.neighbours import find_neighbours
+from gsvr.operators.gaussians import GaussianOperator
+from gsvr.solver.priors.neighbours import NeighbourPrior
+from gsvr.solver.priors.protocol import Prior, QuadraticPrior
+from tests.solver.oblique import dense, oblique_slices
 
-OPTIONS = NeighbourOptions()
+OPTIONS = NeighbourPrior()
 LEVEL = 13.0
 
 
@@ -31,81 +36,33 @@ FIELD = even_field()
 NEIGHBOURS = find_neighbours(FIELD, OPTIONS.count)
 
 
-def prior_at(amplitudes: np.ndarray, edge: float = OPTIONS.edge) -> NeighbourPrior:
-    return NeighbourPrior(NEIGHBOURS, amplitudes, LEVEL, edge)
+def prior_on(backend: Backend, options: NeighbourPrior = OPTIONS, field: GaussianField = FIELD) -> Prior:
+    return options.on(GaussianOperator(field, *oblique_slices(), backend=backend), LEVEL)
 
 
-def matrix_of(prior: NeighbourPrior, strength: float = 1.0) -> np.ndarray:
-    columns = np.eye(len(FIELD.means), dtype=np.float32)
-    return np.stack([prior.apply(column, strength) for column in columns], axis=1).astype(np.float64)
+def quadratic_at(backend: Backend, amplitudes: np.ndarray) -> QuadraticPrior:
+    return prior_on(backend).at(backend.array(amplitudes))
 
 
-@pytest.mark.parametrize("per_axis", [7, 18])
-def test_nearest_are_those_of_a_tree(per_axis: int):
-    """Wide enough for all of the eight to be within a cell's side."""
-    field = even_field(per_axis, width=2.0)
-    here, there = nearest_neighbours(field, 8)
-    expected = np.asarray(KDTree(field.means).query(field.means, 9)[1])
-    assert set(zip(here.tolist(), there.tolist(), strict=True)) == {
-        (i, int(j)) for i, row in enumerate(expected) for j in row[1:]
-    }
+def matrix_of(backend: Backend, amplitudes: np.ndarray) -> np.ndarray:
+    return dense(quadratic_at(backend, amplitudes).apply, backend, (len(FIELD.means),))
 
 
-def test_of_usual_gaussians_none_is_missed_within_a_cells_side():
-    field = even_field(9)
-    side = 1.3 * 1.5 * 0.95
-    here, there = nearest_neighbours(field, 8)
-    distances = np.linalg.norm(field.means[here] - field.means[there], axis=1)
-    near = distances < side
-    found = set(zip(here[near].tolist(), there[near].tolist(), strict=True))
-    lengths, expected = (np.asarray(part) for part in KDTree(field.means).query(field.means, 9))
-    wanted = {
-        (i, int(j))
-        for i, (row, far) in enumerate(zip(expected, lengths, strict=True))
-        for j, length in zip(row[1:], far[1:], strict=True)
-        if length < side
-    }
-    assert found == wanted
-    assert len(here) > 7 * len(field.means)
-
-
-def test_who_stands_alone_has_no_neighbour():
-    alone = FIELD.means.copy()
-    alone[0] -= 40
-    field = GaussianField(alone, FIELD.log_scales, FIELD.quaternions, FIELD.amplitudes)
-    here, there = nearest_neighbours(field, 8)
-    assert 0 not in here
-    assert 0 not in there
-    neighbours = find_neighbours(field, 8)
-    values = np.random.default_rng(0).normal(size=len(alone)).astype(np.float32)
-    applied = neighbours.laplacian.apply(values)
-    assert np.isfinite(applied).all()
-    assert applied[0] == values[0]  # of the normalised Laplacian, one on the diagonal
-
-
-def test_pairs_are_there_once_and_weigh_as_on_a_lattice():
-    first, second, weights = NEIGHBOURS.first, NEIGHBOURS.second, NEIGHBOURS.weights
-    assert np.all(first < second)
-    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == len(first)
-    assert weights.sum() == pytest.approx(3 * len(FIELD.means), rel=1e-5)
-    squares = ((FIELD.means[first] - FIELD.means[second]) ** 2).sum(axis=1)
-    np.testing.assert_allclose(weights * squares, np.full(len(first), weights[0] * squares[0]), rtol=1e-4)
-
-
-def test_equal_amplitudes_cost_nothing_and_others_do():
+def test_equal_amplitudes_cost_nothing_and_others_do(backend: Backend):
     n = len(FIELD.means)
-    equal, prior = np.full(n, 0.7, np.float32), prior_at(FIELD.amplitudes)
-    matrix = matrix_of(prior)
-    assert np.abs(prior.apply(equal, 1.0)).max() < 1e-5 * np.abs(matrix).max()
+    equal, prior = backend.array(np.full(n, 0.7)), quadratic_at(backend, FIELD.amplitudes)
+    matrix = matrix_of(backend, FIELD.amplitudes)
+    assert np.abs(backend.host(prior.apply(equal))).max() < 1e-5 * np.abs(matrix).max()
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-6 * np.abs(matrix).max())
     eigenvalues = np.linalg.eigvalsh(matrix)
     assert eigenvalues[0] > -1e-5 * eigenvalues[-1]
     assert eigenvalues[1] > 1e-3 * eigenvalues[-1]  # only equal amplitudes are free: all Gaussians hang together
-    np.testing.assert_allclose(prior.diagonal(), np.diag(matrix), rtol=1e-5)
-    np.testing.assert_allclose(matrix_of(prior, 2.5), 2.5 * matrix, rtol=1e-5, atol=1e-6 * np.abs(matrix).max())
+    values, start = (np.random.default_rng(seed).normal(size=n).astype(np.float32) for seed in (2, 3))
+    got = backend.host(prior.apply(backend.array(values), 2.5, backend.array(start)))
+    np.testing.assert_allclose(got, start + 2.5 * matrix @ values, atol=1e-5 * np.abs(matrix).max())
 
 
-def test_the_quadratic_touches_the_energy():
+def test_the_quadratic_touches_the_energy(backend: Backend):
     """Its gradient where it touches is that of sum w sqrt(1 + (difference / edge)^2)."""
     c = FIELD.amplitudes.astype(np.float64)
     first, second = NEIGHBOURS.first, NEIGHBOURS.second
@@ -116,24 +73,24 @@ def test_the_quadratic_touches_the_energy():
 
     step = 1e-5
     numeric = [(energy(c + step * unit) - energy(c - step * unit)) / (2 * step) for unit in np.eye(len(c))]
-    gradient = prior_at(FIELD.amplitudes).apply(FIELD.amplitudes, 1.0)
+    gradient = matrix_of(backend, FIELD.amplitudes) @ c
     np.testing.assert_allclose(gradient, numeric, atol=1e-4 * np.abs(numeric).max())
 
 
-def test_edges_are_held_together_less():
+def test_edges_are_held_together_less(backend: Backend):
     step = np.where(np.arange(len(FIELD.means)) < len(FIELD.means) // 2, 0.0, 1.0).astype(np.float32) / LEVEL
     across = step[NEIGHBOURS.first] != step[NEIGHBOURS.second]
-    flat, at_edge = (matrix_of(prior_at(values)) for values in (0 * step, step))
+    flat, at_edge = (matrix_of(backend, values.astype(np.float32)) for values in (0 * step, step))
     first, second = NEIGHBOURS.first, NEIGHBOURS.second
     ratio = at_edge[first, second] / flat[first, second]
     np.testing.assert_allclose(ratio[~across], 1, rtol=1e-5)
     np.testing.assert_allclose(ratio[across], 1 / np.sqrt(1 + 1 / OPTIONS.edge**2), rtol=1e-4)
 
 
-def test_noise_has_the_covariance_of_the_prior():
-    prior, rng, strength, samples = prior_at(FIELD.amplitudes), np.random.default_rng(0), 0.3, 6000
-    drawn = np.stack([prior.noise(strength, rng) for _ in range(samples)]).astype(np.float64)
-    wanted = matrix_of(prior, strength)
+def test_noise_has_the_covariance_of_the_prior(backend: Backend):
+    prior, rng, strength, samples = quadratic_at(backend, FIELD.amplitudes), np.random.default_rng(0), 0.3, 3000
+    drawn = np.stack([backend.host(prior.noise(strength, rng)) for _ in range(samples)]).astype(np.float64)
+    wanted = strength * matrix_of(backend, FIELD.amplitudes)
     root = np.sqrt(np.diag(wanted))
     error = (drawn.T @ drawn / samples - wanted) / np.outer(root, root)
     # an element's standard error is at most sqrt(2 / samples); of 64 x 64 none is beyond 5.5 of them
@@ -141,24 +98,31 @@ def test_noise_has_the_covariance_of_the_prior():
     assert np.abs(drawn.mean(axis=0) / root).max() < 5 / np.sqrt(samples)
 
 
-def test_sharpening_is_symmetric_and_positive():
-    diagonal = np.random.default_rng(1).uniform(0.5, 2, len(FIELD.means)).astype(np.float32)
+@pytest.mark.parametrize("sharpenings", [0, 3])
+def test_the_preconditioner_is_symmetric_and_positive_and_sharpens(backend: Backend, sharpenings: int):
+    """D^-1/2 (1 + a L)^m D^-1/2 as stated, with the normalised Laplacian of the neighbours for L."""
+    options, n = replace(OPTIONS, sharpenings=sharpenings), len(FIELD.means)
+    diagonal, strength = np.random.default_rng(1).uniform(0.5, 2, n).astype(np.float32), 0.1
     diagonal[3] = 0  # seen by no pixel
-    apply = sharpening(NEIGHBOURS, diagonal, OPTIONS)
-    matrix = np.stack([apply(column) for column in np.eye(len(diagonal), dtype=np.float32)], axis=1).astype(np.float64)
+    quadratic = prior_on(backend, options).at(backend.array(FIELD.amplitudes))
+    matrix = dense(quadratic.preconditioner(backend.array(diagonal), strength), backend, (n,))
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-5 * np.abs(matrix).max())
     assert np.linalg.eigvalsh((matrix + matrix.T) / 2)[0] > 0
-    plain = sharpening(NEIGHBOURS, diagonal, NeighbourOptions(sharpenings=0))
-    seen = diagonal > 0
-    np.testing.assert_allclose(plain(diagonal)[seen], 1, rtol=1e-5)
+    links = np.zeros((n, n))
+    links[NEIGHBOURS.first, NEIGHBOURS.second] = links[NEIGHBOURS.second, NEIGHBOURS.first] = 1
+    degree = links.sum(axis=1)
+    sharpened = np.eye(n) + options.sharpening * (np.eye(n) - links / np.sqrt(np.outer(degree, degree)))
+    root = 1 / np.sqrt(diagonal + strength * np.diag(matrix_of(backend, FIELD.amplitudes)))
+    expected = root[:, None] * np.linalg.matrix_power(sharpened, sharpenings) * root
+    np.testing.assert_allclose(matrix, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_gaussians_with_nobody_near_have_no_neighbours(n: int):
+def test_gaussians_with_nobody_near_are_on_their_own(backend: Backend, n: int):
     apart = FIELD.subset(np.arange(n))
-    lonely = GaussianField(apart.means * 1000, apart.log_scales, apart.quaternions, apart.amplitudes)
-    found = find_neighbours(lonely, OPTIONS.count)
-    assert len(found.first) == len(found.second) == len(found.weights) == 0
-    prior = NeighbourPrior(found, lonely.amplitudes, LEVEL, OPTIONS.edge)
-    assert not prior.apply(lonely.amplitudes, 1.0).any()
-    assert np.all(sharpening(found, np.ones(n, np.float32), OPTIONS)(np.ones(n, np.float32)) > 0)
+    lonely = replace(apart, means=apart.means * 100)
+    quadratic = prior_on(backend, field=lonely).at(backend.array(lonely.amplitudes))
+    assert not backend.host(quadratic.apply(backend.array(lonely.amplitudes))).any()
+    got = backend.host(quadratic.preconditioner(backend.array(np.ones(n)), 1.0)(backend.array(np.ones(n))))
+    assert np.all(got > 0)
+    assert np.isfinite(got).all()

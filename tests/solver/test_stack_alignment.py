@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
 from gsvr.model.geometry import identity_poses, invert, pose_about, transform_points
 from gsvr.model.slices import Slices, Stack
-from gsvr.solver.initialise import find_lost_stacks, first_poses
+from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.reconstruct import reconstruct
-from gsvr.solver.rounds import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
 from gsvr.solver.state import State
 from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import QUICK_STAGES, moving_brain, small_brain
 
-STAGE = replace(QUICK_STAGES[0], rounds=4)
+STAGE = replace(QUICK_STAGES[0], outer_iterations=4)
 OPTIONS = SolverOptions(stages=(STAGE,))
 LOST = 2
 
@@ -27,6 +28,7 @@ def brain_centre() -> np.ndarray:
     return brain.voxel_positions(np.asarray(brain.mask)).mean(axis=0)
 
 
+@cache
 def still_stacks() -> list[Stack]:
     return moving_brain("none", n_stacks=5).stacks
 
@@ -43,9 +45,9 @@ def align_stacks(stacks: list[Stack]) -> tuple[Slices, State]:
     slices, _ = prepare_slices(stacks, OPTIONS)
     binned = slices.binned(STAGE.binning)
     binned = replace(binned, values=binned.values / np.float32(np.percentile(binned.values[binned.mask], 99)))
-    state = begin_stage(binned, STAGE, OPTIONS, None)
-    for _ in range(STAGE.rounds):
-        state = advance(binned, STAGE, OPTIONS, state)
+    state = begin_stage(binned, STAGE, OPTIONS)
+    for _ in range(STAGE.outer_iterations):
+        state = advance(STAGE, OPTIONS, state)
     return binned, state
 
 
@@ -61,7 +63,7 @@ def misplacement(slices: Slices, poses: np.ndarray, undo: np.ndarray) -> float:
 def test_a_turned_stack_is_found(degrees: float):
     stacks, undo = turned(still_stacks(), degrees)
     slices, state = align_stacks(stacks)
-    found = find_lost_stacks(slices, STAGE, OPTIONS, state)
+    found = find_lost_stacks(STAGE, OPTIONS, state)
     assert misplacement(slices, state.poses, undo) > 5  # alignment alone was not enough
     assert misplacement(slices, found, undo) < 0.5
     others = slices.stack_index != LOST
@@ -70,20 +72,20 @@ def test_a_turned_stack_is_found(degrees: float):
 
 def test_reconstruction_goes_on_from_where_it_was_found():
     stacks, undo = turned(still_stacks(), 60.0)
-    options = SolverOptions(stages=(STAGE, replace(QUICK_STAGES[1], rounds=1)))
+    options = SolverOptions(stages=(STAGE, replace(QUICK_STAGES[1], outer_iterations=1)))
     slices, _ = prepare_slices(stacks, options)
     assert misplacement(slices, reconstruct(slices, options).poses, undo) < 1.0
 
 
 def test_stacks_in_their_place_are_left_there():
-    slices, state = align_stacks(still_stacks())
-    np.testing.assert_array_equal(find_lost_stacks(slices, STAGE, OPTIONS, state), state.poses)
+    _, state = align_stacks(still_stacks())
+    np.testing.assert_array_equal(find_lost_stacks(STAGE, OPTIONS, state), state.poses)
 
 
 def test_with_two_stacks_nobody_is_lost():
     stacks, _ = turned(still_stacks(), 60.0)
-    slices, state = align_stacks(stacks[1:3])
-    np.testing.assert_array_equal(find_lost_stacks(slices, STAGE, OPTIONS, state), state.poses)
+    _, state = align_stacks(stacks[1:3])
+    np.testing.assert_array_equal(find_lost_stacks(STAGE, OPTIONS, state), state.poses)
 
 
 @pytest.mark.parametrize("millimetres", [30.0, 45.0])
