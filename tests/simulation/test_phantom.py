@@ -11,7 +11,6 @@ from scipy import ndimage
 from gsvr.model.volume import Volume
 from gsvr.simulation.phantom import brain_phantom
 
-
 phantom_of = cache(brain_phantom)
 
 
