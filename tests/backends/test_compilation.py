@@ -1,4 +1,4 @@
-"""The Triton kernels compile for cards that are not there, from the oldest to the newest, and keep to their registers."""
+"""The Triton kernels compile for cards that are not there, the oldest and a new one, and keep to their registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backends of PyTorch for tests, slices of which nothing is alike, and the acquisition of these by its definition."""
+"""Backends of PyTorch for tests, and slices of which nothing is alike."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from gsvr.backends.torch.backend import TorchBackend
 from gsvr.model.fields import GaussianField
-from gsvr.model.geometry import pose_about, rotation_from_vector, transform_points
+from gsvr.model.geometry import pose_about, rotation_from_vector
 from gsvr.model.point_spread import PointSpread
 from gsvr.model.slices import Slices, Stack, interleaved_times, slices_from_stacks
+from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.operators.gaussians import GaussianOperator
 
 # Threads of PyTorch wait for each other where other programs want the cores too.
 torch.set_num_threads(1)
 
 CARD = torch.cuda.is_available()
 HAS_TRITON = importlib.util.find_spec("triton") is not None and (CARD or os.environ.get("TRITON_INTERPRET") == "1")
-BOTH = pytest.mark.parametrize(
-    "name",
-    ["plain", pytest.param("triton", marks=pytest.mark.skipif(not HAS_TRITON, reason="no Triton, or no interpreter"))],
-)
+TRITON = pytest.param("triton", marks=pytest.mark.skipif(not HAS_TRITON, reason="no Triton, or no interpreter"))
+BOTH = pytest.mark.parametrize("name", ["plain", TRITON])
 # So wide a cut-off costs nothing: exp(-6.5^2 / 2) is 7e-10.
 WIDE = 6.5
 
@@ -90,54 +89,17 @@ def profile_of_three(slices: Slices) -> PointSpread:
     return PointSpread.through_plane(0.25 * slices.spacings**2, np.array([0.3, 0.5, 0.2]), offsets, widths**2)
 
 
-def leaf(values: np.ndarray) -> Tensor:
-    """In float64, to be differentiated by."""
-    return torch.tensor(np.asarray(values, np.float64), requires_grad=True)
-
-
-def matrix(
-    means: Tensor,
-    covariances: Tensor,
-    slices: Slices,
-    poses: np.ndarray,
-    spread: PointSpread,
-    exact: bool = True,
-    steps: Tensor | None = None,
-) -> Tensor:
-    """A (pixels x Gaussians) of `gsvr.operators.acquisition` without gains; `steps` as in `moved_poses`, from zero."""
-    unit, rows = torch.eye(3).double(), []
-    crossed = torch.linalg.cross(unit[:, None], unit[None])
-    steps = torch.zeros(slices.n_slices, 6).double() if steps is None else steps
-    for s in range(slices.n_slices):
-        frame = torch.tensor(poses[s] @ slices.frames[s])
-        # to first order in the step, which is all that a derivative at zero sees
-        turn = unit + torch.einsum("k,kji->ij", steps[s, :3], crossed)
-        grid = np.indices(slices.shapes[s]).reshape(2, -1).T * slices.pixel_spacings[s]
-        local = torch.tensor(np.column_stack([grid, np.zeros(len(grid))]))
-        centre = local.mean(0)
-        axes, total = frame[:3, :3] @ turn, torch.zeros(1).double()
-        points = ((local - centre) @ turn.T + centre + steps[s, 3:]) @ frame[:3, :3].T + frame[:3, 3]
-        for weight, offset, blur in zip(spread.weights, spread.offsets[s], spread.covariances[s], strict=True):
-            blurred = covariances + axes @ torch.tensor(blur) @ axes.T
-            d = (points + axes @ torch.tensor(offset))[:, None] - means
-            peaks = torch.sqrt(torch.linalg.det(covariances) / torch.linalg.det(blurred)) if exact else 1.0
-            total = total + weight * peaks * torch.exp(
-                -0.5 * torch.einsum("pni,nij,pnj->pn", d, torch.linalg.inv(blurred), d)
-            )
-        rows.append(total)
-    return torch.cat(rows)
-
-
-def pose_derivatives(field: GaussianField, slices: Slices, poses: np.ndarray, spread: PointSpread) -> list[np.ndarray]:
-    """Of the predicted pixels of a field that is a sum, by each of the six parameters."""
-    means, covariances, amplitudes = torch.tensor(field.means).double(), leaf(field.covariances), leaf(field.amplitudes)
-
-    def predicted(steps: Tensor) -> Tensor:
-        return matrix(means, covariances.detach(), slices, poses, spread, steps=steps) @ amplitudes.detach()
-
-    none = torch.zeros(slices.n_slices, 6).double()
-    columns = torch.eye(6).double()[:, None].expand(6, slices.n_slices, 6)
-    return [torch.func.jvp(predicted, (none,), (column.contiguous(),))[1].numpy() for column in columns]
+def results_of(operator: AcquisitionOperator, amplitudes: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """All that kernels are asked for, on the host."""
+    backend = operator.backend
+    c, r = backend.array(amplitudes), backend.array(pixels)
+    value, by_pose = operator.pose_derivatives(c)
+    arrays = {"prediction": operator.predict(c), "adjoint": operator.adjoint(r), "diagonal": operator.diagonal(r)}
+    arrays |= {"differentiated": value} | {f"by pose, {n}": part for n, part in enumerate(by_pose)}
+    on_host = {name: backend.host(part) for name, part in arrays.items()}
+    if isinstance(operator, GaussianOperator):
+        on_host |= {f"by {name}": part for name, part in vars(operator.geometry_gradient(c, r)).items()}
+    return on_host
 
 
 def close(got: np.ndarray, want: np.ndarray, tolerance: float) -> None:
@@ -146,9 +108,3 @@ def close(got: np.ndarray, want: np.ndarray, tolerance: float) -> None:
     assert np.abs(want).max() > 0
     assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
     assert np.linalg.norm(got - want) <= tolerance * np.linalg.norm(want)
-
-
-def positions(slices: Slices, poses: np.ndarray) -> np.ndarray:
-    """Of all pixels, in volume world (mm)."""
-    parts = [slices.pixel_positions()[slices.pixels_of(s)] for s in range(slices.n_slices)]
-    return np.concatenate([transform_points(pose, part) for pose, part in zip(poses, parts, strict=True)])

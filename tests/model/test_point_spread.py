@@ -100,6 +100,31 @@ def test_subset_keeps_slices_apart():
     np.testing.assert_array_equal(second.covariances, spread.covariances[1:])
 
 
+def test_a_mixture_is_separable_only_if_every_slice_is_along_all_axes():
+    spread = point_spread(SPACINGS, THICKNESSES)
+    for entry in ((1, 0, 0, 1), (1, 1, 0, 2), (0, 1, 1, 2), (1, 1, 0, 0), (0, 0, 1, 1)):
+        covariances = spread.covariances.copy()
+        covariances[entry] += 0.1
+        assert not PointSpread(spread.weights, spread.offsets, covariances).is_separable, entry
+    for axis in (0, 1):
+        offsets = spread.offsets.copy()
+        offsets[1, 0, axis] = 0.1
+        assert not PointSpread(spread.weights, offsets, spread.covariances).is_separable
+    other = PointSpread.through_plane(
+        SPACINGS, np.ones(2) / 2, np.array([[0, 1.0], [2, 3]]), np.array([[1, 2.0], [3, 4]])
+    )
+    assert other.is_separable
+    np.testing.assert_array_equal(other.covariances[1, 1], np.diag([0.8, 1.4, 4]))
+    np.testing.assert_array_equal(other.offsets[1, 0], [0, 0, 2])
+
+
+def test_weights_that_are_none_are_refused():
+    spread = point_spread(SPACINGS, THICKNESSES)
+    for weights in ([1.0, 0.0], [1.5, -0.5], [np.nan, 1.0], [0.5, 0.6]):
+        with pytest.raises(ValueError, match="positive and sum to one"):
+            PointSpread(np.array(weights), spread.offsets, spread.covariances)
+
+
 def test_bad_input_is_refused():
     # with annotations checked, as here, it does not even get that far
     with pytest.raises((ValueError, TypeCheckError), match="triangle"):

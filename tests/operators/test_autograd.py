@@ -14,8 +14,7 @@ from gsvr.model.point_spread import spread_of
 from gsvr.operators.acquisition import AcquisitionOperator, moved_poses
 from gsvr.operators.gaussians import GaussianOperator
 from gsvr.operators.lattice import LatticeOperator
-from tests.acquisitions import random_amplitudes, small_lattice, small_slices
-from tests.free_gaussians import random_field
+from tests.acquisitions import random_amplitudes, random_field, small_lattice, small_slices
 
 torch = pytest.importorskip("torch", reason="autograd is PyTorch's")
 from gsvr.operators.autograd import acquire  # noqa: E402

@@ -13,8 +13,7 @@ from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.render.plane import plane_frame, render_plane
 from gsvr.render.sampling import sample_grid
 from gsvr.render.volume import render_deviation, render_volume
-from tests.acquisitions import random_amplitudes, small_lattice, small_slices
-from tests.free_gaussians import random_field
+from tests.acquisitions import random_amplitudes, random_field, small_lattice, small_slices
 
 # Of the largest value: both cut off at 5 standard deviations, 4e-6 of each peak, and work in float32
 TOLERANCE = 1e-5

@@ -12,7 +12,7 @@ from gsvr.model.geometry import pose_about, transform_points
 from gsvr.model.point_spread import PROFILES, ProfileName
 from gsvr.render.plane import plane_frame, render_plane
 from tests.acquisitions import random_amplitudes, small_lattice
-from tests.free_gaussians import field_values
+from tests.oracle import field_values
 
 MIDDLE = np.array([12.0, -7.0, 4.0])
 SHAPE, SPACING = (70, 41), (0.4, 0.55)  # more rows than one strip has

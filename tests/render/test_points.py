@@ -10,8 +10,7 @@ import pytest
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.render import points as sampling
 from gsvr.render.points import values_and_gradients_at, values_at
-from tests.acquisitions import random_amplitudes, small_lattice, small_slices
-from tests.free_gaussians import random_field
+from tests.acquisitions import random_amplitudes, random_field, small_lattice, small_slices
 
 POINTS = np.random.default_rng(4).uniform(-14, 13, (300, 3))
 # so wide that nothing is left out: what remains is the rounding of float64

@@ -9,8 +9,8 @@ from gsvr.model.fields import GaussianField, LatticeField, lattice_values
 from gsvr.model.geometry import pose_about
 from gsvr.model.point_spread import PointSpread, point_spread
 from gsvr.render.sampling import plane_slices, sample_grid, sample_slices
-from tests.acquisitions import random_amplitudes, small_lattice, small_slices
-from tests.free_gaussians import field_values, random_field
+from tests.acquisitions import random_amplitudes, random_field, small_lattice, small_slices
+from tests.oracle import field_values
 
 # float32, and Gaussians cut off at 5 standard deviations: 4e-6 of each peak
 TOLERANCE = 3e-5

@@ -13,7 +13,7 @@ from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_valu
 from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_deviation, render_volume
 from tests.acquisitions import random_amplitudes, small_lattice
-from tests.free_gaussians import field_values
+from tests.oracle import field_values
 
 MIDDLE = np.array([40.0, -20.0, 10.0])
 

@@ -60,7 +60,7 @@ class GaussianField:
             object.__setattr__(self, name, as_numbers(f"{name} of a field", getattr(self, name), shape))
         if self.normalisation is not None:
             as_positive("the normalisation of a field", self.normalisation)
-        if self.nearest is not None and not (self.nearest == int(self.nearest) and self.nearest >= 1):
+        if self.nearest is not None and not (isinstance(self.nearest, int | np.integer) and self.nearest >= 1):
             raise ValueError(f"the number of nearest Gaussians must be a whole number from 1 on, not {self.nearest}")
 
     def __repr__(self) -> str:
