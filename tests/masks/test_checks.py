@@ -44,7 +44,7 @@ def test_stacks_of_one_examination_pass():
 def test_a_mask_that_shows_nothing_is_refused_by_name():
     stacks = three_balls()
     stacks[1] = replace(stacks[1], data=np.where(stacks[1].mask, 0, stacks[1].data + 1).astype(np.float32))
-    with pytest.raises(InputError, match="^stack-1 is zero everywhere inside its mask"):
+    with pytest.raises(InputError, match=r"^stack-1 is zero everywhere inside its mask"):
         check_content(stacks, masks_of(stacks))
 
 
@@ -86,7 +86,7 @@ def test_the_smaller_part_is_the_one_to_look_at():
     stacks = three_balls()
     stacks += [shifted(stacks[0], 90, "far-0"), shifted(stacks[1], 95, "far-1")]
     for order in (stacks, stacks[::-1]):
-        with pytest.raises(InputError, match="^(far-0 and far-1|far-1 and far-0): no overlap"):
+        with pytest.raises(InputError, match=r"^(far-0 and far-1|far-1 and far-0): no overlap"):
             check_overlap(order, masks_of(order))
 
 
