@@ -191,7 +191,7 @@ class Backend(Protocol):
         ...
 
     def neighbour_links(self, neighbours: Neighbours, amplitudes: Array, scale: float) -> NeighbourLinks:
-        """Links w / sqrt(1 + (scale x difference)^2), w the weights of the neighbours."""
+        """Links w scale^2 / sqrt(1 + (scale x difference)^2), w the weights of the neighbours."""
         ...
 
     def normalised_laplacian(self, neighbours: Neighbours) -> NeighbourLinks:
