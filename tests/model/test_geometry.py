@@ -10,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from gsvr.model.geometry import (
-    fit_rigid,
     identity_poses,
     invert,
     nearest_rotation,
@@ -120,27 +119,6 @@ def test_nearest_rotation_repairs_and_never_mirrors():
     assert np.linalg.norm(found - noisy) <= np.linalg.norm(rotation - noisy)
     mirrored = nearest_rotation(np.stack([rotation, np.diag([1.0, 1.0, -1.0])]))
     np.testing.assert_allclose(np.linalg.det(mirrored), 1)
-
-
-def test_fit_recovers_a_rigid_motion_and_ignores_none():
-    pose = random_poses(1)[0]
-    source = np.random.default_rng(2).normal(scale=20, size=(30, 3)) + 100
-    np.testing.assert_allclose(fit_rigid(source, transform_points(pose, source)), pose, atol=1e-9)
-
-
-def test_fit_is_the_least_squares_one():
-    rng = np.random.default_rng(3)
-    source = rng.normal(scale=20, size=(40, 3))
-    target = transform_points(random_poses(1, 5)[0], source) + rng.normal(size=source.shape)
-    best = fit_rigid(source, target)
-
-    def cost(pose: np.ndarray) -> float:
-        return float(((transform_points(pose, source) - target) ** 2).sum())
-
-    for seed in range(20):
-        nudge = np.random.default_rng(seed).normal(size=6)
-        other = pose_about(1e-3 * nudge[:3], 1e-2 * nudge[3:], target.mean(axis=0)) @ best
-        assert cost(other) > cost(best)
 
 
 def test_quaternion_gradient_is_the_limit_of_differences():

@@ -13,15 +13,19 @@ BACKENDS = ("cpu", "cuda", "mps", "torch")
 __all__ = ["BACKENDS", "Backend", "named"]
 
 
-@cache
-def named(name: str) -> Backend:
-    """The backend of a name.
+def named(backend: Backend | str) -> Backend:
+    """The backend of a name; a backend itself stays what it is.
 
     Raises
     ------
     InputError
         If the backend is unknown or needs a package that is not installed.
     """
+    return _made(backend) if isinstance(backend, str) else backend
+
+
+@cache
+def _made(name: str) -> Backend:
     if name == "cpu":
         from gsvr.backends.cpu.backend import CpuBackend
 

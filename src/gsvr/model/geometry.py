@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-FloatArray = np.ndarray
-
 
 def rotation_from_vector(vector: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
     """Matrix exponential of rotation vectors in radians (axis times angle)."""
@@ -138,10 +136,3 @@ def nearest_rotation(matrix: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "
     left = left.copy()
     left[..., :, 2] *= sign[..., None]
     return left @ right
-
-
-def fit_rigid(source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "4 4"]:
-    """Least-squares rigid map from `source` points to `target` points (Kabsch)."""
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    rotation = nearest_rotation((target - target_mean).T @ (source - source_mean))
-    return pose_from_parts(rotation, target_mean - rotation @ source_mean)

@@ -94,7 +94,7 @@ class AcquisitionOperator(ABC):
         profile: Profile,
         backend: Backend | str,
     ) -> None:
-        self.backend: Backend = named(backend) if isinstance(backend, str) else backend
+        self.backend: Backend = named(backend)
         self.slices, self.poses = slices, poses
         self.profile: Profile = profile
         self.pixels: Pixels = self.backend.pixels(slices)

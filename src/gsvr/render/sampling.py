@@ -25,14 +25,14 @@ def sample_grid(
 ) -> Float32[np.ndarray, "nx ny nz"]:
     """Values of a field on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
     if isinstance(field, LatticeField):
-        return resolved(backend).sample_lattice(field, axes)
+        return named(backend).sample_lattice(field, axes)
     x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
     # the planes' axes u, v, w are the world's y, z, x
     if field.nearest is None:
         to_planes = np.array([[0, 1, 0, -y[0]], [0, 0, 1, -z[0]], [1, 0, 0, -x[0]]], dtype=np.float64)
         shape, spacing = (len(x), len(y), len(z)), (_step(x), _step(y), _step(z))
         planes = parallel_planes(to_planes, shape, spacing, PointSpread.points(1))
-        return resolved(backend).sample_planes(field, planes, CUTOFF)
+        return named(backend).sample_planes(field, planes, CUTOFF)
     frames = np.zeros((len(x), 4, 4))
     frames[:, (1, 2, 0, 3), (0, 1, 2, 3)] = 1.0
     frames[:, :3, 3] = np.stack([x, np.full(len(x), y[0]), np.full(len(x), z[0])], axis=1)
@@ -48,7 +48,7 @@ def sample_slices(
     field: LatticeField | GaussianField, planes: Slices, spread: PointSpread, backend: Backend | str = "cpu"
 ) -> Float32[np.ndarray, " p"]:
     """The field at every pixel of planes, seen through `spread`; terms below float32 are left out."""
-    backend, still = resolved(backend), identity_poses(planes.n_slices)
+    backend, still = named(backend), identity_poses(planes.n_slices)
     amplitudes = backend.array(field.amplitudes)
     if isinstance(field, LatticeField):
         windows = slice_windows(field.lattice, planes, still, spread, CUTOFF)
@@ -95,11 +95,6 @@ def parallel_planes(
     return ParallelPlanes(
         to_planes, shape, spacing, spread.weights, spread.offsets[0, :, 2], spread.covariances[0, :, 2, 2]
     )
-
-
-def resolved(backend: Backend | str) -> Backend:
-    """A backend, given itself or by its name."""
-    return named(backend) if isinstance(backend, str) else backend
 
 
 def _step(coordinates: np.ndarray) -> float:
