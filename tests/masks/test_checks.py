@@ -44,7 +44,7 @@ def test_stacks_of_one_examination_pass():
 def test_a_mask_that_shows_nothing_is_refused_by_name():
     stacks = three_balls()
     stacks[1] = replace(stacks[1], data=np.where(stacks[1].mask, 0, stacks[1].data + 1).astype(np.float32))
-    with pytest.raises(InputError, match="^stack-1 is zero everywhere inside its mask"):
+    with pytest.raises(InputError, match=r"^stack-1 is zero everywhere inside its mask"):
         check_content(stacks, masks_of(stacks))
 
 
@@ -78,7 +78,7 @@ def test_volumes_are_counted_in_millimetres():
 def test_a_stack_that_lies_apart_is_named(number: int):
     stacks = three_balls()
     stacks[number] = shifted(stacks[number], 60)
-    with pytest.raises(InputError, match=f"^stack-{number}: no overlap with the other stacks"):
+    with pytest.raises(InputError, match=rf"^stack-{number}: no overlap with the other stacks"):
         check_overlap(stacks, masks_of(stacks))
 
 
@@ -86,7 +86,7 @@ def test_the_smaller_part_is_the_one_to_look_at():
     stacks = three_balls()
     stacks += [shifted(stacks[0], 90, "far-0"), shifted(stacks[1], 95, "far-1")]
     for order in (stacks, stacks[::-1]):
-        with pytest.raises(InputError, match="^(far-0 and far-1|far-1 and far-0): no overlap"):
+        with pytest.raises(InputError, match=r"^(far-0 and far-1|far-1 and far-0): no overlap"):
             check_overlap(order, masks_of(order))
 
 

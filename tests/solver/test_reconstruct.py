@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_stage_ends_early_once_half_of_the_slices_have_settled(
     heard: list[Progress] = []
     reconstruct(slices, SolverOptions(stages=(moving, last)), heard.append)
     poses = [identity_poses(slices.n_slices), *(progress.state.poses for progress in heard if progress.stage == moving)]
-    medians = [np.median(displacements(slices, one, other)) for one, other in zip(poses, poses[1:], strict=False)]
+    medians = [np.median(displacements(slices, one, other)) for one, other in pairwise(poses)]
     enough = [median < settled * moving.spacing for median in medians]
     assert not any(enough[:-1])
     assert enough[-1] or len(enough) == 6
@@ -235,9 +236,9 @@ def test_empty_and_constant_slices_are_weighed_down_and_not_fatal(slices: Slices
 def test_nothing_to_reconstruct_is_said(slices: Slices):
     with pytest.raises(ValueError, match="all zero"):
         reconstruct(replace(slices, values=0 * slices.values), SHORTEST)
-    with pytest.raises(ValueError, match="^2 poses for 61 slices: give one a slice$"):
+    with pytest.raises(ValueError, match=r"^2 poses for 61 slices: give one a slice$"):
         reconstruct(slices, SHORTEST, poses=identity_poses(2))
-    with pytest.raises(ValueError, match="^poses_are_good needs poses$"):
+    with pytest.raises(ValueError, match=r"^poses_are_good needs poses$"):
         reconstruct(slices, SHORTEST, poses_are_good=True)
 
 
