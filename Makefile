@@ -1,6 +1,6 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
-# make test   the same environment with the development tools, then the tests
-# make lint   ruff, pyright and clang-format
+# make test   the same environment with the development tools, then the tests on all cores, and what they cover
+# make lint   ruff, clang-format, pyright, and the checks of layout and documentation in scripts/check_repository.py
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
 # make bench-gpu   kernels and reconstructions on an Nvidia card (minutes): benchmarks/results/gpu.json. Needs no .venv:
@@ -10,7 +10,7 @@
 # PYTHON=python3.12      the interpreter to build .venv with (3.11 or newer)
 # TORCH_INDEX=URL        an extra package index to take PyTorch from, such as the one with CPU builds:
 #                        https://download.pytorch.org/whl/cpu (on Linux PyPI's own build brings gigabytes of CUDA)
-# PYTEST_OPTIONS=...     more options for pytest
+# PYTEST_OPTIONS=...     more options for pytest, such as "-m 'not slow'"
 # BENCH_OPTIONS=...      options of a benchmark, such as --full (with ten million pixels)
 
 SHELL := bash
@@ -38,7 +38,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-for-development
 	@echo "make: running the tests"
-	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --cov=gsvr $(PYTEST_OPTIONS)
 
 bench-speed: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.speed $(BENCH_OPTIONS)
@@ -56,6 +56,8 @@ lint: $(VENV)/installed-for-development
 	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@echo "make: pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "make: scripts/check_repository.py"
+	@$(BIN)/python scripts/check_repository.py
 
 format: $(VENV)/installed-for-development
 	@$(BIN)/ruff check --fix

@@ -10,13 +10,14 @@ import argparse
 import itertools
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.acquisitions import PUBLISHED, acquire
-from benchmarks.command import CommandError, module_command, run_command
+from benchmarks.command import CommandError, run_command
 from benchmarks.machine import REPOSITORY
 from benchmarks.methods import METHODS
 from benchmarks.plots import draw_plots
@@ -29,7 +30,7 @@ logger = logging.getLogger("benchmarks.compare")  # also when run as a program
 RESULTS = REPOSITORY / "benchmarks" / "results" / "compare"
 MOTIONS = ("mild", "moderate", "severe", "uniform")  # and the published protocol, to be asked for by name
 # too slow to be part of every comparison; to be asked for by name
-_SLOW = ("inr-siren", "paper-torch")
+_SLOW = ("inr-siren",)
 COMPARED = tuple(name for name, method in METHODS.items() if method.kind != "ablation" and name not in _SLOW)
 ABLATIONS = tuple(name for name, method in METHODS.items() if method.kind == "ablation")
 
@@ -95,8 +96,8 @@ def make_row(case: Case, budget: float | None) -> dict[str, Any]:
     """
     acquisition = acquire(find_subject(case.subject), case.motion, case.seed)
     output = OUTPUT / "rows" / f"{acquisition.name}_{case.method}.json"
-    words = module_command("benchmarks.row", case.method, acquisition.folder, output)
-    words += [] if budget is None else [str(budget)]
+    words = [sys.executable, "-m", "benchmarks.row", case.method, acquisition.folder, output]
+    words += [] if budget is None else [budget]
     cost = run_command(words, OUTPUT / "logs" / f"{acquisition.name}_{case.method}.txt")
     row = json.loads(output.read_text(encoding="utf-8"))
     about = {"subject": case.subject, "motion": case.motion, "seed": case.seed, "method": case.method}

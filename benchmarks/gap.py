@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from benchmarks.acquisitions import acquire
-from benchmarks.limits import without_motion
 from benchmarks.machine import REPOSITORY, provenance
-from benchmarks.methods import Change, change_prior, on_lattice, run_gsvr, unchanged, with_final_spacing
+from benchmarks.methods import Change, change_prior, on_lattice, run_gsvr, unchanged, with_final_spacing, without_motion
 from benchmarks.problem import read_problem
 from benchmarks.recorder import Recorder
 from benchmarks.subjects import SubjectMissingError, find_subject
-from benchmarks.tables import markdown_table, number
+from benchmarks.tables import table
 from gsvr.io.record import write_record
 from gsvr.model.point_spread import ProfileName
 
@@ -69,12 +68,10 @@ def measure(subject: str, variant: Variant) -> dict[str, float]:
 
 def gap_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """PSNR / SSIM of every variant, a column for each subject."""
-    lines = []
-    for variant in VARIANTS:
-        found = [row.get(variant.description) for row in rows.values()]
-        cells = [f"{number(row['psnr'], 2)} / {number(row['ssim'], 4)}" if row else "-" for row in found]
-        lines.append((variant.description, *cells))
-    return markdown_table(("PSNR (dB) / SSIM", *rows), lines)
+    columns = {subject: f"{{{subject}[psnr]:.2f}} / {{{subject}[ssim]:.4f}}" for subject in rows}
+    names = [variant.description for variant in VARIANTS]
+    found = [(name, {subject: row.get(name) for subject, row in rows.items()}) for name in names]
+    return table("PSNR (dB) / SSIM", columns, found)
 
 
 def main() -> None:

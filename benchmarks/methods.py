@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from unittest import mock
 
 import numpy as np
 
-from benchmarks.limits import RESOLUTION, without_motion
+from benchmarks.command import RESOLUTION
 from benchmarks.problem import Problem
 from benchmarks.recorder import Recorder
-from gsvr.masks.consensus import agreed_mask
-from gsvr.model.fields import field_of
-from gsvr.model.point_spread import PROFILES
+from gsvr.masks.consensus import consensus_mask
+from gsvr.model.point_spread import PointSpread, spread_of
+from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_volume
-from gsvr.solver.published import PaperOptions, PaperProgress, reconstruct_as_published
-from gsvr.solver.reconstruct import Progress, reconstruct
+from gsvr.solver.gains import SliceGains
+from gsvr.solver.loss import RobustLoss
+from gsvr.solver.motion import SliceMotion
+from gsvr.solver.published import PublishedOptions, reconstruct_as_published
+from gsvr.solver.reconstruct import Callback, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
+from gsvr.solver.state import Result
 
 Run = Callable[[Problem, Recorder], tuple[Volume, np.ndarray]]
 Change = Callable[[SolverOptions], SolverOptions]
@@ -56,49 +59,50 @@ def unchanged(options: SolverOptions) -> SolverOptions:
 def run_gsvr(
     problem: Problem, recorder: Recorder, change: Change = unchanged, known_poses: bool = False
 ) -> tuple[Volume, np.ndarray]:
-    """`gsvr.solver.reconstruct` with changed options, scored at the end of each stage."""
-    slices, options = problem.slices, change(problem.options)
-
-    def report(progress: Progress) -> None:
-        if not progress.stage_done:
-            return
-        state = progress.state
-
-        def render() -> Volume:
-            field = field_of(state.operator.primitives, state.amplitudes * np.float32(progress.scale))
-            return render_volume(field, RESOLUTION, agreed_mask(slices, slices.mask, state.poses, options.masks))
-
-        recorder.record(progress.stage.name, render, state.poses)
-
-    result = reconstruct(slices, options, report, problem.true_poses if known_poses else None)
-    return render_volume(result.field, RESOLUTION, result.mask), result.poses
+    """`gsvr.solver.reconstruct.reconstruct` with changed options, scored at the end of each stage."""
+    options = change(problem.options)
+    report = _reporting(problem, recorder, lambda progress: progress.stage.name if progress.stage_done else None)
+    return _rendered(reconstruct(problem.slices, options, report, problem.true_poses if known_poses else None))
 
 
-def run_without_point_spread(problem: Problem, recorder: Recorder, profile: bool) -> tuple[Volume, np.ndarray]:
-    """The default with pixels that are points in the plane, and through it as well unless `profile`."""
-    profiles = {name: value if profile else ((1.0,), (0.0,), (1e-2,)) for name, value in PROFILES.items()}
-    with (
-        mock.patch("gsvr.model.point_spread.IN_PLANE_FWHM_PER_SPACING", 1e-2),
-        mock.patch.dict("gsvr.model.point_spread.PROFILES", profiles),
-    ):
-        return run_gsvr(problem, recorder)
-
-
-def run_paper(problem: Problem, recorder: Recorder, options: PaperOptions) -> tuple[Volume, np.ndarray]:
+def run_published(problem: Problem, recorder: Recorder) -> tuple[Volume, np.ndarray]:
     """The published settings, scored each time that neighbours are found anew."""
+    options = PublishedOptions()
+    every = options.refreshed_every
+    report = _reporting(problem, recorder, lambda at: None if at.done % every else f"epoch {at.done}")
+    return _rendered(reconstruct_as_published(problem.slices, options, report))
+
+
+def _reporting(problem: Problem, recorder: Recorder, label: Callable[[Progress], str | None]) -> Callback:
+    """A callback that has the state scored wherever it finds a label for it."""
     slices = problem.slices
 
-    def report(progress: PaperProgress) -> None:
-        if progress.done % options.refreshed_every:
-            return
+    def report(progress: Progress) -> None:
+        name, state = label(progress), progress.state
 
         def render() -> Volume:
-            return render_volume(progress.field, RESOLUTION, agreed_mask(slices, slices.mask, progress.poses))
+            field = replace(state.field, amplitudes=state.field.amplitudes * np.float32(progress.scale))
+            return render_volume(field, RESOLUTION, consensus_mask(slices, slices.mask, state.poses))
 
-        recorder.record(f"epoch {progress.done}", render, progress.poses)
+        if name is not None:
+            recorder.record(name, render, state.poses)
 
-    result = reconstruct_as_published(slices, options, report)
+    return report
+
+
+def _rendered(result: Result) -> tuple[Volume, np.ndarray]:
     return render_volume(result.field, RESOLUTION, result.mask), result.poses
+
+
+def pixels_without_width(slices: Slices, through_plane: bool) -> PointSpread:
+    """A point spread function of no width in the plane, nor through it unless `through_plane`."""
+    slab = spread_of(slices, "slab")
+    averaged = slices.spacings**2 * (slices.binning**2 - 1) / 12
+    in_plane = averaged + (0.004 * slices.spacings) ** 2
+    if through_plane:
+        return PointSpread.through_plane(in_plane, slab.weights, slab.offsets[:, :, 2], slab.covariances[:, :, 2, 2])
+    thickness = slices.thicknesses[:, None]
+    return PointSpread.through_plane(in_plane, np.ones(1), 0 * thickness, (0.01 * thickness) ** 2)
 
 
 def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tuple[Volume, np.ndarray]:
@@ -126,6 +130,13 @@ def with_final_spacing(factor: float, options: SolverOptions) -> SolverOptions:
     last = options.stages[-1]
     last = replace(last, spacing=factor * last.spacing, told_apart=factor * last.told_apart)
     return replace(options, stages=(*options.stages[:-1], last))
+
+
+def without_motion(options: SolverOptions) -> SolverOptions:
+    """A coarse stage and the last two, with poses that stay as they are."""
+    coarse = next(stage for stage in options.stages if stage.binning == 2)
+    stages = (replace(coarse, outer_iterations=4), *options.stages[-2:])
+    return replace(options, stages=tuple(replace(stage, motion="none") for stage in stages))
 
 
 def _gsvr(change: Change, description: str, kind: str = "ablation", known_poses: bool = False) -> Method:
@@ -181,25 +192,24 @@ METHODS: dict[str, Method] = {
         "implicit network (SIREN)",
     ),
     "fast": _gsvr(on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
-    "paper": Method(partial(run_paper, options=PaperOptions()), "published settings, compiled kernels"),
-    "paper-torch": Method(
-        partial(run_paper, options=PaperOptions(backend="torch")), "published settings, plain PyTorch on the CPU"
-    ),
+    "paper": Method(run_published, "published settings"),
     "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),
     "known-poses": _gsvr(without_motion, "true poses given", "limit", known_poses=True),
     "profile-gaussian": _gsvr(lambda o: replace(o, profile="gaussian"), "Gaussian profile, FWHM = thickness"),
     "profile-slab-gaussian": _gsvr(lambda o: replace(o, profile="slab-gaussian"), "Gaussian with a slab's variance"),
-    "in-plane-off": Method(partial(run_without_point_spread, profile=True), "no in-plane blur modelled", "ablation"),
-    "psf-off": Method(partial(run_without_point_spread, profile=False), "no point spread function", "ablation"),
+    "in-plane-off": _gsvr(
+        lambda o: replace(o, profile=partial(pixels_without_width, through_plane=True)), "no in-plane blur modelled"
+    ),
+    "psf-off": _gsvr(
+        lambda o: replace(o, profile=partial(pixels_without_width, through_plane=False)), "no point spread function"
+    ),
     "prior-off": _gsvr(partial(change_prior, factor=1e-4), "no prior on the volume"),
     "prior-strong": _gsvr(partial(change_prior, factor=4.0), "prior four times as strong"),
-    "time-prior-off": _gsvr(
-        lambda o: replace(o, motion=replace(o.motion, prior_share=0.0)), "no prior on motion over time"
-    ),
+    "time-prior-off": _gsvr(lambda o: replace(o, motion=SliceMotion(prior_share=0.0)), "no prior on motion over time"),
     "robust-off": _gsvr(
-        lambda o: replace(o, weights=replace(o.weights, pixel_cauchy=1e6, slice_welsch=1e6)), "all data weighed alike"
+        lambda o: replace(o, loss=RobustLoss(pixel_cauchy=1e6, slice_welsch=1e6)), "all data weighed alike"
     ),
-    "gains-off": _gsvr(lambda o: replace(o, weights=replace(o.weights, gain_limit=1.0)), "gains not estimated"),
+    "gains-off": _gsvr(lambda o: replace(o, intensity=SliceGains(limit=1.0)), "gains not estimated"),
     "gaussians-quarter": _gsvr(partial(_seeds, contrast=16.0), "free Gaussians: about a quarter as many"),
     "gaussians-half": _gsvr(partial(_seeds, contrast=8.0), "free Gaussians: about half as many"),
     "gaussians-more": _gsvr(partial(_seeds, contrast=2.5), "free Gaussians: about half as many again"),

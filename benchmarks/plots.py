@@ -1,4 +1,4 @@
-"""Plots of the comparison, into docs/images: ``python -m benchmarks.plots``. They hold numbers, no image data."""
+"""Plots of the comparison, into docs/images. They hold numbers, no image data."""
 
 from __future__ import annotations
 
@@ -164,16 +164,3 @@ def _save(figure: Any, name: str) -> Path:
     figure.savefig(path)
     pyplot.close(figure)
     return path
-
-
-def main() -> None:
-    """Draw the plots of the rows that are kept."""
-    from benchmarks.compare import all_rows
-    from benchmarks.methods import METHODS
-
-    for path in draw_plots(all_rows(), METHODS):
-        print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from benchmarks.acquisitions import Acquisition
-from benchmarks.scoring import PoseScorer, read_truth, volume_scores
-from gsvr.io.transforms import read_poses_json
+from benchmarks.scoring import read_truth, scores
+from gsvr.io.transforms import SlicePose, read_poses_json, write_poses_json
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.solver.schedule import SolverOptions
-from gsvr.workflows.pipeline import StackInputs, prepare
+from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 
 
 @dataclass(frozen=True)
@@ -26,42 +28,38 @@ class Problem:
         The acquisition.
     options
         Default options of the solver, with stages that suit the stacks.
-    true_poses
-        Pose of every slice; for the limit that uses them.
     truth
         What was imaged.
-    scorer
-        Compares poses with the true ones.
+    acquisition
+        The files of it all.
     """
 
     slices: Slices
     options: SolverOptions
-    true_poses: Float[np.ndarray, "n 4 4"]
     truth: Volume
-    scorer: PoseScorer
+    acquisition: Acquisition
+
+    @property
+    def true_poses(self) -> Float[np.ndarray, "n 4 4"]:
+        """Pose of every slice; for the limit that uses them."""
+        true = {(pose.stack, pose.slice_index): pose.matrix for pose in read_poses_json(self.acquisition.true_poses)}
+        return np.stack([true[key] for key in self._keys()])
 
     def score(self, volume: Volume, poses: Float[np.ndarray, "n 4 4"]) -> dict[str, float]:
         """PSNR, SSIM, NCC, NRMSE, and pose errors in mm."""
-        scores, _ = volume_scores(volume, self.truth)
-        return scores | self.scorer.scores(slice_keys(self.slices), poses)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "poses.json"
+            write_poses_json(path, [SlicePose(*key, pose) for key, pose in zip(self._keys(), poses, strict=True)])
+            return scores(volume, path, self.truth, self.acquisition)[0]
 
-
-def slice_keys(slices: Slices) -> list[tuple[str, int]]:
-    """Stack and number of every slice."""
-    names = [slices.stack_names[number] for number in slices.stack_index]
-    return [(name, int(index)) for name, index in zip(names, slices.slice_index, strict=True)]
+    def _keys(self) -> list[tuple[str, int]]:
+        """Stack and number of every slice."""
+        names = [self.slices.stack_names[number] for number in self.slices.stack_index]
+        return [(name, int(index)) for name, index in zip(names, self.slices.slice_index, strict=True)]
 
 
 def read_problem(acquisition: Acquisition) -> Problem:
     """Read an acquisition and its truth."""
-    job = prepare(StackInputs(acquisition.stacks, acquisition.masks, []))
-    assert isinstance(job.options, SolverOptions)
-    truth = read_truth(acquisition)
-    true = {(pose.stack, pose.slice_index): pose.matrix for pose in read_poses_json(acquisition.true_poses)}
-    return Problem(
-        slices=job.slices,
-        options=job.options,
-        true_poses=np.stack([true[key] for key in slice_keys(job.slices)]),
-        truth=truth,
-        scorer=PoseScorer(job.stacks, acquisition.true_poses, truth),
-    )
+    stacks = read_stacks(StackInputs(acquisition.stacks, acquisition.masks, []))
+    options = fitting_options(stacks, SolverOptions())
+    return Problem(prepare_slices(stacks, options)[0], options, read_truth(acquisition), acquisition)

@@ -37,8 +37,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     method, folder, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     budget = float(sys.argv[4]) if len(sys.argv) > 4 else None
-    n_stacks = len(list(folder.glob("stack-*_mask.nii.gz")))
-    row = run_row(method, Acquisition(folder.name, folder, n_stacks), budget)
+    row = run_row(method, Acquisition(folder), budget)
     write_record(output, row | {"measured": provenance()})
 
 

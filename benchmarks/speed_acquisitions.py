@@ -20,7 +20,7 @@ from gsvr.model.fields import LatticeField, lattice_covering
 from gsvr.model.geometry import rotation_from_vector
 from gsvr.model.slices import Stack, interleaved_times, slices_from_stacks
 from gsvr.model.volume import Volume
-from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.operators.lattice import LatticeOperator
 from gsvr.simulation.motion import draw_poses
 from gsvr.simulation.phantom import brain_phantom
 
@@ -82,7 +82,7 @@ def make_stacks(acquisition: SpeedAcquisition, seed: int = 0) -> list[Stack]:
         everything = np.ones(shape, bool)
         stack = Stack(f"stack-{number}", blank, affine, acquisition.thickness, everything, times[number])
         slices = slices_from_stacks([stack], [everything])
-        flat = AcquisitionOperator(field.lattice, slices, poses[number]).predict(field.amplitudes)
+        flat = LatticeOperator(field.lattice, slices, poses[number]).predict(field.amplitudes)
         clean = np.moveaxis(flat.reshape(shape[2], shape[0], shape[1]), 0, 2)
         mask = ndimage.binary_opening(clean > 0.08 * bright, np.ones((3, 3, 1)))
         data = np.abs(clean + rng.normal(0, NOISE * bright, shape)).astype(np.float32)

@@ -10,14 +10,13 @@ import ctypes
 import subprocess
 import sysconfig
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 import gsvr.compiled
+from benchmarks.clock import timed
 
 _IN_CACHE = 2048  # floats: 8 kB, two arrays fit into the first level of any processor
 _IN_MEMORY = 16 * 2**20  # floats: 64 MB
@@ -34,17 +33,6 @@ def _loops(folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def least_cpu_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Least CPU time of several calls, after one that is not counted: other programs can only add to it."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-    return min(seconds)
-
-
 def measure_ceilings(repeats: int = 5, loops: int = 20_000, size: int = _IN_MEMORY, matrix: int = 1024) -> dict:
     """Ceilings of one core: billions a second."""
     rng = np.random.default_rng(0)
@@ -56,15 +44,15 @@ def measure_ceilings(repeats: int = 5, loops: int = 20_000, size: int = _IN_MEMO
     with tempfile.TemporaryDirectory() as folder:
         found = _loops(Path(folder))
         exponentials, stored, dotted = (
-            least_cpu_seconds(lambda loop=loop: loop(*arguments), repeats)
+            timed(lambda loop=loop: loop(*arguments), repeats).cpu
             for loop in (found.powers_of_two, found.multiply_add_store, found.dot)
         )
     a = rng.random((matrix, matrix), dtype=np.float32)
     product = np.empty_like(a)
     with threadpool_limits(1, "blas"):
-        multiplied = least_cpu_seconds(lambda: np.matmul(a, a, out=product), repeats)
+        multiplied = timed(lambda: np.matmul(a, a, out=product), repeats).cpu
     first, second, third = (np.ones(size, np.float32) for _ in range(3))
-    moved = least_cpu_seconds(lambda: np.add(first, second, out=third), repeats)
+    moved = timed(lambda: np.add(first, second, out=third), repeats).cpu
     return {
         "matrix_product_gflops": 2e-9 * matrix**3 / multiplied,
         "multiply_add_store_gflops": operations / stored,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.speed_ceilings import least_cpu_seconds
-from gsvr.backends.cpu.lattice import CpuKernel
+from benchmarks.clock import timed
+from gsvr.backends.cpu.lattice import CpuLatticeKernel
 from gsvr.backends.windows import SliceWindows, slice_windows
 from gsvr.compiled import LANES
 from gsvr.model.fields import Lattice
 from gsvr.model.geometry import identity_poses
-from gsvr.model.point_spread import point_spread
+from gsvr.model.point_spread import spread_of
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
-from gsvr.solver.rounds import stage_lattice
+from gsvr.solver.outer_iteration import stage_lattice
 from gsvr.solver.schedule import SolverOptions, Stage
 
 # Of one window of 8 lanes: powers of the ratio (3 lane-wise products, 3 squarings), then 2 products for each block
@@ -26,18 +25,9 @@ _POWERS = 3 * LANES + 3
 _EXPONENTIALS_PER_PLAN = 3  # and one for each component of the profile
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let the kernels use so many threads."""
-    before = os.environ.get("GSVR_THREADS")
-    os.environ["GSVR_THREADS"] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GSVR_THREADS"]
-        else:
-            os.environ["GSVR_THREADS"] = before
+def threads(count: int) -> Any:
+    """Let the kernels use so many threads (a context)."""
+    return patch.dict(os.environ, {"GSVR_THREADS": str(count)})
 
 
 def slices_of(stacks: list[Stack]) -> Slices:
@@ -50,8 +40,7 @@ def stage_problem(slices: Slices, stage: Stage) -> tuple[Slices, Lattice, SliceW
     options = SolverOptions()
     binned, poses = slices.binned(stage.binning), identity_poses(slices.n_slices)
     lattice = stage_lattice(binned, poses, stage, options)
-    spread = point_spread(binned.spacings, binned.thicknesses, options.profile, binned.binning)
-    return binned, lattice, slice_windows(lattice, binned, poses, spread)
+    return binned, lattice, slice_windows(lattice, binned, poses, spread_of(binned, options.profile))
 
 
 def work_per_splat(windows: SliceWindows) -> dict[str, float]:
@@ -85,17 +74,13 @@ def work_per_splat(windows: SliceWindows) -> dict[str, float]:
 
 
 def _applications(lattice: Lattice, slices: Slices, windows: SliceWindows) -> dict[str, Callable[[], object]]:
-    kernel = CpuKernel(lattice, windows)
+    kernel = CpuLatticeKernel(lattice, windows)
     rng = np.random.default_rng(0)
     amplitudes = rng.random(lattice.shape, dtype=np.float32) * lattice.support
     pixels = rng.random(len(slices.values), dtype=np.float32)
 
-    def plan() -> None:
-        # first application at new poses: plan and predict
-        CpuKernel(lattice, windows).predict(amplitudes)
-
     return {
-        "plan and predict": plan,
+        "plan and predict": lambda: CpuLatticeKernel(lattice, windows).predict(amplitudes),  # at new poses
         "predict": lambda: kernel.predict(amplitudes),
         "adjoint": lambda: kernel.adjoint(pixels),
         "squared adjoint": lambda: kernel.squared_adjoint(pixels),
@@ -106,11 +91,9 @@ def _applications(lattice: Lattice, slices: Slices, windows: SliceWindows) -> di
 def measure_stage(slices: Slices, stage: Stage, repeats: int) -> dict[str, Any]:
     """CPU nanoseconds a splat of every application, on one thread."""
     binned, lattice, windows = stage_problem(slices, stage)
-    n_splats = CpuKernel(lattice, windows).n_splats
+    n_splats = CpuLatticeKernel(lattice, windows).n_splats
     with threads(1):
-        seconds = {
-            name: least_cpu_seconds(work, repeats) for name, work in _applications(lattice, binned, windows).items()
-        }
+        seconds = {name: timed(work, repeats).cpu for name, work in _applications(lattice, binned, windows).items()}
     seconds["plan"] = seconds.pop("plan and predict") - seconds["predict"]
     return {
         "stage": stage.name,
@@ -132,15 +115,10 @@ def measure_threads(slices: Slices, stage: Stage, most: int, repeats: int) -> li
     rows = []
     for count in range(1, most + 1):
         with threads(count):
-            row: dict[str, float] = {"threads": count}
-            for name in ("predict", "adjoint"):
-                works[name]()
-                walls, cpus = [], []
-                for _ in range(repeats):
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    works[name]()
-                    walls.append(time.perf_counter() - wall)
-                    cpus.append(time.process_time() - cpu)
-                row |= {f"{name}_wall_seconds": min(walls), f"{name}_cpu_seconds": min(cpus)}
-            rows.append(row)
+            found = {name: timed(works[name], repeats) for name in ("predict", "adjoint")}
+        rows.append(
+            {"threads": count}
+            | {f"{name}_wall_seconds": times.wall for name, times in found.items()}
+            | {f"{name}_cpu_seconds": times.cpu for name, times in found.items()}
+        )
     return rows

@@ -3,172 +3,136 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import markdown_table, number
+from benchmarks.tables import table
 
 _RESULTS = Path(__file__).parent / "results" / "speed.json"
+_APPLICATIONS = ("plan", "predict", "adjoint", "squared adjoint", "derivatives")
+_NANOSECONDS = {name: f"{{nanoseconds_per_splat[{name}]:.1f}}" for name in _APPLICATIONS}
+_COUNTS = {"Gaussians": "{gaussians:,}", "pixels": "{pixels:,}"}
+_COSTS = {"CPU s": "{cpu_seconds:.1f}", "wall s": "{wall_seconds:.1f}"}
+_STAGE = {**_COUNTS, "splats": "{splats:,}", "window": "{window_pixels:.0f}", **_NANOSECONDS}
+_CEILINGS = {
+    "matrix product (float32)": "{matrix_product_gflops:.0f} GFLOP/s",
+    "load, multiply-add, store in cache": "{multiply_add_store_gflops:.0f} GFLOP/s",
+    "two loads, multiply-add in cache": "{dot_gflops:.0f} GFLOP/s",
+    "`power_of_two` of `lanes.h`": "{exponentials_per_second_1e9:.1f} billion/s",
+    "memory (two arrays read, one written)": "{memory_gigabytes_per_second:.0f} GB/s",
+}
+_WORK = {
+    "operations": "{operations:.0f}",
+    "bytes": "{bytes:.0f}",
+    "reached": "{rate:.2f} billion/s",
+    "of its ceiling": "{share:.0f} %",
+    "of memory": "{memory:.0f} %",
+}
+_THREADS = {
+    f"{name} {unit} ms": f"{{{name}_{unit.lower()}:.0f}}" for name in ("predict", "adjoint") for unit in ("wall", "CPU")
+}
+_PROFILE = {"outer iterations": "{outer_iterations}", **_COUNTS, "CPU s": "{cpu_seconds:.2f}", "share": "{share:.0f} %"}
+_PRESETS = {
+    "CPU s": "{cpu_seconds[0]:.1f} to {cpu_seconds[1]:.1f}",
+    "wall s": "{wall_seconds[0]:.1f} to {wall_seconds[1]:.1f}",
+    "peak MB": "{peak_megabytes[1]:,.0f}",
+}
+_SCALING = {
+    "pixels": "{pixels:,}",
+    "stacks": "{n_stacks}",
+    "in-plane mm": "{in_plane_spacing:.2f}",
+    "slices": "{slices}",
+    "Gaussians": "{gaussians:,}",
+    **_COSTS,
+    "peak MB": "{peak_megabytes:,.0f}",
+}
+_RENDERING = {
+    "least wall ms": "{least_wall:.1f}",
+    "median wall ms": "{median_wall:.1f}",
+    "least CPU ms": "{least_cpu:,.1f}",
+}
 
 
-def speed_tables(record: dict[str, Any]) -> str:
+def speed_tables(record: Mapping[str, Any]) -> str:
     """Tables of whatever the record holds."""
-    parts = []
-    if "operator" in record:
-        parts += [_ceiling_table(record["operator"]), _stage_table(record["operator"])]
-        parts += [_work_table(record["operator"]), _thread_table(record["operator"])]
-    if "profile" in record:
-        parts += [_stage_profile(record["profile"]), _function_profile(record["profile"])]
-    if "presets" in record:
-        parts.append(_preset_table(record["presets"]))
-    if "scaling" in record:
-        parts.append(_scaling_table(record["scaling"]))
-    if "rendering" in record:
-        parts.append(_rendering_table(record["rendering"]))
-    if "start" in record:
-        parts += [_start_table(record["start"]), _instruction_table(record["start"]["instruction_sets"])]
-    return "\n\n".join(parts)
+    makers = {
+        "operator": _of_operator,
+        "profile": _of_profile,
+        "presets": lambda found: [table("files to files", _PRESETS, _dicts(found))],
+        "scaling": lambda rows: [table("million pixels", _SCALING, [(row["name"].split()[0], row) for row in rows])],
+        "rendering": lambda found: [table(f"from {found['gaussians']:,} Gaussians", _RENDERING, _dicts(found))],
+        "start": _of_start,
+    }
+    return "\n\n".join(part for name, make in makers.items() if name in record for part in make(record[name]))
 
 
-def _ceiling_table(operator: dict[str, Any]) -> str:
-    found = operator["ceilings"]
-    rows = [
-        ("matrix product (float32)", f"{found['matrix_product_gflops']:.0f} GFLOP/s"),
-        ("load, multiply-add, store in cache", f"{found['multiply_add_store_gflops']:.0f} GFLOP/s"),
-        ("two loads, multiply-add in cache", f"{found['dot_gflops']:.0f} GFLOP/s"),
-        ("`power_of_two` of `lanes.h`", f"{found['exponentials_per_second_1e9']:.1f} billion/s"),
-        ("memory (two arrays read, one written)", f"{found['memory_gigabytes_per_second']:.0f} GB/s"),
+def _dicts(found: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The entries that are measurements."""
+    return [(name, row) for name, row in found.items() if isinstance(row, dict) and name != "measured"]
+
+
+def _of_operator(operator: Mapping[str, Any]) -> Iterator[str]:
+    cells = [(name, {"cell": form.format_map(operator["ceilings"])}) for name, form in _CEILINGS.items()]
+    yield table("one core, at most", {"": "{cell}"}, cells)
+    yield table("stage", _STAGE, [(row["stage"], row) for row in operator["stages"]])
+    yield table("final stage, a splat", _WORK, _work(operator["stages"][-1], operator["ceilings"]))
+    milliseconds = [
+        {key.removesuffix("_seconds"): 1000 * value for key, value in row.items()} for row in operator["threads"]
     ]
-    return markdown_table(("one core, at most", ""), rows)
+    rows = zip(operator["threads"], milliseconds, strict=True)
+    yield table("threads", _THREADS, [(str(row["threads"]), times) for row, times in rows])
 
 
-def _stage_table(operator: dict[str, Any]) -> str:
-    header = (
-        "stage",
-        "Gaussians",
-        "pixels",
-        "splats",
-        "window",
-        "plan",
-        "predict",
-        "adjoint",
-        "squared",
-        "derivatives",
-    )
-    rows = []
-    for row in operator["stages"]:
-        spent = row["nanoseconds_per_splat"]
-        names = ("plan", "predict", "adjoint", "squared adjoint", "derivatives")
-        counts = [number(row[key], 0) for key in ("gaussians", "pixels", "splats", "window_pixels")]
-        rows.append((row["stage"], *counts, *(number(spent[name], 1) for name in names)))
-    return markdown_table(header, rows)
-
-
-def _work_table(operator: dict[str, Any]) -> str:
-    """Of the final stage: operations and bytes a splat, the rate, and its share of the ceiling."""
-    last, ceilings = operator["stages"][-1], operator["ceilings"]
-    spent = last["nanoseconds_per_splat"]
-    memory = ceilings["memory_gigabytes_per_second"]
-    rows = []
-    for name, ceiling in (
-        ("predict", "multiply_add_store_gflops"),
-        ("adjoint", "dot_gflops"),
-        ("derivatives", "multiply_add_store_gflops"),
+def _work(stage: Mapping[str, Any], ceilings: Mapping[str, float]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Operations (of the plan: exponentials) and bytes a splat, the rate, and its share of the ceilings."""
+    for name, kind, ceiling in (
+        ("predict", "operations", "multiply_add_store_gflops"),
+        ("adjoint", "operations", "dot_gflops"),
+        ("derivatives", "operations", "multiply_add_store_gflops"),
+        ("plan", "exponentials", "exponentials_per_second_1e9"),
     ):
-        rate = last[f"{name}_operations"] / spent[name]
-        size = last.get(f"{name}_bytes", 4.0)
-        rows.append(
-            (
-                name,
-                number(last[f"{name}_operations"], 0),
-                number(size, 0),
-                f"{rate:.1f} GFLOP/s",
-                f"{100 * rate / ceilings[ceiling]:.0f} %",
-                f"{100 * size / spent[name] / memory:.0f} %",
-            )
+        operations, size = stage[f"{name}_{kind}"], stage.get(f"{name}_bytes", 4.0)
+        nanoseconds = stage["nanoseconds_per_splat"][name]
+        rate, memory = operations / nanoseconds, size / nanoseconds / ceilings["memory_gigabytes_per_second"]
+        yield (
+            f"{name}, {kind}",
+            {
+                "operations": operations,
+                "bytes": size,
+                "rate": rate,
+                "share": 100 * rate / ceilings[ceiling],
+                "memory": 100 * memory,
+            },
         )
-    rate = last["plan_exponentials"] / spent["plan"]
-    share = 100 * rate / ceilings["exponentials_per_second_1e9"]
-    exponentials = f"{last['plan_exponentials']:.0f} exp"
-    bandwidth = f"{100 * last['plan_bytes'] / spent['plan'] / memory:.0f} %"
-    rows.append(
-        ("plan", exponentials, number(last["plan_bytes"], 0), f"{rate:.2f} G exp/s", f"{share:.0f} %", bandwidth)
-    )
-    header = ("final stage, a splat", "operations", "bytes", "reached", "of its ceiling", "of memory")
-    return markdown_table(header, rows)
 
 
-def _thread_table(operator: dict[str, Any]) -> str:
-    rows = [
-        (number(row["threads"], 0), *(number(1000 * row[key], 0) for key in row if key != "threads"))
-        for row in operator["threads"]
-    ]
-    return markdown_table(("threads", "predict wall ms", "CPU ms", "adjoint wall ms", "CPU ms"), rows)
+def _of_profile(profile: Mapping[str, Any]) -> Iterator[str]:
+    def with_share(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {**row, "share": 100 * row["cpu_seconds"] / profile["cpu_seconds"]}
+
+    rows = {
+        "reading and masks": {"cpu_seconds": profile["before_reconstruction"]},
+        **profile["stages"],
+        "mask and rendering": {"cpu_seconds": profile["after_last_iteration"]},
+    }
+    yield table("stage", _PROFILE, [(name, with_share(row)) for name, row in rows.items()])
+    seconds = sorted(profile["functions"].items(), key=lambda item: -item[1])
+    columns = {name: _PROFILE[name] for name in ("CPU s", "share")}
+    yield table("what", columns, [(name, with_share({"cpu_seconds": value})) for name, value in seconds])
 
 
-def _stage_profile(profile: dict[str, Any]) -> str:
-    total = profile["cpu_seconds"]
-    rows = [(["reading and masks", "", "", ""], profile["before_reconstruction"])]
-    for name, stage in profile["stages"].items():
-        counts = [number(stage[key], 0) for key in ("rounds", "gaussians", "pixels")]
-        rows.append(([name, *counts], stage["cpu_seconds"]))
-    rows.append((["mask and rendering", "", "", ""], profile["after_last_round"]))
-    shown = [(*words, number(seconds, 2), f"{100 * seconds / total:.0f} %") for words, seconds in rows]
-    return markdown_table(("stage", "rounds", "Gaussians", "pixels", "CPU s", "share"), shown)
-
-
-def _function_profile(profile: dict[str, Any]) -> str:
-    total = profile["cpu_seconds"]
-    ordered = sorted(profile["functions"].items(), key=lambda item: -item[1])
-    rows = [(name, number(seconds, 2), f"{100 * seconds / total:.0f} %") for name, seconds in ordered]
-    return markdown_table(("what", "CPU s", "share"), rows)
-
-
-def _preset_table(presets: dict[str, Any]) -> str:
-    rows = []
-    for name, found in presets.items():
-        if "wall_seconds" in found:
-            spans = (found["cpu_seconds"], found["wall_seconds"])
-            shown = [f"{number(least, 1)} to {number(most, 1)}" for least, most in spans]
-            rows.append((name, *shown, number(found["peak_megabytes"][1], 0)))
-    return markdown_table(("files to files", "CPU s", "wall s", "peak MB"), rows)
-
-
-def _scaling_table(scaling: list[dict[str, Any]]) -> str:
-    header = ("pixels", "stacks", "in-plane mm", "slices", "Gaussians", "CPU s", "wall s", "peak MB")
-    rows = []
-    for row in scaling:
-        counts = [number(row["pixels"], 0), number(row["n_stacks"], 0), number(row["in_plane_spacing"], 2)]
-        counts += [number(row["slices"], 0), number(row["gaussians"], 0)]
-        costs = [number(row["cpu_seconds"], 1), number(row["wall_seconds"], 1), number(row["peak_megabytes"], 0)]
-        rows.append((*counts, *costs))
-    return markdown_table(header, rows)
-
-
-def _rendering_table(rendering: dict[str, Any]) -> str:
-    rows = [
-        (name, *(number(found[key], 1) for key in ("least_wall", "median_wall", "least_cpu")))
-        for name, found in rendering.items()
-        if isinstance(found, dict) and "least_wall" in found
-    ]
-    header = (f"from {rendering['gaussians']:,} Gaussians", "least wall ms", "median wall ms", "least CPU ms")
-    return markdown_table(header, rows)
-
-
-def _start_table(start: dict[str, Any]) -> str:
-    rows = [("`gsvr --help`", "", number(start["help_wall_seconds"], 2))]
-    rows += [
-        (label, number(start[key]["cpu_seconds"], 1), number(start[key]["wall_seconds"], 1))
-        for label, key in (("small reconstruction, no Python file compiled yet", "first"), ("the same again", "second"))
-    ]
-    longer = (number(start[f"longer_{kind}_seconds"], 1) for kind in ("cpu", "wall"))
-    return markdown_table(("", "CPU s", "wall s"), [*rows, ("difference", *longer)])
-
-
-def _instruction_table(sets: dict[str, dict[str, float]]) -> str:
-    names = ("plan", "predict", "adjoint", "squared adjoint", "derivatives")
-    rows = [(label, *(number(found[name], 1) for name in names)) for label, found in sets.items()]
-    return markdown_table(("ns a splat, kernels for", *names), rows)
+def _of_start(start: Mapping[str, Any]) -> Iterator[str]:
+    longer = {name: start["first"][name] - start["second"][name] for name in ("cpu_seconds", "wall_seconds")}
+    rows = {
+        "`gsvr --help`": {"wall_seconds": start["help_wall_seconds"]},
+        "small reconstruction, no Python file compiled yet": start["first"],
+        "the same again": start["second"],
+        "difference": longer,
+    }
+    yield table("", {"CPU s": "{cpu_seconds:.1f}", "wall s": "{wall_seconds:.2f}"}, rows.items())
+    columns = {name: f"{{{name}:.1f}}" for name in _APPLICATIONS}
+    yield table("ns a splat, kernels for", columns, start["instruction_sets"].items())
 
 
 def main() -> None:

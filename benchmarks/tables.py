@@ -4,124 +4,82 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from benchmarks.methods import Method
+from typing import Any
 
 _RESULTS = Path(__file__).parent / "results"
+_QUALITY = {"PSNR (dB)": "{psnr:.2f}", "SSIM": "{ssim:.4f}", "NCC": "{ncc:.4f}"}
+_POSES = {"pose error median / p90 / mean (mm)": "{pose_median:.2f} / {pose_p90:.2f} / {pose_mean:.2f}"}
+_CORE = {
+    "pixels": "{pixels:,}",
+    "slices": "{slices:,}",
+    "weighed down": "{slices_weighed_down:,}",
+    **_QUALITY,
+    "PSNR, SSIM of brain alone": "{psnr_brain:.2f}, {ssim_brain:.4f}",
+    **_POSES,
+    "CPU s": "{cpu_seconds:.1f}",
+    "wall s": "{wall_seconds:.1f}",
+    "MB": "{peak_megabytes:,.0f}",
+}
+_LEFT_OUT = {"NCC": "{ncc:.4f}", "PSNR (dB)": "{psnr:.2f}"}
+_COMPARED = {"seeds": "{seeds}", **_QUALITY, **_POSES, "CPU s": "{cpu_seconds:,.1f}", "MB": "{peak_megabytes:,.0f}"}
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' + '---:|' * (len(header) - 1)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+def table(first: str, columns: Mapping[str, str], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """A table of named rows.
+
+    Parameters
+    ----------
+    first
+        Title of the first column, which holds the names.
+    columns
+        Title of each other column, and how its cells are written (`str.format` with the row's entries). A dash stands
+        where an entry is missing.
+    """
+    lines = [f"| {' | '.join([first, *columns])} |", f"|---|{'---:|' * len(columns)}"]
+    lines += [f"| {' | '.join([name, *(_cell(form, row) for form in columns.values())])} |" for name, row in rows]
     return "\n".join(lines)
 
 
-def number(value: Any, digits: int) -> str:
-    """A number with so many digits after the point, or a dash for none."""
-    return "-" if value is None else f"{value:,.{digits}f}"
+def _cell(form: str, row: Mapping[str, Any]) -> str:
+    try:
+        return form.format_map(row)
+    except (KeyError, TypeError):  # missing, or None
+        return "-"
 
 
-def core_tables(record: dict[str, Any]) -> str:
+def core_tables(record: Mapping[str, Any]) -> str:
     """Tables of what ``benchmarks.core`` measured."""
-    parts = [_simulated_table(record["simulated"])] if "simulated" in record else []
-    if "real" in record:
-        parts.append(_real_table(record["real"]))
-        parts.append(_leave_one_out_table(record["real"]["fetal-mial-sub-01"]["leave_one_stack_out"]))
-    if "cold_start" in record:
-        cold = record["cold_start"]
-        parts.append(
-            f"First-ever run longer than a warm one: {cold['longer_wall_seconds']:.1f} s wall, "
-            f"{cold['longer_cpu_seconds']:.1f} s CPU."
-        )
+    rows = [(f"{case}: {name}", row) for case, entry in record.items() for name, row in entry["rows"].items()]
+    parts = [table("examination: preset", _CORE, [(name, row) for name, row in rows if "stacks" not in row])]
+    for name, row in rows:
+        if "stacks" in row:
+            mean = {"ncc": row["left_out_ncc"], "psnr": row["left_out_psnr"]}
+            parts.append(table(name, _LEFT_OUT, [*row["stacks"].items(), ("mean", mean)]))
     return "\n\n".join(parts)
 
 
-def _simulated_table(simulated: dict[str, Any]) -> str:
-    header = ("acquisition", "PSNR (dB)", "SSIM", "NCC", "PSNR, SSIM of brain alone")
-    header += ("pose error median / p90 / mean (mm)", "CPU s", "wall s", "MB")
-    rows = []
-    for name, entry in simulated.items():
-        for method, row in entry["rows"].items():
-            poses = [number(row.get(f"pose_{key}"), 2) for key in ("median", "p90", "mean")]
-            rows.append(
-                (
-                    f"{name}: {method}",
-                    number(row["psnr"], 2),
-                    number(row["ssim"], 4),
-                    number(row["ncc"], 4),
-                    f"{number(row['psnr_brain'], 2)}, {number(row['ssim_brain'], 4)}",
-                    " / ".join(poses) if "pose_median" in row else "-",
-                    number(row["cpu_seconds"], 1),
-                    number(row["wall_seconds"], 1),
-                    number(row["peak_megabytes"], 0),
-                )
-            )
-    return markdown_table(header, rows)
-
-
-def _real_table(real: dict[str, Any]) -> str:
-    header = ("examination", "stacks", "slices", "weighed down", "pixels", "CPU s", "wall s", "MB")
-    rows = [
-        (
-            name,
-            *(number(entry[key], 0) for key in ("stacks", "slices", "slices_weighed_down", "pixels")),
-            *(number(entry[key], 1) for key in ("cpu_seconds", "wall_seconds")),
-            number(entry["peak_megabytes"], 0),
-        )
-        for name, entry in real.items()
-        if name != "measured"
-    ]
-    return markdown_table(header, rows)
-
-
-def _leave_one_out_table(scores: dict[str, Any]) -> str:
-    header = ("stack left out of fetal-mial-sub-01", "NCC", "PSNR (dB)", "median NCC of a slice")
-    rows = [
-        (name, number(row["ncc"], 4), number(row["psnr"], 2), number(row["median_slice_ncc"], 4))
-        for name, row in [*scores["stacks"].items(), ("mean", scores["mean"])]
-    ]
-    return markdown_table(header, rows)
-
-
-def comparison_tables(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method]) -> str:
+def comparison_tables(rows: Sequence[Mapping[str, Any]], methods: Collection[str]) -> str:
     """A table for each level of motion: methods by subjects, means over seeds."""
-    header = (
-        "subject: method",
-        "seeds",
-        "PSNR (dB)",
-        "SSIM",
-        "NCC",
-        "pose error median / p90 / mean (mm)",
-        "CPU s",
-        "MB",
-    )
     parts = []
     for motion in dict.fromkeys(row["motion"] for row in rows):
-        lines = []
-        for subject in dict.fromkeys(row["subject"] for row in rows if row["motion"] == motion):
-            for name in methods:
-                group = [
-                    row for row in rows if (row["motion"], row["subject"], row["method"]) == (motion, subject, name)
-                ]
-                if group:
-                    lines.append(_comparison_line(f"{subject}: {name}", group))
-        parts.append(f"### {motion} motion\n\n{markdown_table(header, lines)}")
+        groups = {
+            f"{subject}: {method}": [
+                row for row in rows if (row["motion"], row["subject"], row["method"]) == (motion, subject, method)
+            ]
+            for subject in dict.fromkeys(row["subject"] for row in rows)
+            for method in methods
+        }
+        lines = [(name, _mean(group)) for name, group in groups.items() if group]
+        parts.append(f"### {motion} motion\n\n{table('subject: method', _COMPARED, lines)}")
     return "\n\n".join(parts)
 
 
-def _comparison_line(title: str, group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    def mean(key: str) -> float:
-        return sum(row[key] for row in group) / len(group)
-
-    poses = " / ".join(number(mean(f"pose_{key}"), 2) for key in ("median", "p90", "mean"))
-    scores = (number(mean(key), digits) for key, digits in (("psnr", 2), ("ssim", 4), ("ncc", 4)))
-    costs = (number(mean("cpu_seconds"), 1), number(mean("peak_megabytes"), 0))
-    return (title, str(len(group)), *scores, poses, *costs)
+def _mean(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of the numbers that all rows have."""
+    numbers = [key for key, value in group[0].items() if isinstance(value, float) and all(key in row for row in group)]
+    return {"seeds": len(group), **{key: sum(row[key] for row in group) / len(group) for key in numbers}}
 
 
 def main() -> None:

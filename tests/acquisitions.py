@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gsvr.model.fields import Lattice
-from gsvr.model.geometry import pose_about
+from gsvr.model.fields import GaussianField, Lattice
+from gsvr.model.geometry import pose_about, rotation_from_vector, transform_points
 from gsvr.model.point_spread import PointSpread, point_spread
 from gsvr.model.slices import Slices, Stack, interleaved_times, slices_from_stacks
 
@@ -56,3 +56,42 @@ def random_amplitudes(lattice: Lattice, seed: int = 0) -> np.ndarray:
 def spread_of(slices: Slices, profile: str = "slab") -> PointSpread:
     """Point spread function of the slices."""
     return point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)  # pyright: ignore[reportArgumentType]
+
+
+def random_field(slices: Slices, poses: np.ndarray, n: int = 200, normalisation: float | None = None) -> GaussianField:
+    """Stretched, turned Gaussians all around the slices: so many that they fill several of the kernel's buckets."""
+    rng = np.random.default_rng(0)
+    places = transform_points(poses, slices.centres)
+    low, high = places.min(axis=0) - 6, places.max(axis=0) + 6
+    return GaussianField(
+        means=rng.uniform(low, high, (n, 3)),
+        log_scales=np.log(rng.uniform(0.5, 2.0, (n, 3))),
+        quaternions=rng.normal(size=(n, 4)),
+        amplitudes=rng.normal(size=n).astype(np.float32),
+        normalisation=normalisation,
+    )
+
+
+def three_through_plane(slices: Slices) -> PointSpread:
+    """A separable mixture whose components differ in weight, place and width."""
+    thickness = slices.thicknesses[:, None]
+    sigmas = thickness * [0.17, 0.25, 0.2]
+    offsets = thickness * [-0.3, 0.1, 0.42]
+    in_plane = slices.pixel_spacings**2 * [0.3, 0.45]
+    return PointSpread.through_plane(in_plane, np.array([0.5, 0.3, 0.2]), offsets, sigmas**2)
+
+
+def four_in_space(slices: Slices) -> PointSpread:
+    """A mixture that is not separable: turned covariances that differ between slices, offsets in the plane as well.
+
+    The second and the last share their covariance, one behind the other, and may be handled as one.
+    """
+    rng = np.random.default_rng(5)
+    n = slices.n_slices
+    turns = rotation_from_vector(rng.normal(size=(n, 4, 3)))
+    sigmas = rng.uniform([0.4, 0.6, 0.5], [0.6, 0.9, 1.1], (n, 4, 3))
+    covariances = np.einsum("nmij,nmj,nmkj->nmik", turns, sigmas**2, turns)
+    offsets = rng.normal(size=(n, 4, 3)) * [0.5, 0.8, 0.7]
+    covariances[:, 3] = covariances[:, 1]
+    offsets[:, 3] = offsets[:, 1] + [0, 0, 1.2]
+    return PointSpread(np.array([0.4, 0.15, 0.25, 0.2]), offsets, (covariances + covariances.transpose(0, 1, 3, 2)) / 2)

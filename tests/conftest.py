@@ -1,4 +1,4 @@
-"""Checks array annotations at run time, and finds the shared data."""
+"""Checks array annotations at run time, shares out the cores, and finds the shared data."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def _checkable_modules() -> list[str]:
     return [name for name in names if not any((c + ".").startswith(name + ".") for c in with_triton)]
 
 
+# Workers of pytest-xdist share the cores among them: threads of one would only wait for those of another. Set before
+# NumPy is imported, whose BLAS reads it then.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    for _name in ("GSVR_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(_name, str(_threads))
+
 # Triton decides when it is imported whether its kernels run in its interpreter: without a card they do
 if not any(Path("/dev").glob("nvidia[0-9]*")):
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -43,6 +50,22 @@ install_import_hook(_checkable_modules(), "beartype.beartype")
 # the machine that runs the tests may be busy: a slow example is no failure
 settings.register_profile("gsvr", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("gsvr")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a card where there is none."""
+    if any(item.get_closest_marker("gpu") for item in items) and not _has_card():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no Nvidia card"))
+
+
+def _has_card() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")

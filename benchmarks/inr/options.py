@@ -29,7 +29,7 @@ class InrOptions:
         Slice profile, see `gsvr.model.point_spread.PROFILES`.
     samples
         Points drawn from the point spread function for each pixel. Evenly spread as they are, few suffice, and pixels
-        are worth more than points: see docs/benchmarks.md.
+        are worth more than points: see README.md in this folder.
     batch_pixels, iterations
         Pixels of a step, and number of steps.
     opening_share

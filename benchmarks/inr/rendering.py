@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.inr.training import InrResult
-from gsvr.masks.consensus import agreed_mask
+from gsvr.masks.consensus import consensus_mask
 from gsvr.model.geometry import transform_points
 from gsvr.model.morphology import within
 from gsvr.model.slices import Slices
@@ -30,7 +30,7 @@ def render_network(result: InrResult, slices: Slices, spacing: float, margin: fl
     margin
         What lies more than this (mm) outside of the brain becomes zero.
     """
-    vote = agreed_mask(slices, slices.mask, result.poses)
+    vote = consensus_mask(slices, slices.mask, result.poses)
     brain = np.asarray(vote.mask)
     corners = transform_points(vote.affine, np.argwhere(brain))
     first = np.floor((corners.min(axis=0) - margin - spacing) / spacing).astype(int)

@@ -97,10 +97,10 @@ class PixelSampler:
     def __init__(self, slices: Slices, profile: ProfileName, samples: int, generator: torch.Generator) -> None:
         spread: PointSpread = point_spread(slices.spacings, slices.thicknesses, profile, slices.binning)
         self._generator = generator
-        self._in_plane = torch.tensor(np.sqrt(spread.in_plane_variances), dtype=torch.float32)
+        self._in_plane = torch.tensor(np.sqrt(spread.covariances[:, 0, (0, 1), (0, 1)]), dtype=torch.float32)
         self._weights = torch.tensor(spread.weights, dtype=torch.float32)
-        self._offsets = torch.tensor(spread.offsets, dtype=torch.float32)
-        self._sigmas = torch.tensor(np.sqrt(spread.variances), dtype=torch.float32)
+        self._offsets = torch.tensor(spread.offsets[:, :, 2], dtype=torch.float32)
+        self._sigmas = torch.tensor(np.sqrt(spread.covariances[:, :, 2, 2]), dtype=torch.float32)
         engine = torch.quasirandom.SobolEngine(3, scramble=True, seed=int(generator.initial_seed()))
         self._points = near_pairs(engine.draw(samples))
         inside = np.flatnonzero(slices.mask)

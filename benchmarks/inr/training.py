@@ -20,7 +20,7 @@ from benchmarks.inr.poses import SlicePoses
 from benchmarks.inr.sampling import Batch, PixelSampler
 from gsvr.model.geometry import identity_poses, transform_points
 from gsvr.model.slices import Slices
-from gsvr.solver.reconstruct import intensity_scale
+from gsvr.solver.gains import intensity_scale
 
 _MARGIN = 6.0  # of the box around all pixels (mm): room for motion and for the point spread function
 _SLICE_EMBEDDING = 8

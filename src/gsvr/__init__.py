@@ -3,13 +3,15 @@
 The names below are the public interface; each is loaded when it is first used, so that ``import gsvr`` is fast.
 From files to a volume::
 
-    stacks = gsvr.read_stacks(gsvr.StackInputs([Path("a.nii.gz"), Path("b.nii.gz")], masks=[], thicknesses=[3.0]))
+    stacks = gsvr.read_stacks(gsvr.StackInputs(["a.nii.gz", "b.nii.gz"], thicknesses=3.0))
     options = gsvr.fitting_options(stacks, gsvr.SolverOptions())
     slices, _ = gsvr.prepare_slices(stacks, options)
     result = gsvr.reconstruct(slices, options)
     volume = gsvr.render_volume(result.field, 0.8, result.mask)
 
-``gsvr.workflows.pipeline``, ``gsvr.evaluation`` and ``gsvr.simulation.simulate`` are modules: ``gsvr.simulation.simulate.simulate(gsvr.brain_phantom())``.
+From arrays: `slices_from_arrays` in place of the first three lines. ``gsvr.pipeline``, ``gsvr.evaluation`` and
+``gsvr.simulation`` are modules, such as ``gsvr.simulation.simulate.simulate(gsvr.brain_phantom())``. What needs PyTorch
+is imported from its place: ``from gsvr.operators.autograd import acquire``.
 """
 
 from __future__ import annotations
@@ -18,17 +20,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsvr import evaluation as quality
+    from gsvr import evaluation, simulation
     from gsvr.errors import InputError
     from gsvr.io.field import read_field, write_field
     from gsvr.io.nifti import read_stack, read_volume, write_volume
     from gsvr.io.transforms import read_poses_json, write_poses_json
-    from gsvr.model.fields import GaussianField, LatticeField
-    from gsvr.model.slices import Slices, Stack, slices_from_stacks
+    from gsvr.model.fields import GaussianField, Lattice, LatticeField
+    from gsvr.model.slices import Slices, Stack, slices_from_arrays, slices_from_stacks
     from gsvr.model.volume import Volume
+    from gsvr.operators.acquisition import moved_poses
+    from gsvr.operators.gaussians import GaussianOperator
+    from gsvr.operators.lattice import LatticeOperator
     from gsvr.render.plane import plane_frame, render_plane
+    from gsvr.render.points import values_and_gradients_at, values_at
     from gsvr.render.volume import render_volume
-    from gsvr.simulation import simulate
     from gsvr.simulation.phantom import brain_phantom
     from gsvr.solver.published import PublishedOptions, reconstruct_as_published
     from gsvr.solver.reconstruct import Progress, reconstruct
@@ -41,10 +46,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GaussianField",
+    "GaussianOperator",
     "InputError",
+    "Lattice",
     "LatticeField",
-    "PublishedOptions",
+    "LatticeOperator",
     "Progress",
+    "PublishedOptions",
     "Result",
     "Slices",
     "SolverOptions",
@@ -55,11 +63,12 @@ __all__ = [
     "Volume",
     "brain_phantom",
     "default_stages",
+    "evaluation",
     "fitting_options",
+    "moved_poses",
     "pipeline",
     "plane_frame",
     "prepare_slices",
-    "quality",
     "read_field",
     "read_poses_json",
     "read_stack",
@@ -69,8 +78,11 @@ __all__ = [
     "reconstruct_as_published",
     "render_plane",
     "render_volume",
-    "simulate",
+    "simulation",
+    "slices_from_arrays",
     "slices_from_stacks",
+    "values_and_gradients_at",
+    "values_at",
     "write_field",
     "write_poses_json",
     "write_volume",
@@ -78,30 +90,38 @@ __all__ = [
 
 # module -> the public names that it holds
 _HOMES = {
-    "gsvr.model.slices": ("Slices", "Stack", "slices_from_stacks"),
+    "gsvr.model.slices": ("Slices", "Stack", "slices_from_arrays", "slices_from_stacks"),
     "gsvr.errors": ("InputError",),
-    "gsvr.model.fields": ("GaussianField", "LatticeField"),
+    "gsvr.model.fields": ("GaussianField", "Lattice", "LatticeField"),
     "gsvr.io.field": ("read_field", "write_field"),
     "gsvr.io.nifti": ("read_stack", "read_volume", "write_volume"),
     "gsvr.io.transforms": ("read_poses_json", "write_poses_json"),
     "gsvr.simulation.phantom": ("brain_phantom",),
     "gsvr.workflows.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
+    "gsvr.operators.acquisition": ("moved_poses",),
+    "gsvr.operators.gaussians": ("GaussianOperator",),
+    "gsvr.operators.lattice": ("LatticeOperator",),
     "gsvr.render.plane": ("plane_frame", "render_plane"),
     "gsvr.solver.published": ("PublishedOptions", "reconstruct_as_published"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
     "gsvr.solver.state": ("Result", "State"),
+    "gsvr.render.points": ("values_and_gradients_at", "values_at"),
     "gsvr.render.volume": ("render_volume",),
     "gsvr.model.volume": ("Volume",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = ("pipeline", "quality", "simulate")
+_MODULES = {
+    "evaluation": "gsvr.evaluation",
+    "pipeline": "gsvr.workflows.pipeline",
+    "simulation": "gsvr.simulation",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for (PEP 562)."""
     if name in _MODULES:
-        return import_module(f"gsvr.{name}")
+        return import_module(_MODULES[name])
     if name not in _HOME_OF:
         raise AttributeError(f"module 'gsvr' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)

@@ -4,4 +4,7 @@ from __future__ import annotations
 
 
 class InputError(Exception):
-    """Bad input: the message says which file or option, what is wrong and what to do; exit code 2."""
+    """Bad input: the message says which file or argument, what is wrong and what to do; exit code 2.
+
+    Arguments stand in backticks, as in ``give two or more `stacks` ``: the command line puts its options there.
+    """

@@ -1,4 +1,4 @@
-"""The kernels compile for cards that are not there, from the oldest to the newest, and stay within their registers."""
+"""The Triton kernels compile for cards that are not there, the oldest and a new one, and keep to their registers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,60 +16,64 @@ if platform.system() != "Linux" or platform.machine() != "x86_64":
     pytest.skip("Triton's compiler comes with its tools for Linux on x86-64 only", allow_module_level=True)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# run in a process in which Triton compiles and does not interpret
 CODE = """
-import json
-from benchmarks.gpu_compile import compile_all
-print(json.dumps({capability: compile_all(capability) for capability in (70, 90)}))
+import json, re, subprocess, sys, tempfile
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from gsvr.backends.triton import bonds, gaussians, lattice
+
+INTEGERS = "boxes pixels counts count sites row_ends present offsets corners splats gaussians starts".split()
+TYPES = dict.fromkeys(INTEGERS, "*i32") | dict.fromkeys(("ny", "nz", "width", "n_pixels", "n"), "i32")
+TYPES |= {"first": "*i64", "edge": "fp32", "factor": "fp32"}
+tile = {"MIXTURE": 2, "SITES": lattice.SITES}
+free = {"MIXTURE": 2, "CHUNK": gaussians.CHUNK}
+graph = {"DIRECTIONS": 13, "SITES": bonds.BLOCK}
+kernels = {
+    "fill": (lattice.fill_kernel, {"ROWS": lattice.ROWS}, 4),
+    "predict": (lattice.predict_kernel, tile, lattice.WARPS),
+    "adjoint": (lattice.adjoint_kernel, {**tile, "POWER": 1}, lattice.WARPS),
+    "squared adjoint": (lattice.adjoint_kernel, {**tile, "POWER": 2}, lattice.WARPS),
+    "derivatives": (lattice.differentiate_kernel, tile, lattice.DERIVATIVE_WARPS),
+    "bonds": (bonds.weigh_kernel, graph, 4),
+    "bonds, apply": (bonds.apply_kernel, graph, 4),
+    "bonds, sums": (bonds.row_sums_kernel, graph, 4),
+    "free, predict": (gaussians.predict_kernel, free, gaussians.WARPS),
+    "free, adjoint": (gaussians.adjoint_kernel, {**free, "POWER": 1}, gaussians.WARPS),
+    "free, squared adjoint": (gaussians.adjoint_kernel, {**free, "POWER": 2}, gaussians.WARPS),
+    "free, moments": (gaussians.moments_kernel, free, gaussians.WARPS),
+    "free, derivatives": (gaussians.differentiate_kernel, {"MIXTURE": 2}, gaussians.DERIVATIVE_WARPS),
+}
+found = {}
+for name, (kernel, constants, warps) in kernels.items():
+    types = {**TYPES, "out": "*i64" if "adjoint" in name else "*fp32"}
+    signature = {word: "constexpr" if word in constants else types.get(word, "*fp32") for word in kernel.arg_names}
+    source = ASTSource(kernel, signature, {(kernel.arg_names.index(word),): value for word, value in constants.items()})
+    compiled = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options={"num_warps": warps})
+    found[name] = {"shared": compiled.metadata.shared}
+    if int(sys.argv[1]) >= 75:  # older machine code is made, but the tools that come with Triton cannot list it
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(compiled.asm["cubin"])
+            file.flush()
+            words = [triton.knobs.nvidia.nvdisasm.path, "-c", file.name]
+            listing = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        found[name]["spills"] = len(re.findall(r"\\b(?:STL|LDL)\\b", listing))
+        found[name]["exponentials"] = len(re.findall(r"\\bMUFU\\.EX2\\b", listing))
+print(json.dumps(found))
 """
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """Counts by capability and kernel, from a process in which Triton compiles and does not interpret."""
+@pytest.mark.parametrize("capability", [70, 90])
+def test_every_kernel_compiles_and_keeps_to_its_registers(capability: int, tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")]),
-        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
-    }
-    finished = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment)
+    environment |= {"PYTHONPATH": str(REPOSITORY / "src"), "TRITON_CACHE_DIR": str(tmp_path)}
+    words = [sys.executable, "-c", CODE, str(capability)]
+    finished = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout)
-
-
-def test_every_kernel_compiles_for_the_oldest_card_and_a_new_one(compiled: dict[str, dict]):
-    assert set(compiled) == {"70", "90"}
-    assert len(compiled["90"]) == 16
-    assert set(compiled["70"]) == set(compiled["90"])
+    found = json.loads(finished.stdout)
     # of a block's 48 kB at least four fit beside each other
-    assert all(counts["shared_bytes"] < 12_000 for kernels in compiled.values() for counts in kernels.values())
-
-
-def test_nothing_of_the_loops_is_kept_in_memory_for_want_of_registers(compiled: dict[str, dict]):
-    assert {name: counts["spills"] for name, counts in compiled["90"].items() if counts["spills"]} == {}
-
-
-def test_the_counts_in_the_documentation_are_these(compiled: dict[str, dict]):
-    if f"triton=={version('triton')}\n" not in (REPOSITORY / "constraints.txt").read_text():
-        pytest.skip("another version of Triton compiles to other counts")
-    page = (REPOSITORY / "docs" / "gpu.md").read_text(encoding="utf-8")
-    columns = ("registers", "multiply_adds", "exponentials", "shared_memory", "barriers", "spills", "shared_bytes")
-    for name, counts in compiled["90"].items():
-        assert f"| {name} | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
-
-
-def test_a_chunk_costs_what_was_designed(compiled: dict[str, dict]):
-    """32 sites: 16 x 16 x 32 multiply-adds and 2 x 16 x 32 exponentials are 256 and 32 instructions of 32 lanes."""
-    for name, products in (("predict", 1), ("adjoint", 1), ("normal product", 2)):
-        counts = compiled["90"][name]
-        assert 256 * products <= counts["multiply_adds"] <= 256 * products + 40, name
-        # and one for each of the two components of the slab
-        assert counts["exponentials"] == 34 * products, name
-
-
-def test_free_gaussians_cost_their_exponentials(compiled: dict[str, dict]):
-    """Four splats at 256 pixels, two components: 64 exponentials of 32 lanes, and nothing passes through memory."""
-    for name in ("free, predict", "free, adjoint"):
-        counts = compiled["90"][name]
-        assert counts["exponentials"] == 64, name
-        assert counts["multiply_adds"] < 4 * 64, name
-        assert counts["shared_memory"] == counts["barriers"] == 0, name
+    assert {name: counts for name, counts in found.items() if counts["shared"] >= 12_000} == {}
+    assert {name: counts for name, counts in found.items() if counts.get("spills")} == {}
+    if capability >= 75:  # the listing was read: an exponential for each component at eight pixels, of four splats
+        assert found["free, predict"]["exponentials"] == 64

@@ -80,19 +80,19 @@ def test_auto_does_without_a_card_that_is_too_old_or_not_usable(system: System):
 
 def test_what_is_asked_for_is_taken(system: System):
     system.capabilities, system.mps = [(8, 6), (9, 0)], True
-    assert [choose_device(name).backend for name in ("cpu", "reference", "cuda", "cuda:1", "mps")] == [
-        *("cpu", "reference", "cuda:0", "cuda:1", "mps")
+    assert [choose_device(name).backend for name in ("cpu", "torch", "cuda", "cuda:1", "mps")] == [
+        *("cpu", "torch", "cuda:0", "cuda:1", "mps")
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "capabilities", "message"),
     [
-        ("cuda", [], "no Nvidia card; install the driver and .*gsvr.cuda.*--device cpu"),
+        ("cuda", [], "no Nvidia card; install the driver and .*gsvr.cuda.*device cpu"),
         ("cuda:2", [(8, 0), (8, 0)], "there are 2 cards, from cuda:0 on"),
         ("cuda:1", [(8, 0)], "there is 1 card, from cuda:0 on"),
         ("cuda", [(6, 1)], "Card 0 has compute capability 6.1, and 7.0 is needed"),
-        ("mps", [], "no Apple GPU; take --device cpu"),
+        ("mps", [], "no Apple GPU; take device cpu"),
         ("cuda:x", [(8, 0)], "choose one of auto, cpu, cuda"),
         ("cuda:", [(8, 0)], "choose one of auto, cpu, cuda"),
         ("cpu:0", [(8, 0)], "choose one of auto, cpu, cuda"),
@@ -109,11 +109,11 @@ def test_what_cannot_be_had_is_refused_with_advice(
 
 def test_without_pytorch_its_devices_are_refused(system: System):
     system.packages = set()
-    for name in ("cuda", "mps", "reference"):
+    for name in ("cuda", "mps", "torch"):
         with pytest.raises(InputError, match=r"PyTorch.*pip install 'gsvr\[(torch|cuda)\]'"):
             choose_device(name)
 
 
 def test_choosing_the_cpu_imports_no_pytorch():
-    code = "import sys; from gsvr.backends.devices import choose_device; choose_device('cpu'); print('torch' in sys.modules)"
+    code = "import sys, gsvr.backends.devices as d; d.choose_device('cpu'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -8,8 +8,7 @@ import pytest
 from gsvr.backends.cpu.planes import ParallelPlanes, splat_on_planes
 from gsvr.model.fields import GaussianField
 from gsvr.model.geometry import invert, rotation_from_vector
-from gsvr.model.point_spread import ProfileName, point_spread
-from tests.free_gaussians import field_values
+from tests.oracle import field_values
 
 # cut off at five standard deviations (4e-6 of each peak), and float32
 CUTOFF, TOLERANCE = 5.0, 2e-5
@@ -51,17 +50,25 @@ def test_every_point_holds_the_field_however_thin_the_gaussians(shape: tuple[int
     assert np.abs(found - want).max() < TOLERANCE * np.abs(field.amplitudes).max()
 
 
-@pytest.mark.parametrize("profile", ["slab", "slab-gaussian"])
-def test_planes_with_a_profile_average_through_it(profile: ProfileName):
+# weights, offsets and variances of a pair, of one component, and of some that differ in everything
+PROFILES = {
+    "pair": ([0.5, 0.5], [-0.6, 0.6], [0.12, 0.12]),
+    "single": ([1.0], [0.0], [0.5]),
+    "three": ([0.5, 0.2, 0.3], [-0.9, 0.2, 1.4], [0.3, 1.1, 0.08]),
+}
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_planes_with_a_profile_average_through_it(profile: str):
     field, shape, spacing = needles(), (10, 8, 12), (1.0, 1.4, 1.1)
+    shares, offsets, variances = (np.array(numbers) for numbers in PROFILES[profile])
     placed = frame((-0.9, 0.3, 0.2), (-5.0, -6.0, 1.0))
-    spread = point_spread(np.ones((1, 2)), np.full(1, 2.5), profile)
-    planes = ParallelPlanes(invert(placed)[:3], shape, spacing, spread.weights, spread.offsets[0], spread.variances[0])
+    planes = ParallelPlanes(invert(placed)[:3], shape, spacing, shares, offsets, variances)
     found = splat_on_planes(field, field.amplitudes.astype(np.float32), planes, CUTOFF, exact=True)
     nodes = np.linspace(-6, 6, 601)  # of a standard deviation, a tenth of the thinnest needle apart
     weights = np.exp(-0.5 * nodes**2) / np.exp(-0.5 * nodes**2).sum()
     points, normal, want = points_of(placed, shape, spacing), placed[:3, 2], 0.0
-    for share, offset, variance in zip(spread.weights, spread.offsets[0], spread.variances[0], strict=True):
+    for share, offset, variance in zip(shares, offsets, variances, strict=True):
         for node, weight in zip(nodes, weights, strict=True):
             want = want + share * weight * field_values(field, points + (offset + node * np.sqrt(variance)) * normal)
     assert np.abs(want).max() > 0.05

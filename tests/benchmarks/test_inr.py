@@ -5,14 +5,14 @@ import pytest
 
 from gsvr.model.fields import Lattice
 from gsvr.model.geometry import pose_about, transform_points
-from gsvr.operators.acquisition import AcquisitionOperator
+from gsvr.operators.lattice import LatticeOperator
 from tests.acquisitions import small_slices
 
 torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch")
 
 from benchmarks.inr.encoding import HashGrid  # noqa: E402
 from benchmarks.inr.poses import SlicePoses  # noqa: E402
-from benchmarks.inr.sampling import PixelSampler, near_pairs, normal_points  # noqa: E402
+from benchmarks.inr.sampling import PixelSampler, near_pairs  # noqa: E402
 from benchmarks.inr.training import edge_penalty  # noqa: E402
 from gsvr.solver.motion import LEVER  # noqa: E402
 
@@ -23,32 +23,20 @@ def test_sampled_pixels_of_a_gaussian_agree_with_the_closed_form(profile):
     slices, poses = small_slices()
     sigma, mean = 1.8, np.array([0.7, -0.4, 1.1])
     lattice = Lattice(mean, 1.0, sigma, np.ones((1, 1, 1), dtype=bool))
-    exact = AcquisitionOperator(lattice, slices, poses, profile=profile, cutoff=8.0).predict(
+    exact = LatticeOperator(lattice, slices, poses, profile=profile, cutoff=8.0).predict(
         np.ones((1, 1, 1), dtype=np.float32)
     )[slices.mask]
-    sampler = PixelSampler(slices, profile, 1024, torch.Generator().manual_seed(3))
+    sampler = PixelSampler(slices, profile, 256, torch.Generator().manual_seed(3))
     batch = sampler.at(torch.arange(sampler.n_pixels))
     points = SlicePoses(slices, poses).place(batch.slices, batch.local).detach()
     drawn = torch.exp(-0.5 * ((points - torch.tensor(mean)) ** 2).sum(-1) / sigma**2).mean(dim=1).numpy()
     assert exact.max() > 0.3
-    # independent draws would scatter by about 0.25 / sqrt(1024) = 0.008; evenly spread ones by less
+    # independent draws would scatter by about 0.25 / sqrt(256) = 0.016; evenly spread ones by less
     assert np.abs(drawn - exact).max() < 0.008
     assert abs((drawn - exact).mean()) < 2e-4
 
 
-def test_points_have_the_moments_of_the_profile():
-    generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand(1, 200_000, 3, generator=generator)
-    weights = torch.tensor([0.25, 0.75])
-    offsets, sigmas = torch.tensor([[-1.0, 2.0]]), torch.tensor([[0.5, 0.3]])
-    points = normal_points(uniform, torch.tensor([[0.6, 0.4]]), weights, offsets, sigmas)[0].double()
-    mean = 0.25 * -1 + 0.75 * 2
-    variance = 0.25 * (0.25 + 1) + 0.75 * (0.09 + 4) - mean**2
-    assert points.mean(0).numpy() == pytest.approx([0, 0, mean], abs=0.01)
-    assert points.var(0).numpy() == pytest.approx([0.36, 0.16, variance], rel=0.02)
-
-
-@pytest.mark.parametrize("count", [16, 32, 64])
+@pytest.mark.parametrize("count", [16, 64])
 def test_points_are_paired_with_near_ones(count):
     points = torch.quasirandom.SobolEngine(3, scramble=True, seed=0).draw(count)
     paired = near_pairs(points)

@@ -21,6 +21,10 @@ def app() -> typer.Typer:
         raise InputError(f"{path}: not a NIfTI file,\n  give another one")
 
     @app.command()
+    def fit(input_stacks: list[str], output_size: Annotated[float, typer.Option("--size")] = 0.8) -> None:
+        raise InputError("`output_size` 7: give one of the `stacks` or `nothing`, as in `pip install gsvr`")
+
+    @app.command()
     def wait() -> None:
         raise KeyboardInterrupt
 
@@ -47,6 +51,13 @@ def test_bad_input_is_one_line_and_exit_code_two(app: typer.Typer):
     assert result.exit_code == 2
     assert result.stderr == "gsvr: error: a.nii: not a NIfTI file, give another one\n"
     assert result.stdout == ""
+
+
+def test_arguments_of_the_library_become_options(app: typer.Typer):
+    result = CliRunner().invoke(app, ["fit", "a.nii"])
+    assert result.stderr == (
+        "gsvr: error: --size 7: give one of the --input-stacks or `nothing`, as in `pip install gsvr`\n"
+    )
 
 
 def test_verbose_adds_the_traceback(app: typer.Typer):

@@ -193,7 +193,7 @@ def test_field_carries_its_mask(folder: Path, record: dict[str, Any]):
 def test_corrected_slices_lie_in_the_volume(folder: Path, record: dict[str, Any], volume: Volume, stacks: list[Path]):
     poses = read_poses_json(folder / "v_poses.json")
     assert len(list((folder / "slices").iterdir())) == 2 * len(poses)
-    agreement = []
+    agreement, unexplained = [], []
     for number, pose in enumerate(poses):
         image, predicted = (load(folder / kind / f"{number}.nii.gz") for kind in ("slices", "simulated"))
         mask = np.asarray(load(folder / "slices" / f"mask_{number}.nii.gz").dataobj) > 0
@@ -216,6 +216,10 @@ def test_corrected_slices_lie_in_the_volume(folder: Path, record: dict[str, Any]
         at = transform_points(np.linalg.inv(volume.affine) @ affine_of(image), np.argwhere(mask).astype(float))
         seen = ndimage.map_coordinates(volume.data, at.T, order=1)
         agreement.append((np.corrcoef(seen, values[mask])[0, 1], np.corrcoef(simulated[mask], values[mask])[0, 1]))
+        misfit = float(np.sqrt(np.mean((simulated - values)[mask] ** 2)))
+        unexplained.append(misfit / record["slices"][number]["residual"])
     in_volume, in_prediction = np.median(agreement, axis=0)
     assert in_prediction > 0.95
+    # the record has the residuals that the last outer iteration began with: a little larger than those it ended with
+    assert 0.8 < np.median(unexplained) < 1.05
     assert in_volume > 0.85

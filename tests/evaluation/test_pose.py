@@ -74,6 +74,19 @@ def test_outliers_have_their_own_error_and_shift_no_other():
     assert errors.p90 == pytest.approx(40.0, abs=1e-4)
 
 
+def test_slices_count_alike_whatever_their_size():
+    """Thirty small slices are in place, ten large ones are not: most of the points, but not of the slices, are wrong."""
+    rng = np.random.default_rng(6)
+    sizes = np.where(np.arange(N_SLICES) % 4 == 0, 64, 8)
+    points = [rng.uniform(-30, 30, (size, 3)) * [1, 1, 0] + [0, 0, k] for k, size in enumerate(sizes)]
+    true = random_poses(rng, np.radians(5), 3.0)
+    estimated = true.copy()
+    estimated[sizes == 64, :3, 3] += [3.0, -4.0, 0.0]
+    errors = pose_errors(estimated, true, points)
+    assert errors.per_slice[sizes == 8].max() < 1e-4
+    np.testing.assert_allclose(errors.per_slice[sizes == 64], 5.0, atol=1e-4)
+
+
 def test_a_translation_counts_in_mm_and_a_rotation_with_its_arm():
     points = [np.array([[30.0, 0, 0], [-30.0, 0, 0]])] * 9
     estimated = identity_poses(9)

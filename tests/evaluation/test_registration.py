@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.evaluation.registration import register_rigid
-from gsvr.model.geometry import invert, pose_about, transform_points
+from gsvr.model.geometry import invert, pose_about, rotation_from_vector, transform_points
 from gsvr.model.volume import Volume
 
 # The largest error (mm) of any point of the mask that counts as precise.
@@ -32,9 +32,12 @@ def grid(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 @functools.cache
 def fixed_volume() -> Volume:
-    affine = np.diag([1.5, 1.5, 1.5, 1.0])
-    affine[:3, 3] = -37.5
-    points = grid(affine, (51, 51, 51))
+    """The blobs on an oblique grid with voxels of three sizes."""
+    shape = (57, 46, 38)
+    affine = np.eye(4)
+    affine[:3, :3] = rotation_from_vector(np.array([0.5, -0.7, 0.9])) * [1.3, 1.6, 1.9]
+    affine[:3, 3] = [4, -3, 2] - affine[:3, :3] @ (np.array(shape) - 1) / 2
+    points = grid(affine, shape)
     mask = np.linalg.norm(points - [4, -3, 2], axis=-1) < 27
     return Volume(blobs(points).astype(np.float32), affine, mask)
 

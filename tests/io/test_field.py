@@ -60,12 +60,14 @@ def test_a_normalised_field_of_nearest_gaussians_stays_one(tmp_path: Path):
     stored = read_field(path).field
     assert isinstance(stored, GaussianField)
     assert (stored.normalisation, stored.nearest) == (1e-6, 3)
-    write_field(path, replace(gaussian_field(), nearest=0))
-    with pytest.raises(InputError, match="number of nearest Gaussians is 0"):
-        read_field(path)
-    write_field(path, replace(gaussian_field(), normalisation=-1.0))
-    with pytest.raises(InputError, match="normalisation is -1"):
-        read_field(path)
+    tensors, header = load_file(path), {"format": "gsvr-field", "version": 1, "kind": "gaussians", "metadata": {}}
+    for change, message in (
+        ({"nearest": 0}, "nearest Gaussians is 0"),
+        ({"normalisation": -1.0}, "normalisation is -1"),
+    ):
+        save_file(tensors, path, {"gsvr": json.dumps(header | change)})
+        with pytest.raises(InputError, match=message):
+            read_field(path)
 
 
 @pytest.mark.parametrize("delta", [None, 1e-7, 2.0])
@@ -125,7 +127,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path):
         ({"version": 2}, "version 2"),
         ({"kind": "splines"}, "splines"),
         ({"kind": "lattice"}, "'origin' is missing"),
-        ({"metadata": 1}, "unknown kind"),
+        ({"metadata": 1}, "metadata are missing"),
     ],
 )
 def test_wrong_format_version_or_kind(tmp_path: Path, change: dict, message: str):

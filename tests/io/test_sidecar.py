@@ -68,7 +68,7 @@ def test_bad_sidecar_is_named(tmp_path: Path, content: object, message: str):
 
 def test_thickness_precedence(caplog: pytest.LogCaptureFixture):
     sidecar = Sidecar(slice_thickness=3.0, path=Path("stack.json"))
-    assert resolve_thickness(2.5, sidecar, 3.3, "stack.nii") == (2.5, "option")
+    assert resolve_thickness(2.5, sidecar, 3.3, "stack.nii") == (2.5, "given")
     assert resolve_thickness(None, sidecar, 3.3, "stack.nii") == (3.0, "sidecar")
     assert caplog.records == []
     assert resolve_thickness(None, Sidecar(), 3.3, "stack.nii") == (3.3, "spacing")

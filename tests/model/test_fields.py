@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_covering, sample_lattice
+from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_covering, lattice_values
 from gsvr.model.geometry import rotation_from_vector
 from tests.acquisitions import random_amplitudes, small_lattice
 
@@ -63,7 +63,7 @@ def test_sampling_is_the_sum_over_all_gaussians():
     field = LatticeField(lattice, random_amplitudes(lattice))
     axes = (np.array([-3.0, 0.4, 11.0]), np.array([0.0, 2.1]), np.linspace(-9, 9, 4))
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    got = sample_lattice(field, axes)
+    got = lattice_values(field, axes)
     assert got.shape == (3, 2, 4)
     expected = field_at(field, grid)
     # float32 sums of at most a hundred terms of size one
@@ -71,12 +71,12 @@ def test_sampling_is_the_sum_over_all_gaussians():
 
 
 def test_equal_amplitudes_are_a_flat_field_of_the_stated_level():
-    """Why `refined_amplitudes` rescales by (sigma sqrt(2 pi) / spacing)^3."""
+    """Why amplitudes are rescaled for another lattice by (sigma sqrt(2 pi) / spacing)^3."""
     lattice = Lattice(np.zeros(3), 1.5, 1.2, np.ones((25, 25, 25), bool))
     field = LatticeField(lattice, np.ones(lattice.shape, np.float32))
     inside = np.linspace(16, 20, 7)
     level = (1.2 * np.sqrt(2 * np.pi) / 1.5) ** 3
-    np.testing.assert_allclose(sample_lattice(field, (inside, inside, inside)), level, rtol=1e-4)
+    np.testing.assert_allclose(lattice_values(field, (inside, inside, inside)), level, rtol=1e-4)
 
 
 def test_free_form_is_the_same_field():

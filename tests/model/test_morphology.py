@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.model.morphology import closed, distance_to, within
+from gsvr.model.morphology import closed, distance_to, largest_part, within
 
 
 def blobs(seed: int, share: float = 0.01) -> np.ndarray:
@@ -66,3 +66,16 @@ def test_closing_bridges_narrow_gaps_only():
     bridged = closed(mask, 3.0, 1.0)
     assert bridged[6:8, 4, 4].all()
     assert not bridged[19, 4, 4]
+
+
+def test_masks_of_whole_numbers_are_masks():
+    mask = blobs(3)
+    for got, want in (
+        (distance_to(mask.astype(np.uint8), 0.9), distance_to(mask, 0.9)),
+        (within(mask.astype(np.uint8), 2.5, 0.9), within(mask, 2.5, 0.9)),
+        (closed(mask.astype(np.int64), 2.5, 0.9), closed(mask, 2.5, 0.9)),
+        (largest_part(mask.astype(np.uint8)), largest_part(mask)),
+    ):
+        np.testing.assert_array_equal(got, want)
+    with pytest.raises(ValueError, match="True or False"):
+        within(mask * 255, 2.5, 0.9)

@@ -8,12 +8,23 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from gsvr.model.point_spread import FWHM_PER_SIGMA, PROFILES, point_spread
+from gsvr.model.point_spread import FWHM_PER_SIGMA, PROFILES, PointSpread, point_spread
 
 SPACINGS = np.array([[1.1, 1.1], [0.8, 1.4]])
 THICKNESSES = np.array([3.0, 5.0])
 # E[x^k] of a standard normal variable
 NORMAL_MOMENTS = (1, 0, 1, 0, 3, 0, 15)
+
+
+def through_plane(spread: PointSpread) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and variances along w; the components differ in nothing else."""
+    assert spread.is_separable
+    return spread.offsets[:, :, 2], spread.covariances[:, :, 2, 2]
+
+
+def in_plane(spread: PointSpread) -> np.ndarray:
+    """Variances along u and v, which all components share."""
+    return np.diagonal(spread.covariances[:, 0], axis1=1, axis2=2)[:, :2]
 
 
 def mixture_moment(weights: np.ndarray, offsets: np.ndarray, variances: np.ndarray, order: int) -> float:
@@ -30,23 +41,24 @@ def slab_moment(thickness: float, order: int) -> float:
 
 def test_slab_has_the_moments_of_a_slab_up_to_the_fifth():
     spread = point_spread(SPACINGS, THICKNESSES, "slab")
+    offsets, variances = through_plane(spread)
     for s, thickness in enumerate(THICKNESSES):
         for order in range(6):
-            moment = mixture_moment(spread.weights, spread.offsets[s], spread.variances[s], order)
+            moment = mixture_moment(spread.weights, offsets[s], variances[s], order)
             assert moment == pytest.approx(slab_moment(thickness, order), rel=1e-12, abs=1e-12), order
-        sixth = mixture_moment(spread.weights, spread.offsets[s], spread.variances[s], 6)
+        sixth = mixture_moment(spread.weights, offsets[s], variances[s], 6)
         assert sixth != pytest.approx(slab_moment(thickness, 6), rel=1e-3)
 
 
 def test_one_gaussian_has_the_variance_of_a_slab():
-    spread = point_spread(SPACINGS, THICKNESSES, "slab-gaussian")
-    np.testing.assert_allclose(spread.variances[:, 0], THICKNESSES**2 / 12)
-    np.testing.assert_allclose(np.sqrt(spread.variances[:, 0]) * FWHM_PER_SIGMA, 0.68 * THICKNESSES, rtol=2e-3)
+    variances = through_plane(point_spread(SPACINGS, THICKNESSES, "slab-gaussian"))[1]
+    np.testing.assert_allclose(variances[:, 0], THICKNESSES**2 / 12)
+    np.testing.assert_allclose(np.sqrt(variances[:, 0]) * FWHM_PER_SIGMA, 0.68 * THICKNESSES, rtol=2e-3)
 
 
 def test_gaussian_is_as_wide_as_the_slice_is_thick():
-    spread = point_spread(SPACINGS, THICKNESSES, "gaussian")
-    at_half = np.exp(-0.5 * (THICKNESSES / 2) ** 2 / spread.variances[:, 0])
+    variances = through_plane(point_spread(SPACINGS, THICKNESSES, "gaussian"))[1]
+    at_half = np.exp(-0.5 * (THICKNESSES / 2) ** 2 / variances[:, 0])
     np.testing.assert_allclose(at_half, 0.5)
 
 
@@ -54,38 +66,63 @@ def test_gaussian_is_as_wide_as_the_slice_is_thick():
 def test_profiles_are_normalised_and_centred(profile):
     spread = point_spread(SPACINGS, THICKNESSES, profile)
     assert spread.weights.sum() == pytest.approx(1)
-    np.testing.assert_allclose(spread.offsets @ spread.weights, 0, atol=1e-12)
-    assert np.all(spread.variances > 0)
+    offsets, variances = through_plane(spread)
+    np.testing.assert_allclose(offsets @ spread.weights, 0, atol=1e-12)
+    assert np.all(variances > 0)
 
 
 def test_in_plane_width_is_that_of_single_shot_imaging():
     spread = point_spread(SPACINGS, THICKNESSES)
-    at_half = np.exp(-0.5 * (1.2 * SPACINGS / 2) ** 2 / spread.in_plane_variances)
+    at_half = np.exp(-0.5 * (1.2 * SPACINGS / 2) ** 2 / in_plane(spread))
     np.testing.assert_allclose(at_half, 0.5)
 
 
 def test_binning_adds_the_variance_of_the_pixels_averaged():
     for binning in (2, 3):
         centres = np.arange(binning) - (binning - 1) / 2
-        added = point_spread(SPACINGS, THICKNESSES, binning=binning).in_plane_variances
-        added = added - point_spread(SPACINGS, THICKNESSES).in_plane_variances
+        added = point_spread(SPACINGS, THICKNESSES, binning=binning)
+        added = in_plane(added) - in_plane(point_spread(SPACINGS, THICKNESSES))
         np.testing.assert_allclose(added, SPACINGS**2 * np.mean(centres**2))
 
 
 def test_thickness_and_spacing_act_apart():
     thick = point_spread(SPACINGS, 2 * THICKNESSES)
     thin = point_spread(SPACINGS, THICKNESSES)
-    np.testing.assert_array_equal(thick.in_plane_variances, thin.in_plane_variances)
-    np.testing.assert_allclose(thick.variances, 4 * thin.variances)
-    np.testing.assert_allclose(thick.offsets, 2 * thin.offsets)
+    np.testing.assert_array_equal(in_plane(thick), in_plane(thin))
+    np.testing.assert_allclose(through_plane(thick)[0], 2 * through_plane(thin)[0])
+    np.testing.assert_allclose(through_plane(thick)[1], 4 * through_plane(thin)[1])
 
 
 def test_subset_keeps_slices_apart():
     spread = point_spread(SPACINGS, THICKNESSES)
     second = spread.subset(np.array([1]))
     np.testing.assert_array_equal(second.offsets, spread.offsets[1:])
-    np.testing.assert_array_equal(second.variances, spread.variances[1:])
-    np.testing.assert_array_equal(second.in_plane_variances, spread.in_plane_variances[1:])
+    np.testing.assert_array_equal(second.covariances, spread.covariances[1:])
+
+
+def test_a_mixture_is_separable_only_if_every_slice_is_along_all_axes():
+    spread = point_spread(SPACINGS, THICKNESSES)
+    for entry in ((1, 0, 0, 1), (1, 1, 0, 2), (0, 1, 1, 2), (1, 1, 0, 0), (0, 0, 1, 1)):
+        covariances = spread.covariances.copy()
+        covariances[entry] += 0.1
+        assert not PointSpread(spread.weights, spread.offsets, covariances).is_separable, entry
+    for axis in (0, 1):
+        offsets = spread.offsets.copy()
+        offsets[1, 0, axis] = 0.1
+        assert not PointSpread(spread.weights, offsets, spread.covariances).is_separable
+    other = PointSpread.through_plane(
+        SPACINGS, np.ones(2) / 2, np.array([[0, 1.0], [2, 3]]), np.array([[1, 2.0], [3, 4]])
+    )
+    assert other.is_separable
+    np.testing.assert_array_equal(other.covariances[1, 1], np.diag([0.8, 1.4, 4]))
+    np.testing.assert_array_equal(other.offsets[1, 0], [0, 0, 2])
+
+
+def test_weights_that_are_none_are_refused():
+    spread = point_spread(SPACINGS, THICKNESSES)
+    for weights in ([1.0, 0.0], [1.5, -0.5], [np.nan, 1.0], [0.5, 0.6]):
+        with pytest.raises(ValueError, match="positive and sum to one"):
+            PointSpread(np.array(weights), spread.offsets, spread.covariances)
 
 
 def test_bad_input_is_refused():

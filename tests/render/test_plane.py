@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.model.fields import LatticeField, sample_lattice
+from gsvr.model.fields import LatticeField, lattice_values
 from gsvr.model.geometry import pose_about, transform_points
 from gsvr.model.point_spread import PROFILES, ProfileName
 from gsvr.render.plane import plane_frame, render_plane
 from tests.acquisitions import random_amplitudes, small_lattice
-from tests.free_gaussians import field_values
+from tests.oracle import field_values
 
 MIDDLE = np.array([12.0, -7.0, 4.0])
 SHAPE, SPACING = (70, 41), (0.4, 0.55)  # more rows than one strip has
@@ -59,7 +59,7 @@ def test_a_plane_along_the_axes_is_a_layer_of_the_volume(field: LatticeField):
     frame = np.eye(4)
     frame[:3, 3] = MIDDLE - [12.0, 9.0, 1.3]
     axes = tuple(frame[k, 3] + SPACING[k] * np.arange(SHAPE[k]) for k in range(2))
-    layer = sample_lattice(field, (axes[0], axes[1], frame[2, 3:4]))[:, :, 0]
+    layer = lattice_values(field, (axes[0], axes[1], frame[2, 3:4]))[:, :, 0]
     got = render_plane(field, frame, SHAPE, SPACING)
     assert np.abs(got - layer).max() < TOLERANCE * np.abs(layer).max()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.model.fields import GaussianField, LatticeField, sample_lattice
+from gsvr.model.fields import GaussianField, LatticeField, lattice_values
 from gsvr.model.geometry import pose_about
 from gsvr.model.point_spread import PointSpread, point_spread
-from gsvr.render.sampling import plane_slices, points_only, sample_grid, sample_planes
-from tests.acquisitions import random_amplitudes, small_lattice, small_slices
-from tests.free_gaussians import field_values, random_field
+from gsvr.render.sampling import plane_slices, sample_grid, sample_slices
+from tests.acquisitions import random_amplitudes, random_field, small_lattice, small_slices
+from tests.oracle import field_values
 
 # float32, and Gaussians cut off at 5 standard deviations: 4e-6 of each peak
 TOLERANCE = 3e-5
@@ -59,7 +59,7 @@ def test_a_lattice_and_its_free_form_are_one_field():
     lattice = small_lattice()
     field = LatticeField(lattice, random_amplitudes(lattice))
     axes = (np.linspace(-9, 9, 5), np.linspace(-8, 7, 6), np.linspace(-3, 9, 4))
-    np.testing.assert_allclose(sample_grid(field.to_gaussians(), axes), sample_lattice(field, axes), atol=TOLERANCE)
+    np.testing.assert_allclose(sample_grid(field.to_gaussians(), axes), lattice_values(field, axes), atol=TOLERANCE)
 
 
 def turned_planes(n: int = 3):
@@ -71,7 +71,7 @@ def turned_planes(n: int = 3):
 @NORMALISATIONS
 def test_planes_hold_the_field_at_their_pixels(normalisation: float | None):
     field, planes = field_of(normalisation), turned_planes()
-    got = sample_planes(field, planes, points_only(planes.n_slices))
+    got = sample_slices(field, planes, PointSpread.points(planes.n_slices))
     assert_close(got, field_values(field, planes.pixel_positions()), normalisation)
 
 
@@ -79,17 +79,21 @@ def test_a_thick_plane_of_an_additive_field_is_the_average_through_it():
     field, planes = field_of(None), turned_planes()
     n = planes.n_slices
     through = point_spread(np.ones((n, 2)), np.full(n, 3.0), "slab")
-    spread = PointSpread(np.zeros((n, 2)), through.weights, through.offsets, through.variances)
-    got = sample_planes(field, planes, spread)
+    spread = PointSpread.through_plane(
+        np.zeros((n, 2)), through.weights, through.offsets[:, :, 2], through.covariances[:, :, 2, 2]
+    )
+    got = sample_slices(field, planes, spread)
     normals = planes.per_pixel(np.arange(n))
     depths = 0.2 * np.arange(-25, 26)
     profile = sum(
         weight * np.exp(-0.5 * (depths - offset) ** 2 / variance) / np.sqrt(variance)
-        for weight, offset, variance in zip(spread.weights, spread.offsets[0], spread.variances[0], strict=True)
+        for weight, offset, variance in zip(
+            spread.weights, spread.offsets[0, :, 2], spread.covariances[0, :, 2, 2], strict=True
+        )
     )
     points = planes.pixel_positions()[:, None] + depths[:, None] * planes.frames[normals, :3, 2][:, None]
     assert_close(got, field_values(field, points) @ profile / np.sum(profile), None)
-    assert np.abs(got - sample_planes(field, planes, points_only(n))).max() > 0.05
+    assert np.abs(got - sample_slices(field, planes, PointSpread.points(n))).max() > 0.05
 
 
 def test_planes_are_slices_that_stand_in_volume_world():

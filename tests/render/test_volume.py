@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gsvr.errors import InputError
-from gsvr.model.fields import GaussianField, Lattice, LatticeField, sample_lattice
+from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_values
 from gsvr.model.volume import Volume
-from gsvr.render.volume import check_voxel_size, render_volume
+from gsvr.render.volume import check_voxel_size, render_deviation, render_volume
 from tests.acquisitions import random_amplitudes, small_lattice
-from tests.free_gaussians import field_values
+from tests.oracle import field_values
 
 MIDDLE = np.array([40.0, -20.0, 10.0])
 
@@ -40,7 +41,7 @@ def test_voxels_hold_the_field_at_their_centres(field: LatticeField, spacing: fl
     np.testing.assert_allclose(volume.affine[:3, :3], spacing * np.eye(3))
     assert volume.mask is None
     axes = [volume.affine[k, 3] + spacing * np.arange(n) for k, n in enumerate(volume.data.shape)]
-    np.testing.assert_allclose(volume.data, sample_lattice(field, (axes[0], axes[1], axes[2])), atol=1e-6)
+    np.testing.assert_allclose(volume.data, lattice_values(field, (axes[0], axes[1], axes[2])), atol=1e-6)
 
 
 def test_the_whole_field_is_on_the_grid(field: LatticeField):
@@ -69,7 +70,46 @@ def test_mask_crops_and_clears_beyond_the_margin(field: LatticeField):
     assert np.all(volume.data[from_middle > 7.5] == 0)
     near = from_middle < 4.5
     axes = [volume.affine[k, 3] + np.arange(n) for k, n in enumerate(volume.data.shape)]
-    np.testing.assert_allclose(volume.data[near], sample_lattice(field, (axes[0], axes[1], axes[2]))[near], atol=1e-6)
+    np.testing.assert_allclose(volume.data[near], lattice_values(field, (axes[0], axes[1], axes[2]))[near], atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [0.7, 1.6])
+def test_the_margin_is_in_mm_at_any_spacing(field: LatticeField, spacing: float):
+    volume = render_volume(field, spacing, ball(3.0), margin=3.0)
+    assert volume.mask is not None
+    to_mask = np.asarray(ndimage.distance_transform_edt(~volume.mask, sampling=spacing))
+    assert min(to_mask.take([0, -1], axis).min() for axis in range(3)) > 3.0  # nothing is cut off
+    x, y, z = (volume.affine[k, 3] + spacing * np.arange(n) for k, n in enumerate(volume.data.shape))
+    shown = np.abs(lattice_values(field, (x, y, z))) > 1e-4
+    assert np.count_nonzero(shown & (to_mask > 3.0)) > 50
+    np.testing.assert_array_equal((volume.data != 0)[shown], (to_mask <= 3.0)[shown])
+
+
+def test_deviations_are_smoothed_in_mm():
+    """The variance of one round Gaussian, smoothed: second moments along three axes of different spacings."""
+    lattice = Lattice(MIDDLE, 2.0, 1.5, np.ones((1, 1, 1), bool))
+    sample = LatticeField(lattice, np.full((1, 1, 1), 30.0, np.float32))
+    spacing = np.array([0.7, 1.0, 1.3])
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = MIDDLE - 14 * spacing.max()
+    shape = tuple(np.rint(2 * 14 * spacing.max() / spacing).astype(int) + 1)
+    volume = Volume(np.ones(shape, np.float32), affine, np.ones(shape, bool))
+    variance = render_deviation([sample, sample], volume, smoothing=2.0).data.astype(np.float64) ** 2
+    positions = volume.voxel_positions().reshape(*shape, 3) - MIDDLE
+    moments = (variance[..., None] * positions**2).sum(axis=(0, 1, 2)) / variance.sum()
+    # that of the square of a Gaussian, and of the smoothing, whose filter ends at four standard deviations
+    np.testing.assert_allclose(moments, 1.5**2 / 2 + 2.0**2, rtol=5e-3)
+    assert variance.sum() * spacing.prod() == pytest.approx(30.0**2 * (np.pi * 1.5**2) ** 1.5, rel=1e-2)
+
+
+def test_deviations_are_zero_where_the_volume_is():
+    lattice = small_lattice()
+    volume = render_volume(LatticeField(lattice, random_amplitudes(lattice)), 1.2)
+    volume = replace(volume, data=volume.data * (np.arange(volume.data.shape[0]) > 5)[:, None, None])
+    deviation = render_deviation([LatticeField(lattice, random_amplitudes(lattice, 1))], volume)
+    np.testing.assert_array_equal(deviation.data != 0, volume.data != 0)
+    with pytest.raises(ValueError, match="no samples"):
+        render_deviation([], volume)
 
 
 @pytest.mark.parametrize("spacing", [0.5, 1.0, 1.5])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,10 +11,12 @@ from scipy import ndimage
 from gsvr.model.volume import Volume
 from gsvr.simulation.phantom import brain_phantom
 
+phantom_of = cache(brain_phantom)
+
 
 @pytest.fixture(scope="module")
 def phantom() -> Volume:
-    return brain_phantom(spacing=1.0)
+    return phantom_of(1.0)
 
 
 def value_at(volume: Volume, x: float, y: float, z: float) -> float:
@@ -69,13 +73,13 @@ def test_cortex_is_a_thin_ribbon(phantom: Volume):
 def test_edges_are_no_steeper_than_the_grid_can_hold():
     # A step would change by the whole contrast from one voxel to the next.
     for spacing in (1.0, 2.0):
-        data = brain_phantom(spacing).data
+        data = phantom_of(spacing).data
         steepest = max(float(np.abs(np.diff(data, axis=axis)).max()) for axis in range(3))
         assert steepest < 650
 
 
 def test_anatomy_does_not_depend_on_spacing():
-    fine, coarse = brain_phantom(1.0), brain_phantom(2.0)
+    fine, coarse = phantom_of(1.0), phantom_of(2.0)
     index = np.linalg.inv(fine.affine)[:3] @ np.column_stack([coarse.voxel_positions(), np.ones(coarse.data.size)]).T
     smooth = ndimage.gaussian_filter(fine.data, 1.0)
     resampled = ndimage.map_coordinates(smooth, index, order=1)

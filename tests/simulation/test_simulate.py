@@ -26,7 +26,7 @@ PERFECT = SimulationOptions(
 
 @pytest.fixture(scope="module")
 def volume() -> Volume:
-    return brain_phantom(spacing=2.0)
+    return brain_phantom(spacing=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +81,28 @@ def test_signal_is_neither_made_nor_lost(volume: Volume, perfect: Simulation):
         assert stack.data.sum(dtype=np.float64) * np.prod(stack.spacing) == pytest.approx(total, rel=0.01)
 
 
-def test_stacks_cycle_through_tilted_orientations(volume: Volume):
-    stacks = simulate(volume, replace(PERFECT, n_stacks=6, in_plane_spacing=4.0, thickness=10.0)).stacks
+def test_stacks_cycle_through_orientations_tilted_and_shifted():
+    radii, affine = np.array([16.0, 20.0, 14.0]), np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-12.0, -30.0, 4.0]
+    place = np.moveaxis(np.indices((20, 24, 18)), 0, -1) * 2.0 - [19, 23, 17]
+    mask = np.linalg.norm(place / radii, axis=-1) < 1
+    volume = Volume(mask.astype(np.float32), affine, mask)
+    options = replace(PERFECT, n_stacks=9, in_plane_spacing=8.0, thickness=10.0, slice_spacing=12.0)
+    stacks = simulate(volume, options).stacks
     axes = [stack.affine[:3, :3] / stack.spacing for stack in stacks]
     for matrix in axes:
         np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
-    assert [int(np.argmax(np.abs(matrix[:, 2]))) for matrix in axes] == [2, 1, 0, 2, 1, 0]
+    assert [int(np.argmax(np.abs(matrix[:, 2]))) for matrix in axes] == 3 * [2, 1, 0]
     assert {np.sign(np.linalg.det(matrix)) for matrix in axes} == {-1.0, 1.0}
-    for first, tilted in zip(axes[:3], axes[3:], strict=True):
+    for first, tilted in zip(2 * axes[:3], axes[3:], strict=True):
         assert 10 <= np.degrees(np.arccos(first[:, 2] @ tilted[:, 2])) <= 20
+    brain, shifts = volume.voxel_positions(volume.mask), []
+    for stack, matrix in zip(stacks, axes, strict=True):
+        middle = stack.affine[:3] @ [*(np.array(stack.data.shape) - 1) / 2, 1]
+        along = brain @ matrix
+        shifts.append(middle @ matrix - (along.min(axis=0) + along.max(axis=0)) / 2)
+    # slices of the repeated stacks lie between those of the first, half a distance of slices away
+    np.testing.assert_allclose(shifts, np.outer(np.arange(9) // 3 % 2, [0, 0, 6.0]), atol=1e-9)
 
 
 def test_field_of_view_covers_the_brain(volume: Volume, perfect: Simulation):
@@ -122,7 +135,7 @@ def test_true_poses_carry_masked_pixels_into_the_anatomy(volume: Volume, moved: 
 
 def test_true_poses_make_stacks_agree(volume: Volume, moved: Simulation):
     # A thick slice is nearest to the volume blurred likewise where the true pose puts it.
-    blurred = ndimage.gaussian_filter(volume.data, 1.2)
+    blurred = ndimage.gaussian_filter(volume.data, 2.4 / volume.spacing)  # 2.4 mm
     for stack, poses in zip(moved.stacks, moved.poses, strict=True):
         assert stack.mask is not None
         mask = np.moveaxis(stack.mask, 2, 0).ravel()
@@ -218,6 +231,7 @@ def test_an_empty_volume_is_refused(volume: Volume):
         simulate(Volume(np.zeros_like(volume.data), volume.affine, volume.mask), PERFECT)
 
 
+@pytest.mark.slow
 def test_atlas_brain(shared_data: Path):
     folder = shared_data / "atlas-crl"
     if not (folder / "STA33.nii.gz").exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -30,6 +31,38 @@ def test_stacks_masks_and_thicknesses_are_read(paths: list[Path]):
         np.testing.assert_array_equal(stack.mask, expected.mask)
         assert stack.thickness == thickness
         assert stack.name == expected.name
+
+
+def test_names_of_files_are_enough(paths: list[Path]):
+    stacks = read_stacks(StackInputs([str(path) for path in paths], thicknesses=3.0))
+    assert [stack.thickness for stack in stacks] == [3.0] * 3
+    assert [stack.mask for stack in stacks] == [None] * 3
+    inputs = StackInputs(iter(paths), None, None)
+    assert (inputs.stacks, inputs.masks, inputs.thicknesses) == (paths, [], [])
+    assert replace(inputs, masks=[str(paths[0])]).masks == paths[:1]
+
+
+def test_what_is_no_list_of_files_is_refused(paths: list[Path]):
+    jaxtyping.config.update("jaxtyping_disable", True)  # as outside the tests
+    try:
+        for given, match in (
+            ({"stacks": str(paths[0])}, "`stacks` must be a list of files, not '"),
+            ({"stacks": None}, "`stacks` must be a list of files, not None"),
+            ({"stacks": [paths[0], None]}, "`stacks` must be a list of files, and None is none"),
+            ({"stacks": paths, "masks": paths[0]}, "`masks` must be a list of files"),
+            ({"stacks": paths, "thicknesses": "thick"}, "`thicknesses` must be numbers of mm, not 'thick'"),
+            ({"stacks": paths, "thicknesses": [None]}, "`thicknesses` must be numbers"),
+        ):
+            with pytest.raises(InputError, match=match):
+                StackInputs(**given)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_stacks_are_refused(paths: list[Path], count: int):
+    with pytest.raises(InputError, match="cannot be corrected for motion: give two or more `stacks`"):
+        read_stacks(StackInputs(paths[:count]))
 
 
 def test_a_single_mask_finds_its_stack(paths: list[Path]):
@@ -90,7 +123,7 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
     calls = []
     job = prepare(StackInputs(paths, masks_of(paths), []), OPTIONS, fit_stages=False)
     done = run(job, 1.5, lambda progress: calls.append(progress.done))
-    assert calls == list(range(1, 1 + sum(stage.rounds for stage in SHORTEST_STAGES)))
+    assert calls == list(range(1, 1 + sum(stage.outer_iterations for stage in SHORTEST_STAGES)))
     np.testing.assert_allclose(done.volume.spacing, 1.5)
     assert done.volume.mask is not None
     assert done.volume.mask.any()

@@ -1,76 +1,30 @@
-"""``gsvr reconstruct --preset paper``: the published settings, from files to files."""
+"""What presets, profiles, devices and seeds make of the options."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 import pytest
 
 import gsvr.backends.devices
-import gsvr.workflows.presets
 from gsvr.backends.devices import Device
 from gsvr.errors import InputError
-from gsvr.io.field import read_field
-from gsvr.io.nifti import read_volume
-from gsvr.solver.published import PaperOptions
+from gsvr.solver.published import PublishedOptions
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.workflows.presets import chosen_options
-from tests.cli.conftest import Command
-from tests.stack_files import masks_of
 
 
 def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
-    assert chosen_options("default", None, "cpu", False, 0, 0) == SolverOptions()
-    assert chosen_options("paper", None, "cpu", False, 0, 0) == PaperOptions()
-    assert chosen_options("default", "gaussian", "reference", True, 4, 3) == SolverOptions(
-        profile="gaussian", backend="reference", deterministic=True, seed=4, uncertainty_samples=3
-    )
-    fast = chosen_options("fast", None, "cpu", False, 0, 0)
+    assert chosen_options("default", None, "cpu", 0, 0) == SolverOptions()
+    assert chosen_options("paper", None, "cpu", 0, 0) == PublishedOptions()
+    fast = chosen_options("fast", None, "cpu", 0, 0)
     assert fast == SolverOptions(stages=default_stages(free=False))
-    assert isinstance(fast, SolverOptions)
-    assert not any(stage.free for stage in fast.stages)
-    assert chosen_options("paper", None, "reference", False, 0, 0) == PaperOptions(backend="torch", device="cpu")
+    assert not any(stage.free for stage in default_stages(free=False))
     monkeypatch.setattr(gsvr.backends.devices, "choose_device", lambda name: Device(name, "pretended"))
-    assert chosen_options("paper", "slab", "cuda", False, 4, 0) == PaperOptions(
-        profile="slab", backend="torch", device="cuda", seed=4
+    assert chosen_options("default", "gaussian", "mps", 4, 3) == SolverOptions(
+        profile="gaussian", backend="mps", seed=4, uncertainty_samples=3
     )
+    assert chosen_options("paper", "slab", "cuda:1", 4, 0) == PublishedOptions(profile="slab", backend="cuda:1", seed=4)
 
 
 def test_published_settings_have_no_uncertainty():
-    with pytest.raises(InputError, match="--output-uncertainty is not for --preset paper"):
-        chosen_options("paper", None, "cpu", False, 0, 8)
-
-
-@pytest.fixture
-def _few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(*arguments: object) -> PaperOptions:
-        options = chosen_options(*arguments)  # pyright: ignore[reportArgumentType]
-        assert isinstance(options, PaperOptions)
-        return replace(options, n_gaussians=2000, epochs=3)
-
-    monkeypatch.setattr(gsvr.workflows.presets, "chosen_options", chosen)
-
-
-@pytest.mark.usefixtures("_few_epochs")
-def test_the_published_settings_from_files_to_files(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
-    words = ("--input-stacks", *stacks, "--stack-masks", *masks_of(stacks), "--output-resolution", 1.5)
-    first = tmp_path / "v.nii.gz"
-    result = gsvr_command("reconstruct", words, "--preset", "paper", "--output-volume", first)
-    assert result.exit_code == 0, result.stderr
-    record = json.loads((tmp_path / "v.json").read_text())
-    assert record["settings"]["preset"] == "paper"
-    assert record["gaussians"] == 2000
-    assert record["options"]["profile"] == "gaussian"
-    stored = read_field(tmp_path / "v_field.safetensors").field
-    assert (stored.normalisation, stored.nearest) == (1e-6, 50)  # pyright: ignore[reportAttributeAccessIssue]
-    # the stored field gives the same volume
-    again = tmp_path / "again.nii.gz"
-    model = tmp_path / "v_field.safetensors"
-    rendered = gsvr_command("render", model, "--output-volume", again, "--output-resolution", 1.5)
-    assert rendered.exit_code == 0, rendered.stderr
-    volume = read_volume(first).data
-    assert volume.max() > 0
-    np.testing.assert_allclose(read_volume(again).data, volume, rtol=0, atol=1e-4 * volume.max())
+    with pytest.raises(InputError, match="--output-uncertainty"):
+        chosen_options("paper", None, "cpu", 0, 8)

@@ -1,4 +1,4 @@
-"""Backends: where arrays live, and which kernels run. The choice is explicit; nothing falls back silently."""
+"""Where arrays live and which kernels run: one protocol, and a backend by its name; none falls back silently."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from gsvr.errors import InputError
 
 # as users type them; cuda:1 is the second card
-NAMES = ("auto", "cpu", "cuda", "cuda:N", "mps", "reference")
+NAMES = ("auto", "cpu", "cuda", "cuda:N", "mps", "torch")
 # Triton's and the kernels' least: cards since 2017
 _LEAST_CAPABILITY = (7, 0)
 
@@ -27,7 +27,7 @@ class Device:
     Attributes
     ----------
     backend
-        For `gsvr.solver.schedule.SolverOptions`.
+        As `gsvr.backends.named` takes it.
     reason
         Which kernels run, and why these, for people.
     """
@@ -37,7 +37,7 @@ class Device:
 
 
 def choose_device(name: str) -> Device:
-    """Resolve a device's name.
+    """Resolve a device's name. Errors call it "device NAME", which a command line may turn into its own words.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ def choose_device(name: str) -> Device:
         return _best_device()
     if name == "cpu":
         return Device("cpu", f"{_on_cpu()}, as asked")
-    if name == "reference":
+    if name == "torch":
         _require("torch", name)
-        return Device(name, "kernels in plain PyTorch on the CPU, as asked; they are slow and meant for comparison")
+        return Device(name, "plain PyTorch on the CPU, as asked: slow, to compare")
     if name == "mps":
         return _apple_device()
     kind, _, number = name.partition(":")
     if name == "cuda" or (kind == "cuda" and number.isdecimal()):
         return _nvidia_device(name, int(number or 0))
-    raise InputError(f"--device {name}: choose one of {', '.join(NAMES)}")
+    raise InputError(f"device {name}: choose one of {', '.join(NAMES)}")
 
 
 def _best_device() -> Device:
@@ -79,19 +79,17 @@ def _nvidia_device(name: str, number: int) -> Device:
     problem = _nvidia_problem()
     if problem is not None:
         raise InputError(
-            f"--device {name}: {problem}; install the driver and `pip install 'gsvr[cuda]'`, or take --device cpu"
+            f"device {name}: {problem}; install the driver and `pip install 'gsvr[cuda]'`, or take device cpu"
         )
     torch = _torch()
     count = torch.cuda.device_count()
     if number >= count:
-        raise InputError(
-            f"--device {name}: there {'is 1 card' if count == 1 else f'are {count} cards'}, from cuda:0 on"
-        )
+        raise InputError(f"device {name}: there {'is 1 card' if count == 1 else f'are {count} cards'}, from cuda:0 on")
     capability = torch.cuda.get_device_capability(number)
     if capability < _LEAST_CAPABILITY:
         raise InputError(
-            f"--device {name}: {torch.cuda.get_device_name(number)} has compute capability {_capability(capability)}, "
-            f"and {_capability(_LEAST_CAPABILITY)} is needed; take another card or --device cpu"
+            f"device {name}: {torch.cuda.get_device_name(number)} has compute capability {_capability(capability)}, "
+            f"and {_capability(_LEAST_CAPABILITY)} is needed; take another card or device cpu"
         )
     return Device(f"cuda:{number}", f"{_on_card(torch, number)}, as asked")
 
@@ -99,14 +97,14 @@ def _nvidia_device(name: str, number: int) -> Device:
 def _apple_device() -> Device:
     _require("torch", "mps")
     if not _torch().backends.mps.is_available():
-        raise InputError("--device mps: PyTorch finds no Apple GPU; take --device cpu")
+        raise InputError("device mps: PyTorch finds no Apple GPU; take device cpu")
     return Device("mps", "plain PyTorch on the Apple GPU, as asked; there are no kernels of its own for it")
 
 
 def _require(package: str, device: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise InputError(
-            f"--device {device} needs PyTorch: install it with `pip install 'gsvr[torch]'`, or take --device cpu"
+            f"device {device} needs PyTorch: install it with `pip install 'gsvr[torch]'`, or take device cpu"
         )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class ParallelPlanes:
-    """Planes of points one behind the other, each seen through the same slice profile of one or two components.
+    """Planes of points one behind the other, each seen through the same slice profile.
 
     Attributes
     ----------
@@ -22,7 +22,8 @@ class ParallelPlanes:
     spacing
         Distance (mm) of planes, of rows, of columns.
     weights, offsets, variances
-        Slice profile (see `gsvr.model.point_spread.PointSpread`); without one: a single component of no variance.
+        Slice profile: components along w, see `gsvr.model.point_spread.PointSpread` (mm, mm^2). Without one: a single
+        component of no variance.
     """
 
     to_planes: Float[np.ndarray, "3 4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from typing import Any
@@ -16,10 +17,20 @@ INPUT_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 
 
+# options of other names than the arguments, or the function, that they stand for
+_OPTIONS = {
+    "stacks": "--input-stacks",
+    "masks": "--stack-masks",
+    "samples": "--output-uncertainty",
+    "write_field": "--output-model",
+}
+
+
 class CommandGroup(TyperGroup):
     """Runs a command; bad input and Ctrl-C become one line on stderr and an exit code.
 
-    `InputError` exits with 2, an interruption with 130, lack of memory with 1. With ``--verbose`` among the command's
+    `InputError` exits with 2, and speaks of options where the library speaks of arguments; an interruption exits with
+    130, lack of memory with 1. With ``--verbose`` among the command's
     arguments the traceback is shown as well. Any other exception is a defect of gsvr and is not caught.
     """
 
@@ -31,7 +42,7 @@ class CommandGroup(TyperGroup):
         except InputError as error:
             if verbose:
                 traceback.print_exception(error, file=sys.stderr)
-            _tell("error: " + " ".join(str(error).split()))
+            _tell("error: " + " ".join(self._with_options(ctx, str(error)).split()))
             raise typer.Exit(INPUT_ERROR_EXIT_CODE) from error
         except MemoryError as error:
             if verbose:
@@ -41,6 +52,12 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as interruption:
             _tell("interrupted, no half-written file is left")
             raise typer.Exit(INTERRUPTED_EXIT_CODE) from interruption
+
+    def _with_options(self, ctx: Any, sentence: str) -> str:
+        """A sentence of the library with the command's options in place of arguments in backticks."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        options = _OPTIONS | {option.name: option.opts[0] for option in (command.params if command else ())}
+        return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), sentence)
 
 
 def _tell(sentence: str) -> None:

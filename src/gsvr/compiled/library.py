@@ -34,6 +34,7 @@ _ELEMENTS = {
 }
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _STRUCTURE = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
+_CONSTANTS = re.compile(r"enum \{(.*?)\};", re.DOTALL)
 _FUNCTION = re.compile(r"^KERNEL (\w+)\((.*?)\);", re.DOTALL | re.MULTILINE)
 _DECLARATION = re.compile(r"(const )?(OPTIONAL )?(\w+) (\*?)(\w+)")
 
@@ -97,11 +98,16 @@ class _Tasks(ctypes.Structure):
 
 
 class _Library:
-    """Functions and structures of ``c/*_kernels.h``, as the machine's variant of the library has them."""
+    """Functions, structures and constants of ``c/*_kernels.h``, as the machine's variant of the library has them."""
 
     def __init__(self) -> None:
         headers = sorted((_FOLDER / "c").glob("*_kernels.h"))
         header = _COMMENT.sub("", "".join(path.read_text(encoding="utf-8") for path in headers))
+        self.constants = {
+            name: int(value)
+            for body in _CONSTANTS.findall(header)
+            for name, value in (constant.split("=") for constant in "".join(body.split()).split(","))
+        }
         self.path = _path_of_library()
         functions = ctypes.CDLL(str(self.path))
         self.structures: dict[str, tuple[type[ctypes.Structure], list[_Parameter]]] = {}
@@ -145,6 +151,11 @@ def _built(name: str) -> Path:
 def instructions() -> str:
     """Which variant of the kernels runs here: ``avx2`` or ``portable``."""
     return _library().path.name.split(".")[0].removeprefix("_")
+
+
+def constant(name: str) -> int:
+    """A constant of ``c/*_kernels.h``."""
+    return _library().constants[name]
 
 
 def run(name: str, n_tasks: int, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""How good a result is: volumes against a truth, poses against true ones, slices against slices left out."""
+"""How good a result is: volumes and poses against the truth, or stacks left out against their prediction."""
 
 from gsvr.evaluation.agreement import SliceAgreement, slice_agreement
 from gsvr.evaluation.image import Comparison, Quality, compare, fit_gain_offset, measure, ncc, nrmse, psnr, ssim

@@ -1,1 +1,1 @@
-"""Files in and out: NIfTI images, JSON sidecars, poses, fitted fields and the record of a run."""
+"""Files in and out: NIfTI images, JSON sidecars, poses (the only place with LPS), fields and records."""

@@ -76,8 +76,17 @@ def write_field(
     """
     if (mask is None) != (mask_affine is None):
         raise ValueError("a mask needs its affine, and an affine its mask")
+    tensors, of_field = field_tensors(field)
+    if mask is not None and mask_affine is not None:
+        tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
+    header = {"format": _FORMAT, "version": _VERSION, **of_field, "metadata": to_plain(metadata or {})}
+    write_tensors(path, tensors, header)
+
+
+def field_tensors(field: LatticeField | GaussianField) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays of a field, and what the header says of it."""
     if isinstance(field, LatticeField):
-        kind, lattice = "lattice", field.lattice
+        lattice = field.lattice
         tensors = {
             "origin": np.asarray(lattice.origin, dtype=np.float64),
             "spacing": np.array([lattice.spacing], dtype=np.float64),
@@ -85,21 +94,48 @@ def write_field(
             "support": lattice.support.astype(np.uint8),
             "amplitudes": field.amplitudes,
         }
-    else:
-        kind = "gaussians"
-        tensors = {name: getattr(field, name) for name in _GAUSSIANS}
-    if mask is not None and mask_affine is not None:
-        tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
-    header = {"format": _FORMAT, "version": _VERSION, "kind": kind, "metadata": to_plain(metadata or {})}
-    if isinstance(field, GaussianField):
-        given = {"normalisation": field.normalisation, "nearest": field.nearest}
-        header |= {name: value for name, value in given.items() if value is not None}
+        return tensors, {"kind": "lattice"}
+    given = {"normalisation": field.normalisation, "nearest": field.nearest}
+    header = {"kind": "gaussians"} | {name: value for name, value in given.items() if value is not None}
+    return {name: getattr(field, name) for name in _GAUSSIANS}, header
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
+    """Write arrays and a header as a safetensors file, whole or not at all."""
     content = save(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
         {_HEADER_ENTRY: json.dumps(header, allow_nan=False)},
     )
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def read_tensors(
+    path: Path, format_name: str, version: int, what: str, writer: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote; messages speak of `what` is in the file, and of the function that writes such.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or of another format or version.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file: check the name")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(_HEADER_ENTRY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path} is not a readable {what} file: write it again") from error
+    if not isinstance(header, dict) or header.get("format") != format_name:
+        raise InputError(f"{path} is not a {what} written by gsvr: give a file of `{writer}`")
+    if header.get("version") != version:
+        raise InputError(
+            f"{path} has version {header.get('version')!r} of the {what} format, this gsvr reads {version}: "
+            "use the gsvr that wrote it"
+        )
+    return tensors, header
 
 
 def read_field(path: str | Path) -> StoredField:
@@ -111,33 +147,31 @@ def read_field(path: str | Path) -> StoredField:
         If the file is missing, damaged, of another format or version, or its arrays do not fit together.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file: check the name")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER_ENTRY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable model file: write it again") from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a model written by gsvr: give the file of --output-model")
-    if header.get("version") != _VERSION:
-        raise InputError(
-            f"{path} has version {header.get('version')!r} of the model format, this gsvr reads {_VERSION}: "
-            "use the gsvr that wrote it"
-        )
-    layouts = {"lattice": _LATTICE, "gaussians": _GAUSSIANS}
-    kind, metadata = header.get("kind"), header.get("metadata")
-    if kind not in layouts or not isinstance(metadata, dict):
-        raise InputError(f"{path} holds an unknown kind of field ({kind!r}): use the gsvr that wrote it")
+    tensors, header = read_tensors(path, _FORMAT, _VERSION, "model", "write_field")
+    metadata = header.get("metadata")
+    field = field_from(tensors, header, path)
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: its metadata are missing: write it again")
     has_mask = "mask" in tensors
-    _check(tensors, layouts[kind] | (_MASK if has_mask else {}), path)
+    if has_mask:
+        check_tensors(tensors, _MASK, path)
     return StoredField(
-        field=_lattice_field(tensors) if kind == "lattice" else _gaussian_field(tensors, header, path),
+        field=field,
         metadata=metadata,
         mask=tensors["mask"].astype(bool) if has_mask else None,
         mask_affine=tensors["mask_affine"] if has_mask else None,
     )
+
+
+def field_from(
+    tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path
+) -> LatticeField | GaussianField:
+    """The field of `field_tensors`."""
+    kind, layouts = header.get("kind"), {"lattice": _LATTICE, "gaussians": _GAUSSIANS}
+    if kind not in layouts:
+        raise InputError(f"{path} holds an unknown kind of field ({kind!r}): use the gsvr that wrote it")
+    check_tensors(tensors, layouts[kind], path)
+    return _lattice_field(tensors) if kind == "lattice" else _gaussian_field(tensors, header, path)
 
 
 def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
@@ -163,7 +197,8 @@ def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
     return GaussianField(**arrays, normalisation=normalisation, nearest=nearest)
 
 
-def _check(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], path: Path) -> None:
+def check_tensors(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], path: Path) -> None:
+    """Refuse arrays that are missing, do not fit together, or hold numbers that are not finite."""
     lengths: dict[str, int] = {}
     for name, axes in layout.items():
         tensor = tensors.get(name)

@@ -22,7 +22,7 @@ from gsvr.model.slices import interleaved_times
 logger = logging.getLogger(__name__)
 
 SliceOrder = Literal["auto", "interleaved", "interleaved-even-first", "ascending", "descending"]
-ThicknessSource = Literal["option", "sidecar", "spacing"]
+ThicknessSource = Literal["given", "sidecar", "spacing"]
 
 # No scanner records slices this many times thicker than their spacing (overlap) or thinner (gap):
 # such a number is in other units.
@@ -97,14 +97,14 @@ def _is_number(value: Any) -> bool:
 
 
 def resolve_thickness(
-    option: float | None, sidecar: Sidecar, spacing: float, path: str | Path
+    given: float | None, sidecar: Sidecar, spacing: float, path: str | Path
 ) -> tuple[float, ThicknessSource]:
-    """Slice thickness in mm and where it comes from: the option, else the sidecar, else the slice spacing.
+    """Slice thickness in mm and where it comes from: what is given, else the sidecar, else the slice spacing.
 
     Parameters
     ----------
-    option
-        What the user gave (mm), or None.
+    given
+        By the user (mm), or None.
     sidecar
         Of the same image.
     spacing
@@ -117,8 +117,8 @@ def resolve_thickness(
     InputError
         If the thickness is not positive, or so far from `spacing` that it must be in other units.
     """
-    if option is not None:
-        thickness, source = float(option), "option"
+    if given is not None:
+        thickness, source = float(given), "given"
         origin = f"{path}: the slice thickness given, {thickness:g} mm,"
     elif sidecar.slice_thickness is not None:
         thickness, source = sidecar.slice_thickness, "sidecar"
@@ -126,7 +126,7 @@ def resolve_thickness(
     else:
         logger.warning(
             "%s: slice thickness not known, using the slice spacing of %.4g mm; the two differ where slices "
-            "have a gap or overlap: give the thickness as an option or as SliceThickness in a JSON sidecar",
+            "have a gap or overlap: give the thickness, or SliceThickness in a JSON sidecar",
             path,
             spacing,
         )

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float32
 from gsvr.compiled import run
 from gsvr.model.geometry import quaternion_gradient, rotation_from_quaternion
 from gsvr.model.morphology import closed, within
+from gsvr.model.validation import as_mask, as_numbers, as_positive
 
 # From a site of a lattice to half of its 26 neighbours; the other half are neighbours the other way round.
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
@@ -52,6 +53,20 @@ class GaussianField:
     amplitudes: Float[np.ndarray, " n"]
     normalisation: float | None = None
     nearest: int | None = None
+
+    def __post_init__(self) -> None:
+        n = np.shape(self.means)[0] if np.ndim(self.means) else None
+        for name, shape in (("means", (n, 3)), ("log_scales", (n, 3)), ("quaternions", (n, 4)), ("amplitudes", (n,))):
+            object.__setattr__(self, name, as_numbers(f"{name} of a field", getattr(self, name), shape))
+        if self.normalisation is not None:
+            as_positive("the normalisation of a field", self.normalisation)
+        if self.nearest is not None and not (isinstance(self.nearest, int | np.integer) and self.nearest >= 1):
+            raise ValueError(f"the number of nearest Gaussians must be a whole number from 1 on, not {self.nearest}")
+
+    def __repr__(self) -> str:
+        kind = "summed" if self.normalisation is None else f"normalised by {self.normalisation:g}"
+        nearest = "" if self.nearest is None else f", the {self.nearest} nearest"
+        return f"GaussianField({self.n_gaussians:,} Gaussians, {kind}{nearest})"
 
     @property
     def n_gaussians(self) -> int:
@@ -111,6 +126,16 @@ class Lattice:
     sigma: float
     support: Bool[np.ndarray, "nx ny nz"]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", as_numbers("the origin of a lattice", self.origin, (3,)))
+        object.__setattr__(self, "support", as_mask("the support of a lattice", self.support, (None, None, None)))
+        for name in ("spacing", "sigma"):
+            object.__setattr__(self, name, as_positive(f"the {name} of a lattice (mm)", getattr(self, name)))
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return f"Lattice({self.n_sites:,} of {shape} sites, {self.spacing:g} mm apart, sigma {self.sigma:g} mm)"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of sites along each axis."""
@@ -141,6 +166,13 @@ class LatticeField:
 
     lattice: Lattice
     amplitudes: Float32[np.ndarray, "nx ny nz"]
+
+    def __post_init__(self) -> None:
+        amplitudes = as_numbers("amplitudes of a field", self.amplitudes, self.lattice.shape, np.float32)
+        object.__setattr__(self, "amplitudes", amplitudes)
+
+    def __repr__(self) -> str:
+        return f"LatticeField({self.lattice!r})"
 
     @property
     def n_gaussians(self) -> int:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from scipy import ndimage
+
+from gsvr.model.validation import as_mask
 
 # Up to this many voxels, squared distances by steps are cheaper than a distance transform, and fit into 16 bits.
 _MOST_STEPS = 24
 
 
-def distance_to(mask: Bool[np.ndarray, "x y z"], spacing: float | Sequence[float]) -> Float[np.ndarray, "x y z"]:
+def distance_to(mask: Shaped[np.ndarray, "x y z"], spacing: float | Sequence[float]) -> Float[np.ndarray, "x y z"]:
     """Distance (mm) of every voxel's centre to the nearest voxel inside the mask; zero inside.
 
     `spacing` is the voxel size (mm). An empty mask is infinitely far away.
     """
+    mask = as_mask("the mask", mask, (None, None, None))
     if not mask.any():
         return np.full(mask.shape, np.inf)
     sampling = [float(size) for size in np.broadcast_to(spacing, 3)]
@@ -24,9 +27,10 @@ def distance_to(mask: Bool[np.ndarray, "x y z"], spacing: float | Sequence[float
 
 
 def within(
-    mask: Bool[np.ndarray, "x y z"], distance: float, spacing: float | Sequence[float]
+    mask: Shaped[np.ndarray, "x y z"], distance: float, spacing: float | Sequence[float]
 ) -> Bool[np.ndarray, "x y z"]:
     """Voxels whose centre lies at most `distance` (mm) from the nearest voxel inside the mask."""
+    mask = as_mask("the mask", mask, (None, None, None))
     near = np.zeros_like(mask)
     if not mask.any():
         return near
@@ -45,11 +49,12 @@ def within(
     return near
 
 
-def closed(mask: Bool[np.ndarray, "x y z"], distance: float, spacing: float) -> Bool[np.ndarray, "x y z"]:
+def closed(mask: Shaped[np.ndarray, "x y z"], distance: float, spacing: float) -> Bool[np.ndarray, "x y z"]:
     """The mask and its gaps: all that no ball of radius `distance` (mm) reaches without touching the mask.
 
     That is, all voxels farther than `distance` from every voxel that is itself farther than that from the mask.
     """
+    mask = as_mask("the mask", mask, (None, None, None))
     room = int(np.ceil(distance / spacing)) + 1  # beyond the array there is no mask
     wide = within(np.pad(mask, room), distance, spacing)
     inner = (slice(room, -room),) * 3
@@ -77,8 +82,9 @@ def _within_steps(mask: Bool[np.ndarray, "x y z"], distance: float) -> Bool[np.n
     return squared <= limit
 
 
-def largest_part(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+def largest_part(mask: Shaped[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     """Largest connected part of a mask, holes filled; empty if the mask is."""
+    mask = as_mask("the mask", mask, (None, None, None))
     labels = np.empty(mask.shape, dtype=np.int32)
     if not ndimage.label(mask, output=labels):
         return np.zeros_like(mask)

@@ -2,9 +2,12 @@
 
 In the slice frame (u, v in the plane, w through it, mm) the point spread function is
 
-    psi(u, v, w) = N(u; 0, var_u) N(v; 0, var_v) sum_m p_m N(w; b_m, var_m),    sum_m p_m = 1.
+    psi(x) = sum_m p_m N(x; b_m, P_m),    sum_m p_m = 1,
 
-In the plane the width follows the convention that all slice-to-volume tools share for single-shot fast
+with any offsets and covariances. Those of `PROFILES` are separable: the same width along u and along v for all
+components, and a mixture along w.
+
+In the plane their width follows the convention that all slice-to-volume tools share for single-shot fast
 spin echo: FWHM = 1.2 x pixel spacing. Through the plane the profile is one of `PROFILES`, each written
 for a slice of unit thickness and scaled with the slice's own thickness.
 """
@@ -45,16 +48,26 @@ class PointSpread:
     Attributes
     ----------
     weights
-        Share p_m of each component; they sum to one.
+        Share p_m of each component: positive; they sum to one.
     offsets
         Centre of each component from the pixel (mm).
     covariances
         Of each component (mm^2), symmetric and positive semi-definite.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not positive or do not sum to one.
     """
 
     weights: Float[np.ndarray, " m"]
     offsets: Float[np.ndarray, "n m 3"]
     covariances: Float[np.ndarray, "n m 3 3"]
+
+    def __post_init__(self) -> None:
+        """Refuse weights that no average has: kernels take logarithms of them."""
+        if not (np.all(self.weights > 0) and abs(self.weights.sum() - 1) < 1e-6):
+            raise ValueError(f"the weights of a point spread function must be positive and sum to one: {self.weights}")
 
     @staticmethod
     def through_plane(

@@ -5,12 +5,23 @@ No file formats here, and no optimisation. All lengths are mm, all worlds RAS+.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Shaped
+from numpy.typing import ArrayLike
 
 from gsvr import compiled
+from gsvr.model.validation import (
+    LARGEST_SHEAR,
+    as_affine,
+    as_mask,
+    as_numbers,
+    as_positive,
+    inside_of,
+)
 
 
 @dataclass(frozen=True)
@@ -30,15 +41,40 @@ class Stack:
     mask
         True where the anatomy of interest is, or None if nobody drew one.
     slice_times
-        Acquisition time of each slice; only the order matters.
+        Acquisition time of each slice; only the order matters. Default: `interleaved_times`.
+
+    Raises
+    ------
+    ValueError
+        If an array has the wrong shape or type, or is not finite, or the in-plane axes are not perpendicular.
     """
 
     name: str
     data: Float32[np.ndarray, "columns rows slices"]
     affine: Float[np.ndarray, "4 4"]
     thickness: float
-    mask: Bool[np.ndarray, "columns rows slices"] | None
-    slice_times: Float[np.ndarray, " slices"]
+    mask: Bool[np.ndarray, "columns rows slices"] | None = None
+    slice_times: Float[np.ndarray, " slices"] = None  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self) -> None:
+        data = as_numbers(f"{self.name}: the image of a stack", self.data, (None, None, None), np.float32)
+        affine = as_affine(f"{self.name}: the affine", self.affine)
+        axis_u, axis_v = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (0, 1))
+        if abs(axis_u @ axis_v) > LARGEST_SHEAR:
+            raise ValueError(f"{self.name}: the in-plane axes are not perpendicular: resample the stack without shear")
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "thickness", as_positive(f"{self.name}: the slice thickness (mm)", self.thickness))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", as_mask(f"{self.name}: the mask", self.mask, data.shape))
+        times = interleaved_times(data.shape[2]) if self.slice_times is None else self.slice_times
+        times = as_numbers(f"{self.name}: the times of the slices", times, data.shape[2:], np.float64)
+        object.__setattr__(self, "slice_times", times)
+
+    def __repr__(self) -> str:
+        shape, spacing = " x ".join(map(str, self.data.shape)), " x ".join(f"{side:.3g}" for side in self.spacing)
+        masked = "" if self.mask is None else ", with a mask"
+        return f"Stack({self.name!r}, {shape} pixels of {spacing} mm, {self.thickness:.3g} mm thick{masked})"
 
     @property
     def n_slices(self) -> int:
@@ -120,6 +156,27 @@ class Slices:
     binning: int = 1
     drawn: Bool[np.ndarray, " n"] | None = None
 
+    def __post_init__(self) -> None:
+        """Shapes and types alone: slices are made anew all the time; who makes the first ones checks the numbers."""
+        n, p = np.shape(self.shapes)[0], np.shape(self.values)
+        for name, shape, dtype in (
+            ("values", p, np.float32), ("coverage", p, np.float32), ("shapes", (n, 2), np.int64),
+            ("offsets", (n + 1,), np.int64), ("frames", (n, 4, 4), np.float64), ("spacings", (n, 2), np.float64),
+            ("thicknesses", (n,), np.float64), ("times", (n,), np.float64), ("stack_index", (n,), np.int64),
+            ("slice_index", (n,), np.int64),
+        ):  # fmt: skip
+            values = as_numbers(f"{name} of slices", getattr(self, name), shape, dtype, finite=False)
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "mask", as_mask("the mask of slices", self.mask, p))
+        if p != (self.offsets[-1],):
+            raise ValueError(f"slices need {self.offsets[-1]} pixels for their shapes, not {len(self.values)}")
+
+    def __repr__(self) -> str:
+        binned = "" if self.binning == 1 else f", averaged {self.binning} x {self.binning}"
+        stacks = f"{len(self.stack_names)} stack{'' if len(self.stack_names) == 1 else 's'}"
+        pixels = f"{len(self.values):,} pixels, {self.n_pixels:,} of them in use"
+        return f"Slices({self.n_slices} of {stacks}, {pixels}{binned})"
+
     @property
     def n_slices(self) -> int:
         """Number of slices."""
@@ -160,10 +217,10 @@ class Slices:
         return np.repeat(per_slice, np.diff(self.offsets))
 
     def pixel_positions(
-        self, poses: Float[np.ndarray, "n 4 4"] | None = None, pixels: Bool[np.ndarray, " p"] | None = None
+        self, poses: Float[np.ndarray, "n 4 4"] | None = None, pixels: Shaped[np.ndarray, " p"] | None = None
     ) -> Float[np.ndarray, "q 3"]:
         """Position (mm) of every pixel or of some: in acquired world, or where `poses` (affine, one a slice) put it."""
-        pixels = np.ones(int(self.offsets[-1]), bool) if pixels is None else np.ascontiguousarray(pixels)
+        pixels = np.ascontiguousarray(inside_of("the pixels to place", pixels, (int(self.offsets[-1]),)))
         first = np.concatenate([[0], np.cumsum(np.add.reduceat(pixels, self.offsets[:-1], dtype=np.int64))])
         positions = np.empty((int(first[-1]), 3))
         grid = self.pixel_grid(poses)
@@ -188,8 +245,9 @@ class Slices:
             along[1].append(np.tile(v, n_u))
         return np.concatenate(along[0]).astype(np.float32), np.concatenate(along[1]).astype(np.float32)
 
-    def with_mask(self, mask: Bool[np.ndarray, " p"]) -> Slices:
+    def with_mask(self, mask: Shaped[np.ndarray, " p"]) -> Slices:
         """The same slices with another mask."""
+        mask = as_mask("the mask of slices", mask, self.values.shape)
         return replace(self, mask=mask, coverage=mask.astype(np.float32))
 
     def subset(self, keep: np.ndarray) -> Slices:
@@ -246,11 +304,74 @@ def _offsets(shapes: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(shapes[:, 0] * shapes[:, 1])]).astype(np.int64)
 
 
+def slices_from_arrays(
+    images: Sequence[ArrayLike] | np.ndarray,
+    affines: Sequence[ArrayLike] | np.ndarray,
+    thicknesses: float | Sequence[float] | np.ndarray,
+    masks: Sequence[ArrayLike | None] | np.ndarray | None = None,
+    slice_times: Sequence[ArrayLike | None] | None = None,
+    names: Sequence[str] | None = None,
+) -> Slices:
+    """Slices of images that are already in memory.
+
+    Parameters
+    ----------
+    images
+        Stacks, arrays of (columns, rows, slices), or single slices (columns, rows). Each is a stack of its own.
+    affines
+        Voxel index -> acquired world (RAS+, mm) of each, 4 x 4; the third axis of a single slice is through-plane.
+    thicknesses
+        Slice thickness (mm), one for all or one for each image; differs from the spacing where there is a gap.
+    masks
+        Which pixels to use of each, booleans or zeros and ones; None: all of them.
+    slice_times
+        Acquisition times of the slices of each; None: see `Stack`.
+    names
+        For messages and outputs. Default: image-0, image-1, ...
+
+    Raises
+    ------
+    ValueError
+        If the lists have different lengths, an array cannot be used, or no pixel is inside any mask.
+    """
+    n = len(images)
+    lists = {
+        "affines": affines,
+        "thicknesses": [thicknesses] * n if isinstance(thicknesses, int | float) else thicknesses,
+        "masks": [None] * n if masks is None else masks,
+        "slice_times": [None] * n if slice_times is None else slice_times,
+        "names": [f"image-{number}" for number in range(n)] if names is None else names,
+    }
+    _check_lengths(lists, n, "images")
+    return slices_from_stacks([_stack_of(image, *rest) for image, *rest in zip(images, *lists.values(), strict=True)])
+
+
+def _stack_of(
+    image: ArrayLike, affine: Any, thickness: float, mask: ArrayLike | None, times: ArrayLike | None, name: str
+) -> Stack:
+    """The stack of an image; a single slice is one of length one."""
+    n_axes = np.ndim(image)
+    if n_axes not in (2, 3):
+        raise ValueError(f"{name} must be a stack (three axes) or a single slice (two axes), not of {n_axes} axes")
+    data = as_numbers(name, image, [None] * n_axes, np.float32)
+    inside = None if mask is None else as_mask(f"{name}: the mask", mask, data.shape)
+    if n_axes == 2:
+        data, inside = data[:, :, None], None if inside is None else inside[:, :, None]
+    times = interleaved_times(data.shape[2]) if times is None else np.atleast_1d(times)
+    return Stack(name, data, affine, thickness, inside, times)
+
+
+def _check_lengths(lists: dict[str, Any], n: int, of: str) -> None:
+    for name, values in lists.items():
+        if values is not None and len(values) != n:
+            raise ValueError(f"{len(values)} {name} for {n} {of}: give one each")
+
+
 def slices_from_stacks(
-    stacks: list[Stack],
-    masks: list[np.ndarray],
-    fields_of_view: list[np.ndarray] | None = None,
-    drawn: list[bool] | None = None,
+    stacks: Sequence[Stack],
+    masks: Sequence[ArrayLike | None] | None = None,
+    fields_of_view: Sequence[ArrayLike] | None = None,
+    drawn: Sequence[bool] | None = None,
 ) -> Slices:
     """Cut stacks into slices, each cropped to a rectangle.
 
@@ -259,21 +380,27 @@ def slices_from_stacks(
     stacks
         The acquisition.
     masks
-        One boolean array a stack, on its grid: the pixels to use.
+        One a stack, on its grid: the pixels to use. Default: the stacks' own, and all pixels of stacks without.
     fields_of_view
-        One boolean array a stack: each slice is cropped to the bounding box of it, and left out where it is
-        empty. Default: the masks.
+        One a stack, on its grid: each slice is cropped to the bounding box of it, and left out where it is empty.
+        Default: the masks.
     drawn
         For each stack, whether its mask was drawn on it (see `Slices.drawn`).
 
     Raises
     ------
     ValueError
-        If no pixel is inside any mask.
+        If there is not one of each for every stack, or no pixel is inside any mask.
     """
+    masks = [stack.mask for stack in stacks] if masks is None else masks
+    _check_lengths({"masks": masks, "fields_of_view": fields_of_view, "drawn": drawn}, len(stacks), "stacks")
+    masks = [inside_of(f"{s.name}: the mask", mask, s.data.shape) for s, mask in zip(stacks, masks, strict=True)]
+    views = masks
+    if fields_of_view is not None:
+        pairs = zip(stacks, fields_of_view, strict=True)
+        views = [as_mask(f"{s.name}: the field of view", view, s.data.shape) for s, view in pairs]
     values, inside, shapes, frames, meta = [], [], [], [], []
-    fields_of_view = masks if fields_of_view is None else fields_of_view
-    for stack_number, (stack, mask, view) in enumerate(zip(stacks, masks, fields_of_view, strict=True)):
+    for stack_number, (stack, mask, view) in enumerate(zip(stacks, masks, views, strict=True)):
         in_plane = stack.spacing[:2]
         for k in np.flatnonzero(view.any(axis=(0, 1))):
             box = _bounding_box(view[:, :, k])

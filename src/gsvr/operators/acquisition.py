@@ -80,8 +80,8 @@ class AcquisitionOperator(ABC):
     gains
         Factor g_i of each slice; default: one.
     profile
-        Slice profile: a name, see `gsvr.model.point_spread.PROFILES`, or a function that makes the point spread function
-        of slices.
+        Slice profile: a name, see `gsvr.model.point_spread.PROFILES`, or a function that makes the point spread
+        functions of slices.
     backend
         Where to compute: a backend or its name, see `gsvr.backends.BACKENDS`.
     """
@@ -95,7 +95,8 @@ class AcquisitionOperator(ABC):
         backend: Backend | str,
     ) -> None:
         self.backend: Backend = named(backend) if isinstance(backend, str) else backend
-        self.slices, self.poses, self.profile = slices, poses, profile
+        self.slices, self.poses = slices, poses
+        self.profile: Profile = profile
         self.pixels: Pixels = self.backend.pixels(slices)
         self._place()
         self._set_gains(np.ones(slices.n_slices) if gains is None else gains)
@@ -180,9 +181,9 @@ class AcquisitionOperator(ABC):
     def pose_derivatives(self, amplitudes: Array) -> tuple[Array, list[Array]]:
         """Predicted pixels, and their derivative by each of the six parameters of `moved_poses`.
 
-        The point spread function turns with the slice. With d = pixel - Gaussian and g the derivative by d, a rotation w
-        changes d by w x (mu - centre), so the derivative by w is (pixel - centre) x g - d x g, summed over Gaussians;
-        the kernels return both sums.
+        The point spread function turns with the slice. With d = pixel - Gaussian and g the derivative by d, a rotation
+        w changes d by w x (mu - centre), so the derivative by w is (pixel - centre) x g - d x g, summed over
+        Gaussians; the kernels return both sums.
         """
         value, by_u, by_v, by_w, about_u, about_v, about_w = self._derivatives(amplitudes)
         u, v = (self.backend.array(part) for part in self.slices.centred_pixels())

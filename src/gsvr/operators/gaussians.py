@@ -20,8 +20,8 @@ from gsvr.operators.acquisition import AcquisitionOperator
 class GaussianOperator(AcquisitionOperator):
     """A for free Gaussians; amplitudes are one a Gaussian.
 
-    The normalised field of Dannecker et al. (MIDL 2026, eq. 5) is supported, too: without the factors a_ijm, and divided
-    by delta + sum_j sum_m p_m exp(...).
+    The normalised field of Dannecker et al. (MIDL 2026, eq. 5) is supported, too: without the factors a_ijm, and
+    divided by delta + sum_j sum_m p_m exp(...).
 
     Parameters
     ----------
@@ -59,12 +59,14 @@ class GaussianOperator(AcquisitionOperator):
         """The field of these amplitudes, on the host."""
         return replace(self._gaussians, amplitudes=self.backend.host(amplitudes))
 
-    def with_gaussians(self, gaussians: GaussianField) -> GaussianOperator:
-        """The same slices as other Gaussians are seen in them."""
+    def with_gaussians(
+        self, gaussians: GaussianField, poses: Float[np.ndarray, "n 4 4"] | None = None
+    ) -> GaussianOperator:
+        """The same slices as other Gaussians are seen in them, at other poses if they are given."""
+        poses = self.poses if poses is None else poses
         return GaussianOperator(
-            gaussians, self.slices, self.poses, self.gains, self.profile, self.backend, self._cutoff,
-            self._squared_radii,
-        )  # fmt: skip
+            gaussians, self.slices, poses, self.gains, self.profile, self.backend, self._cutoff, self._squared_radii
+        )
 
     def geometry_gradient(self, amplitudes: Array, pixels: Array) -> GeometryGradient:
         """Gradient of sum_p r_p (A c)_p by means, covariances and poses."""

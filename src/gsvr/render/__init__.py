@@ -1,1 +1,1 @@
-"""."""
+"""Pictures of a field: volumes, planes, and values at points."""

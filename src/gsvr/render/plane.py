@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32
 
-from gsvr.backends.planes import ParallelPlanes
+from gsvr.backends import Backend
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import invert
 from gsvr.model.point_spread import PointSpread, ProfileName, point_spread
 from gsvr.model.slices import Slices
-from gsvr.render.sampling import plane_slices, sample_parallel, sample_planes
+from gsvr.render.sampling import CUTOFF, parallel_planes, plane_slices, resolved, sample_slices
 
 # Pixel rows that are rendered as one piece; pieces share the threads, and their number must not depend on how many.
 _STRIP_ROWS = 64
@@ -55,7 +55,7 @@ def render_plane(
     spacing: tuple[float, float] = (0.5, 0.5),
     thickness: float = 0.0,
     profile: ProfileName = "slab",
-    backend: str = "cpu",
+    backend: Backend | str = "cpu",
 ) -> Float32[np.ndarray, "columns rows"]:
     """Values of the field on a plane, exactly: Gaussians are left out only where they are below float32.
 
@@ -75,7 +75,7 @@ def render_plane(
     profile
         Slice profile, see `gsvr.model.point_spread.PROFILES`; without meaning at thickness zero.
     backend
-        One of `gsvr.backends.BACKENDS`: on a card (cuda, mps) the plane is rendered there, otherwise on the CPU.
+        Where to render: a backend or its name, see `gsvr.backends.BACKENDS`.
 
     Raises
     ------
@@ -88,18 +88,11 @@ def render_plane(
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:
         raise ValueError("the frame of a plane must be rigid: three perpendicular right-handed axes of unit length")
     if isinstance(field, GaussianField) and field.nearest is None:
-        through = _spread(1, thickness, profile)
-        planes = ParallelPlanes(
-            invert(frame)[:3],
-            (1, *shape),
-            (1.0, *spacing),
-            through.weights,
-            through.offsets[0, :, 2],
-            through.covariances[0, :, 2, 2],
-        )
-        return sample_parallel(field, planes, backend)[0]
+        spread = _spread(1, thickness, profile)
+        planes = parallel_planes(invert(frame)[:3], (1, *shape), (1.0, *spacing), spread)
+        return resolved(backend).sample_planes(field, planes, CUTOFF)[0]
     strips = _strips(frame, shape, spacing)
-    return sample_planes(field, strips, _spread(strips.n_slices, thickness, profile), backend).reshape(shape)
+    return sample_slices(field, strips, _spread(strips.n_slices, thickness, profile), backend).reshape(shape)
 
 
 def _spread(n: int, thickness: float, profile: ProfileName) -> PointSpread:

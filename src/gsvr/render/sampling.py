@@ -1,26 +1,66 @@
-"""Values of a field at the pixels of planes: what volumes and single planes are rendered with.
-
-Everything is rendered on the host, or on the device of a `backend` (see `gsvr.backends.rendering_device`).
-"""
+"""Values of a field on grids and at the pixels of planes: what volumes and single planes are rendered with."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from gsvr.backends import named
+from gsvr.backends import Backend, named
 from gsvr.backends.planes import ParallelPlanes
+from gsvr.backends.views import nearest_radii, slice_views
+from gsvr.backends.windows import slice_windows
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.point_spread import PointSpread
 from gsvr.model.slices import Slices
-from gsvr.operators.gaussians import GaussianOperator
-from gsvr.operators.lattice import LatticeOperator
 
 # Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
-_CUTOFF = 5.0
+CUTOFF = 5.0
 # Planes of a grid that are sampled at once: the pairs of a Gaussian and a plane are kept in memory.
 _PLANES_AT_ONCE = 128
+
+
+def sample_grid(
+    field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: Backend | str = "cpu"
+) -> Float32[np.ndarray, "nx ny nz"]:
+    """Values of a field on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
+    if isinstance(field, LatticeField):
+        return resolved(backend).sample_lattice(field, axes)
+    x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
+    # the planes' axes u, v, w are the world's y, z, x
+    if field.nearest is None:
+        to_planes = np.array([[0, 1, 0, -y[0]], [0, 0, 1, -z[0]], [1, 0, 0, -x[0]]], dtype=np.float64)
+        shape, spacing = (len(x), len(y), len(z)), (_step(x), _step(y), _step(z))
+        planes = parallel_planes(to_planes, shape, spacing, PointSpread.points(1))
+        return resolved(backend).sample_planes(field, planes, CUTOFF)
+    frames = np.zeros((len(x), 4, 4))
+    frames[:, (1, 2, 0, 3), (0, 1, 2, 3)] = 1.0
+    frames[:, :3, 3] = np.stack([x, np.full(len(x), y[0]), np.full(len(x), z[0])], axis=1)
+    blocks = []
+    for first in range(0, len(x), _PLANES_AT_ONCE):
+        some = frames[first : first + _PLANES_AT_ONCE]
+        planes = plane_slices(some, np.tile([len(y), len(z)], (len(some), 1)), (_step(y), _step(z)))
+        blocks.append(sample_slices(field, planes, PointSpread.points(len(some)), backend))
+    return np.concatenate(blocks).reshape(len(x), len(y), len(z))
+
+
+def sample_slices(
+    field: LatticeField | GaussianField, planes: Slices, spread: PointSpread, backend: Backend | str = "cpu"
+) -> Float32[np.ndarray, " p"]:
+    """The field at every pixel of planes, seen through `spread`; terms below float32 are left out."""
+    backend, still = resolved(backend), identity_poses(planes.n_slices)
+    amplitudes = backend.array(field.amplitudes)
+    if isinstance(field, LatticeField):
+        windows = slice_windows(field.lattice, planes, still, spread, CUTOFF)
+        return backend.host(backend.lattice_kernel(field.lattice, windows).predict(amplitudes))
+    exact = field.normalisation is None
+    radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
+    kernel = backend.gaussian_kernel(field, slice_views(planes, still, spread, CUTOFF, exact, radii))
+    values = backend.host(kernel.predict(amplitudes))
+    if field.normalisation is None:
+        return values
+    density = backend.host(kernel.predict(backend.array(np.ones(field.n_gaussians, np.float32))))
+    return values / (density + np.float32(field.normalisation))
 
 
 def plane_slices(
@@ -45,59 +85,21 @@ def plane_slices(
     )
 
 
-def sample_planes(
-    field: LatticeField | GaussianField, planes: Slices, spread: PointSpread, backend: str = "cpu"
-) -> Float32[np.ndarray, " p"]:
-    """The field at every pixel of the planes, seen through `spread`; terms below float32 are left out."""
-    still = identity_poses(planes.n_slices)
-    if isinstance(field, LatticeField):
-        operator = LatticeOperator(field.lattice, planes, still, None, lambda _: spread, backend, _CUTOFF)
-    else:
-        operator = GaussianOperator(field, planes, still, None, lambda _: spread, backend, _CUTOFF)
-    return operator.backend.host(operator.predict(operator.backend.array(field.amplitudes)))
+def parallel_planes(
+    to_planes: Float[np.ndarray, "3 4"],
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    spread: PointSpread,
+) -> ParallelPlanes:
+    """Planes that are all seen through the first slice profile of `spread`."""
+    return ParallelPlanes(
+        to_planes, shape, spacing, spread.weights, spread.offsets[0, :, 2], spread.covariances[0, :, 2, 2]
+    )
 
 
-def sample_parallel(
-    field: GaussianField, planes: ParallelPlanes, backend: str = "cpu"
-) -> Float32[np.ndarray, "planes rows columns"]:
-    """Free Gaussians at the points of parallel planes; terms below float32 are left out.
-
-    Raises
-    ------
-    ValueError
-        If only the nearest Gaussians count: which these are, `sample_planes` finds.
-    """
-    if field.nearest is not None:
-        raise ValueError("a field of nearest neighbours is sampled by sample_planes")
-    return named(backend).sample_planes(field, planes, _CUTOFF)
-
-
-def sample_grid(
-    field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: str = "cpu"
-) -> Float32[np.ndarray, "nx ny nz"]:
-    """Values of a field on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
-    if isinstance(field, LatticeField):
-        return named(backend).sample_lattice(field, axes)
-    x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
-    if field.nearest is None:
-        # the planes' axes u, v, w are the world's y, z, x
-        to_planes = np.array([[0, 1, 0, -y[0]], [0, 0, 1, -z[0]], [1, 0, 0, -x[0]]], dtype=np.float64)
-        shape, spacing = (len(x), len(y), len(z)), (_step(x), _step(y), _step(z))
-        planes = ParallelPlanes(to_planes, shape, spacing, np.ones(1), np.zeros(1), np.zeros(1))
-        return sample_parallel(field, planes, backend)
-    spacing = (_step(y), _step(z))
-    frames = np.zeros((len(x), 4, 4))
-    # the planes' axes u, v, w are the world's y, z, x
-    frames[:, (1, 2, 0, 3), (0, 1, 2, 3)] = 1.0
-    frames[:, :3, 3] = np.stack([x, np.full(len(x), y[0]), np.full(len(x), z[0])], axis=1)
-    out = np.empty((len(x), len(y), len(z)), np.float32)
-    for first in range(0, len(x), _PLANES_AT_ONCE):
-        some = frames[first : first + _PLANES_AT_ONCE]
-        planes = plane_slices(some, np.tile([len(y), len(z)], (len(some), 1)), spacing)
-        out[first : first + len(some)] = sample_planes(field, planes, PointSpread.points(len(some)), backend).reshape(
-            len(some), len(y), len(z)
-        )
-    return out
+def resolved(backend: Backend | str) -> Backend:
+    """A backend, given itself or by its name."""
+    return named(backend) if isinstance(backend, str) else backend
 
 
 def _step(coordinates: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from gsvr.backends import Backend
 from gsvr.errors import InputError
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.mask_grid import mask_on_grid
@@ -38,7 +39,7 @@ def render_volume(
     spacing: float,
     mask: Volume | None = None,
     margin: float = 2.0,
-    backend: str = "cpu",
+    backend: Backend | str = "cpu",
 ) -> Volume:
     """Sample the field on an isotropic grid along the world's axes (RAS), exactly.
 
@@ -52,17 +53,19 @@ def render_volume(
         Brain mask, in volume world: becomes the volume's mask, and what lies more than `margin` (mm) outside of it
         becomes zero, since nothing was measured there.
     backend
-        One of `gsvr.backends.BACKENDS`: on a card (cuda, mps) the field is rendered there, otherwise on the CPU.
+        Where to render: a backend or its name, see `gsvr.backends.BACKENDS`.
 
     Raises
     ------
     ValueError
-        If the spacing is not positive, or the field has no Gaussians.
+        If the spacing is not positive, the mask is empty, or the field has no Gaussians.
     """
     if spacing <= 0:
         raise ValueError("voxel spacing must be positive (mm)")
     low, high = _extent(field)
     if mask is not None:
+        if mask.mask is None or not mask.mask.any():
+            raise ValueError("the volume given as `mask` has no mask, or an empty one: give its voxels as Volume.mask")
         corners = mask.voxel_positions(mask.mask)
         low = np.maximum(low, corners.min(axis=0) - margin - spacing)
         high = np.minimum(high, corners.max(axis=0) + margin + spacing)
@@ -79,7 +82,10 @@ def render_volume(
 
 
 def render_deviation(
-    samples: Sequence[LatticeField | GaussianField], volume: Volume, smoothing: float = 2.0, backend: str = "cpu"
+    samples: Sequence[LatticeField | GaussianField],
+    volume: Volume,
+    smoothing: float = 2.0,
+    backend: Backend | str = "cpu",
 ) -> Volume:
     """Standard deviation of every voxel of a volume, from samples of the field's posterior.
 

@@ -1,1 +1,1 @@
-"""."""
+"""Pictures of volumes, slices and results."""

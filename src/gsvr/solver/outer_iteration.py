@@ -1,7 +1,7 @@
 """An outer iteration: weights, gains, amplitudes and motion in turn; and how a stage begins.
 
-A method developer can call `begin_stage` and `advance` alone, and replace loss, intensity model, priors and motion model
-by others (`gsvr.solver.schedule.SolverOptions`).
+A method developer can call `begin_stage` and `advance` alone, and replace loss, intensity model, priors and motion
+model by others (`gsvr.solver.schedule.SolverOptions`).
 """
 
 from __future__ import annotations

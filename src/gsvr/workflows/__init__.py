@@ -1,1 +1,1 @@
-"""."""
+"""From files to files: what the commands run, in one call each."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +29,7 @@ from gsvr.solver.state import Result
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class StackInputs:
     """The files of an acquisition.
 
@@ -40,12 +43,50 @@ class StackInputs:
         Slice thickness (mm): none, one for all, or one for each stack.
     slice_order
         Acquisition order, see `gsvr.io.sidecar.acquisition_times`.
+
+    Raises
+    ------
+    InputError
+        If something other than a list of files is given, or thicknesses are no numbers.
     """
 
     stacks: list[Path]
     masks: list[Path]
     thicknesses: list[float]
-    slice_order: str = "auto"
+    slice_order: str
+
+    def __init__(
+        self,
+        stacks: Iterable[str | PathLike[str]],
+        masks: Iterable[str | PathLike[str]] | None = None,
+        thicknesses: Iterable[float] | float | None = None,
+        slice_order: str = "auto",
+    ) -> None:
+        for name, value in (
+            ("stacks", _paths("stacks", stacks)),
+            ("masks", [] if masks is None else _paths("masks", masks)),
+            ("thicknesses", _millimetres(thicknesses)),
+            ("slice_order", slice_order),
+        ):
+            object.__setattr__(self, name, value)
+
+
+def _paths(argument: str, given: Any) -> list[Path]:
+    if isinstance(given, str | PathLike) or not isinstance(given, Iterable):
+        raise InputError(f"`{argument}` must be a list of files, not {given!r}")
+    files = list(given)
+    for file in files:
+        if not isinstance(file, str | PathLike):
+            raise InputError(f"`{argument}` must be a list of files, and {file!r} is none")
+    return [Path(file) for file in files]
+
+
+def _millimetres(given: Any) -> list[float]:
+    values = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`thicknesses` must be numbers of mm, not {given!r}") from error
 
 
 @dataclass(frozen=True)
@@ -107,8 +148,8 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
     n = len(inputs.stacks)
     if n < 2:
         raise InputError(
-            "one stack cannot be corrected for motion: give two or more stacks in different orientations "
-            "to --input-stacks"
+            f"{'one stack' if n else 'no stack'} cannot be corrected for motion: give two or more `stacks` in "
+            "different orientations"
         )
     for number, path in enumerate(inputs.stacks):
         if path.resolve() in (earlier.resolve() for earlier in inputs.stacks[:number]):

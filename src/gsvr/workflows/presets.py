@@ -1,4 +1,4 @@
-"""What ``--preset``, ``--profile``, ``--device`` and ``--seed`` mean together."""
+"""What a preset, a profile, a device and a seed mean together."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def chosen_options(
     from gsvr.solver.schedule import SolverOptions, default_stages
 
     if preset not in PRESETS:
-        raise InputError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+        raise InputError(f"`preset` {preset}: choose one of {', '.join(PRESETS)}")
     if profile is not None and profile not in PROFILES:
-        raise InputError(f"--profile {profile}: choose one of {', '.join(PROFILES)}")
+        raise InputError(f"`profile` {profile}: choose one of {', '.join(PROFILES)}")
     given: dict[str, Any] = {"seed": seed} if profile is None else {"seed": seed, "profile": profile}
     chosen = choose_device(device)
     logger.info("device %s: %s", device, chosen.reason)
@@ -48,5 +48,5 @@ def chosen_options(
         stages = default_stages(free=preset == "default")
         return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)
     if samples:
-        raise InputError("--output-uncertainty is not for --preset paper: leave one of the two out")
+        raise InputError("`samples` cannot go with `preset` paper: leave one of the two out")
     return PublishedOptions(backend=chosen.backend, **given)

@@ -1,1 +1,1 @@
-"""."""
+"""The backend of the CPU: NumPy arrays, and kernels in C (`gsvr.compiled`)."""

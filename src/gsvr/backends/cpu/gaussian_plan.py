@@ -2,9 +2,9 @@
 
 Gaussians are sorted into buckets, cubes of space that hold some dozens each. A slice looks at the Gaussians of buckets
 that it can reach; a pair of a Gaussian and a slice that is not cut off becomes a splat. The splats of one slice and one
-bucket are stored together, so that prediction runs over slices and the adjoint over buckets. The slice profile has one
-component, or two of equal variance: then the second Gaussian is the first times an exponential that is linear in
-the plane.
+bucket are stored together, so that prediction runs over slices and the adjoint over buckets. Each component of the
+point spread function has splats of its own; only a pair of equal covariance, one behind the other, shares them: the
+second Gaussian is the first times an exponential that is linear in the plane.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gsvr.backends.views import SliceViews
-from gsvr.compiled import LANES, Structure, run
+from gsvr.compiled import LANES, Structure, constant, run
 from gsvr.model.fields import GaussianField
+from gsvr.model.point_spread import PointSpread
 
 _PER_BUCKET = 64
-# Numbers of a piece's form: as in `gaussian_form.h`.
-_FORM_SIZE = 9
+# How many standard deviations a pair may stand apart: where the first vanishes in float32, the second must be small.
+_FARTHEST = 4.0
+# Rows and columns of a symmetric matrix's upper triangle.
+_UPPER = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
 
 
 @dataclass(frozen=True)
@@ -68,22 +71,42 @@ def padded_first(views: SliceViews) -> Int[np.ndarray, " n1"]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def structure_of_views(views: SliceViews, limits: np.ndarray | None = None) -> Structure:
-    """Views for the kernels; `limits`: the padded `squared_radii`."""
-    spread = views.spread
+def pairs_and_singles(spread: PointSpread) -> list[tuple[int, ...]]:
+    """All components, those together that share their splats."""
+    left, found = list(range(len(spread.weights))), []
+    while left:
+        first = left.pop(0)
+        together = (first, *[other for other in left if _are_pair(spread, first, other)][:1])
+        left = [other for other in left if other not in together]
+        found.append(together)
+    return found
+
+
+def _are_pair(spread: PointSpread, first: int, second: int) -> bool:
+    covariances, steps = spread.covariances[:, first], spread.offsets[:, second] - spread.offsets[:, first]
+    if (covariances != spread.covariances[:, second]).any() or steps[:, :2].any():
+        return False
+    # s^T P^-1 s <= f^2 if and only if f^2 P - s s^T is positive semi-definite, also where P has no inverse
+    nearness = _FARTHEST**2 * covariances - steps[:, :, None] * steps[:, None]
+    return bool((np.linalg.eigvalsh(nearness) >= 0).all())
+
+
+def structure_of_views(views: SliceViews, components: tuple[int, ...], limits: np.ndarray | None = None) -> Structure:
+    """Views through one component or a pair for the kernels; `limits`: the padded `squared_radii`."""
+    spread, first, last = views.spread, components[0], components[-1]
     reals = {
         "to_slice": views.to_slice,
-        "in_plane": spread.covariances[:, 0, (0, 1), (0, 1)],
-        "weights": spread.weights,
-        "offsets": spread.offsets[:, :, 2],
-        "variances": spread.covariances[:, :, 2, 2],
+        "weights": spread.weights[list(components)],
+        "covariances": spread.covariances[:, first, *_UPPER],
+        "offsets": spread.offsets[:, first],
+        "steps": spread.offsets[:, last, 2] - spread.offsets[:, first, 2],
         "pixel_spacing": views.pixel_spacing,
         "centres": views.centres,
     }
     return Structure(
         "gaussian_views",
         n_slices=len(views.shapes),
-        n_components=len(spread.weights),
+        n_components=len(components),
         exact=int(views.exact),
         cutoff=float(views.cutoff),
         shapes=np.ascontiguousarray(views.shapes, np.int64),
@@ -99,7 +122,7 @@ def structure_of_gaussians(buckets: Buckets, field: GaussianField) -> Structure:
     n, covariances = len(buckets.order), field.covariances
     values = np.ones((10, n + LANES))
     values[:3, :n] = field.means[buckets.order].T
-    for row, (a, b) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)), 3):
+    for row, (a, b) in enumerate(zip(*_UPPER, strict=True), 3):
         values[row, :n] = covariances[buckets.order, a, b]
     values[9, :n] = np.exp(2.0 * field.log_scales[buckets.order].astype(np.float64).sum(axis=1))
     return Structure(
@@ -129,12 +152,13 @@ class Pieces:
     structure: Structure
 
 
-def plan_pieces(buckets: Buckets, gaussians: Structure, seen: Structure, views: SliceViews) -> Pieces:
-    """All splats of all slices, first counted and then written; `seen` are the views, without limits."""
-    n_slices, n_buckets = len(views.shapes), len(buckets.radii)
+def plan_pieces(
+    gaussians: Structure, n_buckets: int, views: Structure, n_slices: int, times: Structure | None, limited: bool
+) -> Pieces:
+    """All splats of all slices, first counted and then written; for `times` see `plan_gaussians`."""
     first = np.zeros((n_slices, n_buckets + 1), np.int64)
     n_splats = np.zeros(n_slices, np.int64)
-    run("count_gaussian_pieces", n_slices, gaussians, seen, first, n_splats)
+    run("count_gaussian_pieces", n_slices, gaussians, views, times, first, n_splats)
     ends = np.cumsum(first[:, 1:].ravel()).reshape(n_slices, n_buckets)
     first[:, 1:] = ends
     first[1:, 0] = ends[:-1, -1]
@@ -143,10 +167,10 @@ def plan_pieces(buckets: Buckets, gaussians: Structure, seen: Structure, views: 
         "gaussians": np.empty(n, np.int32),
         "corners": np.empty(n, np.int32),
         "n_rows": np.empty(n, np.int16),
-        "forms": np.empty(n * _FORM_SIZE, np.float32),
+        "forms": np.empty(n * constant("FORM_SIZE"), np.float32),
         "places": np.empty(2 * n, np.float32),
-        "depths": None if views.squared_radii is None else np.empty(n, np.float32),
+        "depths": np.empty(n, np.float32) if limited else None,
     }
-    run("plan_gaussians", n_slices, gaussians, seen, first, *arrays.values())
+    run("plan_gaussians", n_slices, gaussians, views, times, first, *arrays.values())
     structure = Structure("gaussian_pieces", n_buckets=n_buckets, first=first, **arrays)
     return Pieces(int(n_splats.sum()), structure)

@@ -12,15 +12,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.backends.planes import ParallelPlanes
-from gsvr.compiled import Structure, run
+from gsvr.compiled import Structure, constant, run
 from gsvr.model.fields import GaussianField
 
 # Planes that one thread works on at a time.
 _SLAB = 8
 # A single plane is cut into so many strips, which share the threads.
 _STRIPS = 8
-# Gaussians that one thread looks at in turn, and the numbers that are kept of each: as in `turned_gaussians.h`.
-_CHUNK, _TURNED_SIZE, _REACH = 4096, 12, 11
+# Gaussians that one thread looks at in turn.
+_CHUNK = 4096
 # Side of the cells (mm) that Gaussians are sorted into, so that neighbours in memory are neighbours in space.
 _CELL = 4.0
 
@@ -45,7 +45,7 @@ def splat_on_planes(
         variances=np.ascontiguousarray(planes.variances, np.float64),
     )
     n = len(amplitudes)
-    turned, counts = np.empty((n, _TURNED_SIZE)), np.zeros(-(-n // _CHUNK), np.int64)
+    turned, counts = np.empty((n, constant("TURNED_SIZE"))), np.zeros(-(-n // _CHUNK), np.int64)
     numbers = (field.means, field.log_scales, field.quaternions, amplitudes)
     arrays = (np.ascontiguousarray(values, np.float32) for values in numbers)
     run("turn_gaussians", len(counts), _CHUNK, n, structure, *arrays, turned, counts)
@@ -68,7 +68,7 @@ def _strips(planes: ParallelPlanes, chosen: np.ndarray) -> tuple[np.ndarray, np.
 
 def _slabs(planes: ParallelPlanes, turned: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gaussians sorted by cells, planes upon planes, and parts of some planes each."""
-    most = float(turned[chosen, _REACH].max(initial=0.0))
+    most = float(turned[chosen, constant("TURNED_REACH")].max(initial=0.0))
     places = np.floor(turned[chosen, :3] / _CELL).astype(np.int64)
     u, v, heights = (places - places.min(axis=0, initial=0)).T
     order = np.argsort((heights * (v.max(initial=0) + 1) + v) * (u.max(initial=0) + 1) + u, kind="stable")

@@ -1,4 +1,4 @@
-"""Bonds between neighbouring sites of a lattice in plain PyTorch: the twin of `triton_prior`.
+"""Bonds between neighbouring sites of a lattice in plain PyTorch: the twin of `gsvr.backends.triton.bonds`.
 
 Grids are flat here: the neighbour in a direction is so many sites further on, and bonds that would leave the grid are
 zero.
@@ -11,13 +11,13 @@ from jaxtyping import Float32, Int32
 from torch import Tensor
 
 
-def fill_bonds(
+def weigh(
     present: Int32[Tensor, " s"],
     offsets: Int32[Tensor, " d"],
     factors: Float32[Tensor, " d"],
     values: Float32[Tensor, " s"],
     edge: float,
-    bonds: Float32[Tensor, "d s"],
+    out: Float32[Tensor, "d s"],
 ) -> None:
     """Factor / sqrt(1 + (difference / edge)^2) for every bond that is there.
 
@@ -31,32 +31,26 @@ def fill_bonds(
     for n, offset in enumerate(offsets.tolist()):
         difference = (values - values.roll(-offset)) / edge
         there = (present >> n & 1).to(torch.float32)
-        torch.mul(there * factors[n], torch.rsqrt(1 + difference * difference), out=bonds[n])
+        torch.mul(there * factors[n], torch.rsqrt(1 + difference * difference), out=out[n])
 
 
 def apply(
     bonds: Float32[Tensor, "d s"],
     offsets: Int32[Tensor, " d"],
     values: Float32[Tensor, " s"],
-    strength: Float32[Tensor, ""],
+    factor: float,
     out: Float32[Tensor, " s"],
 ) -> None:
-    """Add strength L values to `out`."""
+    """Add `factor` L values to `out`."""
     total = torch.zeros_like(values)
     for bond, offset in zip(bonds, offsets.tolist(), strict=True):
         flow = bond * (values - values.roll(-offset))
         total += flow - flow.roll(offset)
-    out += strength * total
+    out += factor * total
 
 
-def add_diagonal(
-    bonds: Float32[Tensor, "d s"],
-    offsets: Int32[Tensor, " d"],
-    strength: Float32[Tensor, ""],
-    out: Float32[Tensor, " s"],
-) -> None:
-    """Add the diagonal of strength L to `out`."""
-    total = bonds.sum(0)
+def row_sums(bonds: Float32[Tensor, "d s"], offsets: Int32[Tensor, " d"], out: Float32[Tensor, " s"]) -> None:
+    """Sum of the bonds of each site."""
+    torch.sum(bonds, 0, out=out)
     for bond, offset in zip(bonds, offsets.tolist(), strict=True):
-        total += bond.roll(offset)
-    out += strength * total
+        out += bond.roll(offset)

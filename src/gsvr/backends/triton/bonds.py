@@ -1,4 +1,7 @@
-"""Triton kernels for bonds between neighbouring sites; `plain_prior` has the same functions in plain PyTorch."""
+"""Triton kernels for bonds between neighbouring sites: one program for a block of sites, all directions.
+
+`gsvr.backends.torch.plain_bonds` has the same functions in plain PyTorch.
+"""
 
 # Triton compiles functions whose arguments have no types.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportGeneralTypeIssues=false
@@ -15,8 +18,8 @@ BLOCK = 256
 
 
 @triton.jit(do_not_specialize=["n"])
-def bonds_kernel(present, offsets, factors, values, edge, bonds, n, DIRECTIONS: tl.constexpr, SITES: tl.constexpr):
-    """One block of sites, all directions."""
+def weigh_kernel(present, offsets, factors, values, edge, bonds, n, DIRECTIONS: tl.constexpr, SITES: tl.constexpr):
+    """Bonds that start in one block of sites."""
     site = tl.program_id(0) * SITES + tl.arange(0, SITES)
     inside = site < n
     bits = tl.load(present + site, mask=inside, other=0)
@@ -30,45 +33,50 @@ def bonds_kernel(present, offsets, factors, values, edge, bonds, n, DIRECTIONS: 
         tl.store(bonds + direction * n + site, bond, mask=inside)
 
 
-@triton.jit(do_not_specialize=["n"])
-def apply_kernel(
-    bonds, offsets, values, strength, out, n,
-    DIRECTIONS: tl.constexpr, DIAGONAL: tl.constexpr, SITES: tl.constexpr,
-):  # fmt: skip
-    """Row sums of the weighted graph Laplacian, or its diagonal, for one block of sites."""
+@triton.jit(do_not_specialize=["n", "factor"])
+def apply_kernel(bonds, offsets, values, factor, out, n, DIRECTIONS: tl.constexpr, SITES: tl.constexpr):
+    """Rows of the weighted graph Laplacian times values, for one block of sites."""
     site = tl.program_id(0) * SITES + tl.arange(0, SITES)
     inside = site < n
     total = tl.zeros((SITES,), tl.float32)
-    here = tl.zeros((SITES,), tl.float32)
-    if not DIAGONAL:
-        here = tl.load(values + site, mask=inside, other=0.0)
+    here = tl.load(values + site, mask=inside, other=0.0)
     for direction in tl.static_range(DIRECTIONS):
         offset = tl.load(offsets + direction)
         after, before = site + offset, site - offset
         # a bond is kept at its first end
         own = tl.load(bonds + direction * n + site, mask=inside, other=0.0)
         other = tl.load(bonds + direction * n + before, mask=inside & (before >= 0), other=0.0)
-        if DIAGONAL:
-            total += own + other
-        else:
-            total += own * (here - tl.load(values + after, mask=inside & (after < n), other=0.0))
-            total += other * (here - tl.load(values + before, mask=inside & (before >= 0), other=0.0))
+        total += own * (here - tl.load(values + after, mask=inside & (after < n), other=0.0))
+        total += other * (here - tl.load(values + before, mask=inside & (before >= 0), other=0.0))
     sum_so_far = tl.load(out + site, mask=inside, other=0.0)
-    tl.store(out + site, sum_so_far + total * tl.load(strength), mask=inside)
+    tl.store(out + site, sum_so_far + factor * total, mask=inside)
 
 
-def fill_bonds(
+@triton.jit(do_not_specialize=["n"])
+def row_sums_kernel(bonds, offsets, out, n, DIRECTIONS: tl.constexpr, SITES: tl.constexpr):
+    """Sum of the bonds that start or end at each of one block of sites."""
+    site = tl.program_id(0) * SITES + tl.arange(0, SITES)
+    inside = site < n
+    total = tl.zeros((SITES,), tl.float32)
+    for direction in tl.static_range(DIRECTIONS):
+        before = site - tl.load(offsets + direction)
+        total += tl.load(bonds + direction * n + site, mask=inside, other=0.0)
+        total += tl.load(bonds + direction * n + before, mask=inside & (before >= 0), other=0.0)
+    tl.store(out + site, total, mask=inside)
+
+
+def weigh(
     present: Int32[Tensor, " s"],
     offsets: Int32[Tensor, " d"],
     factors: Float32[Tensor, " d"],
     values: Float32[Tensor, " s"],
     edge: float,
-    bonds: Float32[Tensor, "d s"],
+    out: Float32[Tensor, "d s"],
 ) -> None:
     """Factor / sqrt(1 + (difference / edge)^2) for every bond that is there."""
     n = len(values)
-    bonds_kernel[(triton.cdiv(n, BLOCK),)](
-        present, offsets, factors, values, edge, bonds, n, DIRECTIONS=len(offsets), SITES=BLOCK
+    weigh_kernel[(triton.cdiv(n, BLOCK),)](
+        present, offsets, factors, values, edge, out, n, DIRECTIONS=len(offsets), SITES=BLOCK
     )
 
 
@@ -76,24 +84,15 @@ def apply(
     bonds: Float32[Tensor, "d s"],
     offsets: Int32[Tensor, " d"],
     values: Float32[Tensor, " s"],
-    strength: Float32[Tensor, ""],
+    factor: float,
     out: Float32[Tensor, " s"],
 ) -> None:
-    """Add strength L values to `out`."""
+    """Add `factor` L values to `out`."""
     n = len(values)
-    apply_kernel[(triton.cdiv(n, BLOCK),)](
-        bonds, offsets, values, strength, out, n, DIRECTIONS=len(offsets), DIAGONAL=False, SITES=BLOCK
-    )
+    apply_kernel[(triton.cdiv(n, BLOCK),)](bonds, offsets, values, factor, out, n, DIRECTIONS=len(offsets), SITES=BLOCK)
 
 
-def add_diagonal(
-    bonds: Float32[Tensor, "d s"],
-    offsets: Int32[Tensor, " d"],
-    strength: Float32[Tensor, ""],
-    out: Float32[Tensor, " s"],
-) -> None:
-    """Add the diagonal of strength L to `out`."""
+def row_sums(bonds: Float32[Tensor, "d s"], offsets: Int32[Tensor, " d"], out: Float32[Tensor, " s"]) -> None:
+    """Sum of the bonds of each site."""
     n = len(out)
-    apply_kernel[(triton.cdiv(n, BLOCK),)](
-        bonds, offsets, out, strength, out, n, DIRECTIONS=len(offsets), DIAGONAL=True, SITES=BLOCK
-    )
+    row_sums_kernel[(triton.cdiv(n, BLOCK),)](bonds, offsets, out, n, DIRECTIONS=len(offsets), SITES=BLOCK)

@@ -1,53 +1,50 @@
 /* Pixels of free Gaussians and their derivatives by the slices' poses: seven planes for every slice.
  *
- * With L = (Sigma + P)^-1, d = pixel - Gaussian and h = L d the derivative by d is g = -h G. The torque about u is
- * (P_w - P_v) (h_v h_w - L_vw) G, where L_vw comes from the peak, plus what the offset b of a component of the slice
- * profile adds to the lever, b g_v; about v and w alike. The second component has h of the first plus a constant. */
+ * With a component's covariance P and offset b, L = (Sigma + P)^-1, d = pixel + b - Gaussian and h = L d the derivative
+ * by d is g = -h G. P and b turn with the slice: the torque is (P h - b) x g, plus G times the antisymmetric part of
+ * P L, which comes from the peak. A second component has h and P h - b of the first plus constants. */
 #include "gaussian_kernels.h"
 #include "gaussian_seen.h"
 #include "tasks.h"
 
 enum { N_PLANES = 7 };
 
-/* Of a piece: h at its first pixel, what it grows by from pixel to pixel along u and v, and from the profile's first
- * component to its second; L_vw, L_uw, L_uv if the peak is exact. */
+/* Of a piece: h at its first pixel, what it grows by from pixel to pixel along u and v, and from the first component to
+ * the second; what P h - b grows by there; the antisymmetric part of P L if the peak is exact. */
 typedef struct {
-    float first[3], along_u[3], along_v[3], further[3], peak[3];
+    float first[3], along_u[3], along_v[3], further[3], lever[3], peak[3];
 } slopes;
 
 /* What is the same for all pieces of a slice. */
 typedef struct {
-    float widths[3];    /* P_v - P_w, P_w - P_u, P_u - P_v */
-    float offset, step; /* of the first component, and from it to the second */
+    float covariance[6], offset[3], step;
     int64_t stride, plane_size;
 } slice_metric;
 
 static slice_metric metric_of_slice(const gaussian_views *views, int64_t s) {
-    const int64_t m = views->n_components, stride = padded_stride(views, s);
-    const double *offsets = views->offsets + m * s, u = views->in_plane[2 * s], v = views->in_plane[2 * s + 1];
-    const double w = views->variances[m * s];
-    return (slice_metric){
-        {(float)(v - w), (float)(w - u), (float)(u - v)},
-        (float)offsets[0],
-        (float)(offsets[m - 1] - offsets[0]),
-        stride,
-        views->shapes[2 * s] * stride + LANES,
-    };
+    slice_metric metric = {.step = (float)views->steps[s], .stride = padded_stride(views, s)};
+    metric.plane_size = views->shapes[2 * s] * metric.stride + LANES;
+    for (int a = 0; a < 6; a++) metric.covariance[a] = (float)views->covariances[6 * s + a];
+    for (int a = 0; a < 3; a++) metric.offset[a] = (float)views->offsets[3 * s + a];
+    return metric;
 }
 
 /* Slopes of the pieces from number `first` on. */
 static void fill_slopes(
     const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces,
     int64_t first, int64_t count, slopes *out) {
-    const double *pixel = views->pixel_spacing + 2 * s, *offsets = views->offsets + views->n_components * s;
-    const double step = offsets[views->n_components - 1] - offsets[0];
+    const double *pixel = views->pixel_spacing + 2 * s, *c = views->covariances + 6 * s, step = views->steps[s];
+    const symmetric spread = widened((symmetric){0}, c);
     int32_t numbers[AT_ONCE];
     copy_numbers(pieces->gaussians + first, count, numbers);
     for (int64_t i = 0; i < count; i += FOUR) {
         const seen_gaussians seen = seen_again(buckets, views, s, numbers + i);
         const symmetric *p = &seen.precision;
         const doubles rows[3][3] = {{p->uu, p->uv, p->uw}, {p->uv, p->vv, p->vw}, {p->uw, p->vw, p->ww}};
-        const doubles distance = offsets[0] - seen.mean.w, peaks[3] = {p->vw, p->uw, p->uv};
+        const doubles distance = views->offsets[3 * s + 2] - seen.mean.w;
+        const points further = {step * p->uw, step * p->vw, step * p->ww};
+        const points lever = product(&spread, further), peak = turning(&spread, p);
+        const doubles levers[3] = {lever.u, lever.v, lever.w - step}, peaks[3] = {peak.u, peak.v, peak.w};
         for (int64_t lane = 0; lane < FOUR && i + lane < count; lane++) {
             const float *place = pieces->places + 2 * (first + i + lane);
             slopes *to = out + i + lane;
@@ -57,6 +54,7 @@ static void fill_slopes(
                 to->along_u[a] = (float)u;
                 to->along_v[a] = (float)v;
                 to->further[a] = (float)(w * step);
+                to->lever[a] = (float)levers[a][lane];
                 to->peak[a] = views->exact ? (float)peaks[a][lane] : 0;
             }
         }
@@ -65,12 +63,46 @@ static void fill_slopes(
 
 INLINE void add_to(float *place, vector values) { store(place, load(place) + values); }
 
+/* Torques of a row, but for the peak's: `force` is the derivative of all components together, `apart` that of the
+ * second alone. Where P is diagonal and b along w, as nearly always, P h x h has a single term on each axis. */
+INLINE void fill_torques(
+    int components, int upright, const slice_metric *metric, const slopes *by, const vector h[3], const vector force[3],
+    const vector apart[3], vector torques[3]) {
+    const float *p = metric->covariance, *b = metric->offset;
+    if (upright) {
+        const float widths[3] = {p[3] - p[5], p[5] - p[0], p[0] - p[3]};
+        for (int a = 0; a < 3; a++) {
+            const int next = (a + 1) % 3, last = (a + 2) % 3;
+            torques[a] = force[next] * h[last];
+            if (components == 2) torques[a] += apart[next] * by->further[last];
+            torques[a] *= widths[a];
+        }
+        torques[0] += b[2] * force[1];
+        torques[1] -= b[2] * force[0];
+        if (components == 2) {
+            torques[0] += metric->step * apart[1];
+            torques[1] -= metric->step * apart[0];
+        }
+        return;
+    }
+    const vector levers[3] = {
+        p[0] * h[0] + p[1] * h[1] + p[2] * h[2] - b[0],
+        p[1] * h[0] + p[3] * h[1] + p[4] * h[2] - b[1],
+        p[2] * h[0] + p[4] * h[1] + p[5] * h[2] - b[2],
+    };
+    for (int a = 0; a < 3; a++) {
+        const int next = (a + 1) % 3, last = (a + 2) % 3;
+        torques[a] = levers[next] * force[last] - levers[last] * force[next];
+        if (components == 2) torques[a] += by->lever[next] * apart[last] - by->lever[last] * apart[next];
+    }
+}
+
 /* Add a row of a piece, given minus its values: of both components together, and of the second alone. */
 INLINE void add_row(
-    int components, const slice_metric *metric, const slopes *by, const vector h[3], vector whole, vector second,
-    float *place) {
+    int components, int upright, const slice_metric *metric, const slopes *by, const vector h[3], vector whole,
+    vector second, float *place) {
     const int64_t size = metric->plane_size;
-    vector force[3], apart[3], turning[3];
+    vector force[3], apart[3], torques[3];
     for (int a = 0; a < 3; a++) {
         force[a] = whole * h[a];
         if (components == 2) {
@@ -78,27 +110,16 @@ INLINE void add_row(
             apart[a] = second * (h[a] + by->further[a]);
         }
     }
-    for (int a = 0; a < 3; a++) {
-        const int b = (a + 1) % 3, c = (a + 2) % 3;
-        turning[a] = force[b] * h[c] - whole * by->peak[a];
-        if (components == 2) turning[a] += apart[b] * by->further[c];
-        turning[a] *= metric->widths[a];
-    }
-    turning[0] += metric->offset * force[1];
-    turning[1] -= metric->offset * force[0];
-    if (components == 2) {
-        turning[0] += metric->step * apart[1];
-        turning[1] -= metric->step * apart[0];
-    }
+    fill_torques(components, upright, metric, by, h, force, apart, torques);
     add_to(place, -whole);
     for (int a = 0; a < 3; a++) {
         add_to(place + (1 + a) * size, force[a]);
-        add_to(place + (4 + a) * size, turning[a]);
+        add_to(place + (4 + a) * size, torques[a] - whole * by->peak[a]);
     }
 }
 
 INLINE void add_pieces(
-    int components, const gaussian_buckets *buckets, const gaussian_views *views, int64_t s,
+    int components, int upright, const gaussian_buckets *buckets, const gaussian_views *views, int64_t s,
     const gaussian_pieces *pieces, const float *amplitudes, const slice_metric *metric, float *planes) {
     const gaussian_pieces all = *pieces;
     const slice_metric own = *metric;
@@ -119,7 +140,9 @@ INLINE void add_pieces(
             for (int a = 0; a < 3; a++) h[a] = by[i].first[a] + by[i].along_v[a] * lane_numbers();
             for (int64_t a = 0; a < n_rows; a++) {
                 const vector second = components == 2 ? now.value * now.second : now.value;
-                add_row(components, &own, by + i, h, components == 2 ? now.value + second : now.value, second, place);
+                add_row(
+                    components, upright, &own, by + i, h, components == 2 ? now.value + second : now.value, second,
+                    place);
                 for (int axis = 0; axis < 3; axis++) h[axis] += by[i].along_u[axis];
                 place += own.stride;
                 next_row(components, &now, &step);
@@ -134,10 +157,17 @@ static void differentiate_slice(
     const slice_metric metric = metric_of_slice(views, s);
     const int64_t *shape = views->shapes + 2 * s;
     memset(planes, 0, (size_t)(N_PLANES * metric.plane_size) * sizeof(float));
-    if (views->n_components == 2) {
-        add_pieces(2, buckets, views, s, pieces, amplitudes, &metric, planes);
+    const float *p = metric.covariance, *b = metric.offset;
+    if (p[1] != 0 || p[2] != 0 || p[4] != 0 || b[0] != 0 || b[1] != 0) {
+        if (views->n_components == 2) {
+            add_pieces(2, 0, buckets, views, s, pieces, amplitudes, &metric, planes);
+        } else {
+            add_pieces(1, 0, buckets, views, s, pieces, amplitudes, &metric, planes);
+        }
+    } else if (views->n_components == 2) {
+        add_pieces(2, 1, buckets, views, s, pieces, amplitudes, &metric, planes);
     } else {
-        add_pieces(1, buckets, views, s, pieces, amplitudes, &metric, planes);
+        add_pieces(1, 1, buckets, views, s, pieces, amplitudes, &metric, planes);
     }
     for (int plane = 0; plane < N_PLANES; plane++) {
         const float *source = planes + plane * metric.plane_size;

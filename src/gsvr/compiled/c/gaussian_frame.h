@@ -120,6 +120,11 @@ INLINE symmetric turned_covariances(const double *m, symmetric c) {
     };
 }
 
+/* Covariances plus one of all, its upper triangle given. */
+INLINE symmetric widened(symmetric c, const double *by) {
+    return (symmetric){c.uu + by[0], c.uv + by[1], c.uw + by[2], c.vv + by[3], c.vw + by[4], c.ww + by[5]};
+}
+
 /* Inverses, and the determinants of what is inverted. */
 INLINE symmetric inverses(symmetric c, doubles *determinants) {
     doubles a = c.vv * c.ww - c.vw * c.vw, b = c.uw * c.vw - c.uv * c.ww, d = c.uv * c.vw - c.uw * c.vv;
@@ -132,6 +137,23 @@ INLINE symmetric inverses(symmetric c, doubles *determinants) {
         (c.uu * c.ww - c.uw * c.uw) * share,
         (c.uv * c.uw - c.uu * c.vw) * share,
         (c.uu * c.vv - c.uv * c.uv) * share,
+    };
+}
+
+INLINE points product(const symmetric *a, points p) {
+    return (points){
+        a->uu * p.u + a->uv * p.v + a->uw * p.w,
+        a->uv * p.u + a->vv * p.v + a->vw * p.w,
+        a->uw * p.u + a->vw * p.v + a->ww * p.w,
+    };
+}
+
+/* The antisymmetric part of a product: what turning one of the two changes in its trace. */
+INLINE points turning(const symmetric *h, const symmetric *c) {
+    return (points){
+        h->uv * c->uw + h->vv * c->vw + h->vw * c->ww - h->uw * c->uv - h->vw * c->vv - h->ww * c->vw,
+        h->uw * c->uu + h->vw * c->uv + h->ww * c->uw - h->uu * c->uw - h->uv * c->vw - h->uw * c->ww,
+        h->uu * c->uv + h->uv * c->vv + h->uw * c->vw - h->uv * c->uu - h->vv * c->uv - h->vw * c->uw,
     };
 }
 
@@ -201,6 +223,16 @@ INLINE windows joined(windows a, windows b) {
         least(a.top, b.top),    most(a.bottom, b.bottom), least(a.left, b.left),
         most(a.right, b.right), most(a.extent, b.extent),
     };
+}
+
+/* What two windows share; out of sight where that is nothing. */
+INLINE windows shared(windows a, windows b) {
+    windows both = {
+        most(a.top, b.top),      least(a.bottom, b.bottom), most(a.left, b.left),
+        least(a.right, b.right), least(a.extent, b.extent),
+    };
+    both.bottom = chosen(both.right >= both.left, both.bottom, all_lanes(-1));
+    return both;
 }
 
 #endif

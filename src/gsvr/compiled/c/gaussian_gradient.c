@@ -13,6 +13,7 @@ INLINE void fill_moments(
     float (*out)[LANES + 1]) {
     const int64_t stride = padded_stride(views, s);
     const float *limits = limited ? views->limits + views->padded_first[s] : 0;
+    const double *pixel = views->pixel_spacing + 2 * s, *middle = views->offsets + 3 * s;
     row rows[AT_ONCE];
     first_rows(components, pieces->forms + FORM_SIZE * first, count, rows);
     for (int64_t i = 0; i < count; i++) {
@@ -22,7 +23,7 @@ INLINE void fill_moments(
         row now = rows[i];
         columns sums = {{0}, {0}, {0}, {0}, {0}};
         reach near;
-        if (limited) near = reach_of_piece(place, pieces->depths[n], views->pixel_spacing + 2 * s, limits + corner);
+        if (limited) near = reach_of_piece(place, pieces->depths[n], middle, pixel, limits + corner);
         for (int64_t a = 0; a < n_rows; a++) {
             const int64_t offset = corner + a * stride;
             vector residual = amplitude * load(residuals + offset);
@@ -56,11 +57,11 @@ typedef struct {
 static void fill_gradients(
     const gaussian_buckets *buckets, const gaussian_views *views, int64_t s, const int32_t *numbers,
     const float (*sums)[LANES + 1], gradients *out) {
-    const double *turn = views->to_slice + 12 * s, *offsets = views->offsets + views->n_components * s;
+    const double *turn = views->to_slice + 12 * s;
     const seen_gaussians seen = seen_again(buckets, views, s, numbers);
     const symmetric *precision = &seen.precision;
-    const moments all = moments_of_four(
-        sums, offsets[0] - seen.mean.w, offsets[views->n_components - 1] - offsets[0], views->pixel_spacing + 2 * s);
+    const moments all =
+        moments_of_four(sums, views->offsets[3 * s + 2] - seen.mean.w, views->steps[s], views->pixel_spacing + 2 * s);
     symmetric outer = product_on_both_sides(precision, &all.second);
     if (views->exact) { /* the peak has the determinant of the blurred covariance in it */
         outer.uu -= all.whole * precision->uu;

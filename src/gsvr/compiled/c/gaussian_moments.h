@@ -45,8 +45,8 @@ typedef struct {
     symmetric second;
 } moments;
 
-/* `w` and `step`: the slice's distance from the Gaussian as the first component of the profile sees it, and how much
- * further the second stands. */
+/* `w` and `step`: the slice's distance from the Gaussian as the first component sees it, and how much further the
+ * second stands. */
 INLINE moments moments_of_four(const float (*sums)[LANES + 1], doubles w, double step, const double *pixel) {
     doubles all[N_MOMENTS];
     for (int k = 0; k < N_MOMENTS; k++) {
@@ -67,30 +67,12 @@ INLINE moments moments_of_four(const float (*sums)[LANES + 1], doubles w, double
     };
 }
 
-INLINE points product(const symmetric *a, points p) {
-    return (points){
-        a->uu * p.u + a->uv * p.v + a->uw * p.w,
-        a->uv * p.u + a->vv * p.v + a->vw * p.w,
-        a->uw * p.u + a->vw * p.v + a->ww * p.w,
-    };
-}
-
 /* A M A of symmetric matrices. */
 INLINE symmetric product_on_both_sides(const symmetric *a, const symmetric *m) {
     const points u = product(m, (points){a->uu, a->uv, a->uw}), v = product(m, (points){a->uv, a->vv, a->vw});
     const points w = product(m, (points){a->uw, a->vw, a->ww});
     const points by_u = product(a, u), by_v = product(a, v), by_w = product(a, w);
     return (symmetric){by_u.u, by_u.v, by_u.w, by_v.v, by_v.w, by_w.w};
-}
-
-/* What turning a covariance changes, given twice the gradient by it: the antisymmetric part of their product. */
-INLINE points turning(const symmetric *gradient, const symmetric *covariance) {
-    const symmetric *h = gradient, *c = covariance;
-    return (points){
-        h->uv * c->uw + h->vv * c->vw + h->vw * c->ww - h->uw * c->uv - h->vw * c->vv - h->ww * c->vw,
-        h->uw * c->uu + h->vw * c->uv + h->ww * c->uw - h->uu * c->uw - h->uv * c->vw - h->uw * c->ww,
-        h->uu * c->uv + h->uv * c->vv + h->uw * c->vw - h->uv * c->uu - h->vv * c->uv - h->vw * c->uw,
-    };
 }
 
 #endif

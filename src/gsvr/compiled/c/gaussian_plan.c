@@ -12,43 +12,34 @@
 #define ONE_COPY static __attribute__((noinline, noclone))
 #endif
 
-/* What is the same for all Gaussians that a slice sees. */
+/* What is the same for all Gaussians that a slice sees through some components. */
 typedef struct {
-    const double *turn, *in_plane, *offsets, *variances, *pixel;
+    const double *turn, *covariance, *offset, *pixel;
     const int64_t *shape;
     int64_t n_components, exact;
-    double cutoff, depth, reach_u, reach_v, log_weight, share, step;
+    double cutoff, step, depth, reach_u, reach_v, log_weight, share;
 } slice_view;
 
 static slice_view view_of_slice(const gaussian_views *views, int64_t s) {
     const int64_t m = views->n_components;
-    slice_view view = {
-        views->to_slice + 12 * s,
-        views->in_plane + 2 * s,
-        views->offsets + m * s,
-        views->variances + m * s,
-        views->pixel_spacing + 2 * s,
-        views->shapes + 2 * s,
-        m,
-        views->exact,
-        views->cutoff,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
+    const double *covariance = views->covariances + 6 * s, *offset = views->offsets + 3 * s;
+    const double cutoff = views->cutoff, step = views->steps[s];
+    return (slice_view){
+        .turn = views->to_slice + 12 * s,
+        .covariance = covariance,
+        .offset = offset,
+        .pixel = views->pixel_spacing + 2 * s,
+        .shape = views->shapes + 2 * s,
+        .n_components = m,
+        .exact = views->exact,
+        .cutoff = cutoff,
+        .step = step,
+        .depth = fmax(fabs(offset[2]), fabs(offset[2] + step)) + cutoff * sqrt(covariance[5]),
+        .reach_u = fabs(offset[0]) + cutoff * sqrt(covariance[0]),
+        .reach_v = fabs(offset[1]) + cutoff * sqrt(covariance[3]),
+        .log_weight = log2(views->weights[0]),
+        .share = m == 2 ? log2(views->weights[1] / views->weights[0]) : 0,
     };
-    for (int64_t component = 0; component < m; component++) {
-        const double reach = fabs(view.offsets[component]) + view.cutoff * sqrt(view.variances[component]);
-        if (reach > view.depth) view.depth = reach;
-    }
-    view.reach_u = view.cutoff * sqrt(view.in_plane[0]);
-    view.reach_v = view.cutoff * sqrt(view.in_plane[1]);
-    view.log_weight = log2(views->weights[0]);
-    view.share = m == 2 ? log2(views->weights[1] / views->weights[0]) : 0;
-    view.step = view.offsets[m - 1] - view.offsets[0];
-    return view;
 }
 
 /* Whether the ball around a bucket, widened by the point spread function, reaches the slice. */
@@ -79,8 +70,8 @@ find_in_depth(const slice_view *view, const gaussian_buckets *buckets, int64_t b
         for (int a = 0; a < 6; a++) variance += products[a] * load_doubles(covariance + a * stride);
         choices near = {0};
         for (int64_t m = 0; m < view->n_components; m++) {
-            doubles distance = view->offsets[m] - w;
-            near |= distance * distance < square * (variance + view->variances[m]);
+            doubles distance = view->offset[2] + (double)m * view->step - w;
+            near |= distance * distance < square * (variance + view->covariance[5]);
         }
         for (int64_t lane = 0; lane < FOUR && j + lane < end; lane++) {
             found[count] = (int32_t)(j + lane);
@@ -92,17 +83,17 @@ find_in_depth(const slice_view *view, const gaussian_buckets *buckets, int64_t b
 
 /* Four of the found Gaussians in the slice. */
 ONE_COPY void see_four(const slice_view *view, const gaussian_buckets *buckets, const int32_t *found, splats *out) {
-    out->mean = turned_means(view->turn, gathered_means(buckets, found));
-    symmetric blurred = turned_covariances(view->turn, gathered_covariances(buckets, found));
-    blurred.uu += view->in_plane[0];
-    blurred.vv += view->in_plane[1];
-    blurred.ww += view->variances[0];
-    out->distance = view->offsets[0] - out->mean.w;
+    const points mean = turned_means(view->turn, gathered_means(buckets, found));
+    const symmetric covariance = turned_covariances(view->turn, gathered_covariances(buckets, found));
+    const symmetric blurred = widened(covariance, view->covariance);
+    const doubles u = mean.u - view->offset[0], v = mean.v - view->offset[1], distance = view->offset[2] - mean.w;
     const double cutoff = view->cutoff;
-    const doubles u = out->mean.u, v = out->mean.v;
-    out->seen = windows_in_sight(u, v, out->distance, &blurred, cutoff, view->pixel, view->shape);
+    out->u = u;
+    out->v = v;
+    out->distance = distance;
+    out->seen = windows_in_sight(u, v, distance, &blurred, cutoff, view->pixel, view->shape);
     if (view->n_components == 2) {
-        const doubles second = view->offsets[1] - out->mean.w;
+        const doubles second = distance + view->step;
         out->seen = joined(out->seen, windows_in_sight(u, v, second, &blurred, cutoff, view->pixel, view->shape));
     }
     doubles determinants;
@@ -110,6 +101,16 @@ ONE_COPY void see_four(const slice_view *view, const gaussian_buckets *buckets, 
     out->rows = rows_of_pieces(out->precision.uu, view->pixel[0]);
     out->peak = all_lanes(view->log_weight);
     if (view->exact) out->peak += 0.5 * binary_logarithm(gathered_determinants(buckets, found) / determinants);
+}
+
+/* Four products: where both of their factors are seen. */
+ONE_COPY void see_products(
+    const slice_view *view, const slice_view *times, const gaussian_buckets *buckets, const int32_t *found, splats *one,
+    splats *other) {
+    see_four(view, buckets, found, one);
+    see_four(times, buckets, found, other);
+    one->seen = other->seen = shared(one->seen, other->seen);
+    one->rows = rows_of_pieces(one->precision.uu + other->precision.uu, view->pixel[0]);
 }
 
 static int64_t largest_bucket(const gaussian_buckets *buckets) {
@@ -130,16 +131,20 @@ static int64_t find_in_bucket(const slice_view *view, const gaussian_buckets *bu
 }
 
 static void count_slice(
-    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, int32_t *found, int64_t *first,
-    int64_t *n_splats) {
-    const slice_view view = view_of_slice(views, s);
+    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, const gaussian_views *times,
+    int32_t *found, int64_t *first, int64_t *n_splats) {
+    const slice_view view = view_of_slice(views, s), other = view_of_slice(times ? times : views, s);
     doubles splats_seen = all_lanes(0);
     for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
         const int64_t count = find_in_bucket(&view, buckets, bucket, found);
         doubles total = all_lanes(0);
         for (int64_t i = 0; i < count; i += FOUR) {
-            splats four;
-            see_four(&view, buckets, found + i, &four);
+            splats four, factors;
+            if (times) {
+                see_products(&view, &other, buckets, found + i, &four, &factors);
+            } else {
+                see_four(&view, buckets, found + i, &four);
+            }
             const doubles left = all_lanes((double)(count - i)), lane = {0, 1, 2, 3};
             const doubles pieces = chosen(lane < left, pieces_of_windows(&four.seen, four.rows), all_lanes(0));
             total += pieces;
@@ -151,10 +156,11 @@ static void count_slice(
 }
 
 KERNEL count_gaussian_pieces(
-    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, int64_t *first, int64_t *n_splats) {
+    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const gaussian_views *times,
+    int64_t *first, int64_t *n_splats) {
     int32_t *found = malloc((size_t)(largest_bucket(buckets) + FOUR) * sizeof(int32_t));
     if (found) {
-        FOR_EACH_TASK(s, slices) count_slice(s, buckets, views, found, first, n_splats);
+        FOR_EACH_TASK(s, slices) count_slice(s, buckets, views, times, found, first, n_splats);
     }
     free(found);
     return found ? DONE : NO_MEMORY;
@@ -175,8 +181,8 @@ INLINE int64_t append_pieces(
         for (int64_t y = 0; y < height; y += rows) {
             new_piece *piece = out + n++;
             write_form(2, all, lane, (double)y, (double)x, piece->form);
-            piece->place[0] = (float)(all->mean_y[lane] - (double)y);
-            piece->place[1] = (float)(all->mean_x[lane] - (double)x);
+            piece->place[0] = (float)(all->middle_y[lane] - (double)y);
+            piece->place[1] = (float)(all->middle_x[lane] - (double)x);
             piece->depth = (float)depth;
             piece->gaussian = gaussian;
             piece->corner = (int32_t)((top + y) * stride + left + x);
@@ -217,9 +223,9 @@ typedef struct {
 } scratch;
 
 static void plan_slice(
-    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first, const scratch *own,
-    const written_pieces *out) {
-    const slice_view view = view_of_slice(views, s);
+    int64_t s, const gaussian_buckets *buckets, const gaussian_views *views, const gaussian_views *times,
+    const int64_t *first, const scratch *own, const written_pieces *out) {
+    const slice_view view = view_of_slice(views, s), other = view_of_slice(times ? times : views, s);
     const int64_t *begin = first + s * (buckets->n_buckets + 1);
     for (int64_t bucket = 0; bucket < buckets->n_buckets; bucket++) {
         if (begin[bucket] == begin[bucket + 1]) continue;
@@ -227,13 +233,19 @@ static void plan_slice(
         int64_t n = 0;
         for (int64_t i = 0; i < count; i += FOUR) {
             const int32_t *found = own->found + i;
-            splats four;
-            quadratics forms;
-            see_four(&view, buckets, found, &four);
+            splats four, factors;
+            quadratics forms, others;
+            if (times) {
+                see_products(&view, &other, buckets, found, &four, &factors);
+                fill_quadratics(1, &others, &factors, view.pixel, 0, 0);
+            } else {
+                see_four(&view, buckets, found, &four);
+            }
             fill_quadratics(2, &forms, &four, view.pixel, view.step, view.share);
+            if (times) multiply(&forms, &others);
+            const doubles height = view.offset[2] - four.distance, depth = height * height;
             for (int lane = 0; lane < FOUR && i + lane < count; lane++) {
-                const double depth = four.mean.w[lane] * four.mean.w[lane];
-                n = append_pieces(&forms, lane, found[lane], view.shape[1] + LANES, depth, n, own->pieces);
+                n = append_pieces(&forms, lane, found[lane], view.shape[1] + LANES, depth[lane], n, own->pieces);
             }
         }
         write_pieces(own->pieces, n, begin[bucket], out);
@@ -253,8 +265,9 @@ static int64_t most_pieces(const int64_t *first, int64_t n_slices, int64_t n_buc
 }
 
 KERNEL plan_gaussians(
-    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const int64_t *first,
-    int32_t *gaussians, int32_t *corners, int16_t *n_rows, float *forms, float *places, float *depths) {
+    tasks *slices, const gaussian_buckets *buckets, const gaussian_views *views, const gaussian_views *times,
+    const int64_t *first, int32_t *gaussians, int32_t *corners, int16_t *n_rows, float *forms, float *places,
+    float *depths) {
     const written_pieces out = {gaussians, corners, n_rows, forms, places, depths};
     const size_t room = (size_t)most_pieces(first, views->n_slices, buckets->n_buckets);
     const scratch own = {
@@ -263,7 +276,7 @@ KERNEL plan_gaussians(
     };
     const int ready = own.found && own.pieces;
     if (ready) {
-        FOR_EACH_TASK(s, slices) plan_slice(s, buckets, views, first, &own, &out);
+        FOR_EACH_TASK(s, slices) plan_slice(s, buckets, views, times, first, &own, &out);
     }
     free(own.found);
     free(own.pieces);

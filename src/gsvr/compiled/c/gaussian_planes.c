@@ -4,7 +4,6 @@
 #include "gaussian_kernels.h"
 #include "gaussian_rows.h"
 #include "tasks.h"
-#include "turned_gaussians.h"
 
 /* How many Gaussians ahead one is asked for from memory. */
 enum { AHEAD = 8 };
@@ -85,11 +84,11 @@ static void add_waiting_pairs(plane_part *part) {
         load_doubles(rows[3]), load_doubles(rows[4]), load_doubles(rows[5]),
     };
     splats four;
-    four.mean = (points){load_doubles(pairs->u), load_doubles(pairs->v), all_lanes(0)};
+    four.u = load_doubles(pairs->u);
+    four.v = load_doubles(pairs->v);
     four.distance = load_doubles(pairs->distance);
     four.peak = load_doubles(pairs->peak);
-    four.seen =
-        windows_in_sight(four.mean.u, four.mean.v, four.distance, &blurred, part->planes->cutoff, pixel, part->shape);
+    four.seen = windows_in_sight(four.u, four.v, four.distance, &blurred, part->planes->cutoff, pixel, part->shape);
     doubles determinants;
     four.precision = inverses(blurred, &determinants);
     four.rows = rows_of_planes(&four, part->planes->cutoff, pixel[0]);

@@ -7,7 +7,7 @@ INLINE void add_pieces(
     int components, int limited, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t begin,
     int64_t end, const float *amplitudes, float *plane) {
     const int64_t stride = padded_stride(views, s);
-    const double *pixel = views->pixel_spacing + 2 * s;
+    const double *pixel = views->pixel_spacing + 2 * s, *offset = views->offsets + 3 * s;
     const float *limits = limited ? views->limits + views->padded_first[s] : 0;
     /* of their own, since for all the compiler knows the pixels may overlap with the structure */
     const gaussian_pieces all = *pieces;
@@ -23,7 +23,8 @@ INLINE void add_pieces(
             row now = rows[i];
             now.value *= amplitudes[all.gaussians[n]];
             reach near;
-            if (limited) near = reach_of_piece(all.places + 2 * n, all.depths[n], pixel, limits + all.corners[n]);
+            if (limited)
+                near = reach_of_piece(all.places + 2 * n, all.depths[n], offset, pixel, limits + all.corners[n]);
             for (; place != below; place += stride) {
                 vector values = both_components(components, &now);
                 if (limited) values = among_nearest(&near, stride, values);

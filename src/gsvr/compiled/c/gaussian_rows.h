@@ -27,8 +27,8 @@ INLINE int64_t first_piece(const gaussian_pieces *pieces, int64_t s, int64_t buc
     return pieces->first[s * (pieces->n_buckets + 1) + bucket];
 }
 
-/* One row of a piece: the Gaussian of the profile's first component, the next row over it, the second component over
- * the first. */
+/* One row of a piece: the Gaussian of the first component, the next row over it, the second component over the first.
+ */
 typedef struct {
     vector value, change, second;
 } row;
@@ -73,9 +73,11 @@ typedef struct {
     const float *limits;  /* of the row */
 } reach;
 
-INLINE reach reach_of_piece(const float *place, float depth, const double *pixel, const float *limits) {
-    const vector x = lane_numbers() - place[1];
-    return (reach){x * x * (float)(pixel[1] * pixel[1]), -place[0], (float)(pixel[0] * pixel[0]), depth, limits};
+INLINE reach
+reach_of_piece(const float *place, float depth, const double *offset, const double *pixel, const float *limits) {
+    const float y = place[0] + (float)(offset[0] / pixel[0]);
+    const vector x = lane_numbers() - (place[1] + (float)(offset[1] / pixel[1]));
+    return (reach){x * x * (float)(pixel[1] * pixel[1]), -y, (float)(pixel[0] * pixel[0]), depth, limits};
 }
 
 /* The values of the row, zero where the Gaussian is not among the nearest; then on to the next. */

@@ -16,12 +16,8 @@ seen_again(const gaussian_buckets *buckets, const gaussian_views *views, int64_t
     seen_gaussians out;
     out.mean = turned_means(turn, gathered_means(buckets, numbers));
     out.covariance = turned_covariances(turn, gathered_covariances(buckets, numbers));
-    symmetric blurred = out.covariance;
-    blurred.uu += views->in_plane[2 * s];
-    blurred.vv += views->in_plane[2 * s + 1];
-    blurred.ww += views->variances[views->n_components * s];
     doubles determinants;
-    out.precision = inverses(blurred, &determinants);
+    out.precision = inverses(widened(out.covariance, views->covariances + 6 * s), &determinants);
     return out;
 }
 

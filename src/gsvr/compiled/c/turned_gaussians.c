@@ -1,6 +1,4 @@
 /* Free Gaussians in the frame of parallel planes, as far as they may be seen there. */
-#include "turned_gaussians.h"
-
 #include <math.h>
 
 #include "gaussian_kernels.h"

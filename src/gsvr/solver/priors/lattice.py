@@ -1,8 +1,8 @@
 """Edge-preserving prior on a lattice: neighbouring amplitudes are alike, except across edges.
 
 The energy is mu sum over neighbouring sites of (sqrt(1 + (c_j - c_k)^2 / edge^2) - 1) (Charbonnier), minimised by
-reweighting with the bonds mu / edge^2 / sqrt(1 + (c_j - c_k)^2 / edge^2). Neighbours are the 13 directions of a 3 x 3 x 3
-cube, weighted by 1 / distance^2, so that the prior hardly prefers the axes.
+reweighting with the bonds mu / edge^2 / sqrt(1 + (c_j - c_k)^2 / edge^2). Neighbours are the 13 directions of a
+3 x 3 x 3 cube, weighted by 1 / distance^2, so that the prior hardly prefers the axes.
 """
 
 from __future__ import annotations

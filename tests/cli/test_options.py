@@ -1,0 +1,220 @@
+"""What every option of every command hands to the library, each with another value than its default."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+
+from gsvr.backends.devices import Device
+from gsvr.cli import app
+from gsvr.io.field import write_field
+from gsvr.model.fields import LatticeField
+from gsvr.solver.schedule import default_stages
+from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES
+from tests.acquisitions import random_amplitudes, small_lattice
+from tests.cli.conftest import Command
+
+COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+# What each command calls in the end, and what takes its place; None: it is called as it is, too.
+STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
+    "reconstruct": {
+        "gsvr.backends.devices.choose_device": lambda name: Device(name, "pretended"),
+        "gsvr.cli.progress.log_to": lambda *_: None,
+        "gsvr.workflows.pipeline.prepare": lambda *_: None,
+        "gsvr.workflows.pipeline.run": lambda *_: None,
+        "gsvr.workflows.outputs.write_outputs": lambda *_: None,
+        "gsvr.cli.reconstruct._summarise": lambda *_: None,
+    },
+    "render": {"gsvr.render.volume.render_volume": None, "gsvr.io.nifti.write_volume": None},
+    "plane": {
+        "gsvr.render.plane.plane_frame": None,
+        "gsvr.render.plane.render_plane": None,
+        "gsvr.io.nifti.write_volume": None,
+    },
+    "evaluate": {
+        "gsvr.cli.progress.log_to": lambda *_: None,
+        "gsvr.cli.evaluate_truth.evaluate_truth": lambda *_: ({}, []),
+        "gsvr.cli.evaluate_holdout.evaluate_holdout": lambda *_: ({}, []),
+        "gsvr.io.record.write_record": lambda *_: None,
+    },
+    "simulate": {
+        "gsvr.io.nifti.read_volume": lambda *_: None,
+        "gsvr.simulation.simulate.simulate": lambda *_: SimpleNamespace(stacks=[], mean_displacement=0.0),
+        "gsvr.cli.simulate._write": lambda *_: None,
+    },
+}
+TRUTH, STACKS = "v.nii --truth t.nii", "--input-stacks a.nii b.nii c.nii"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An option with its value, and what is found where.
+
+    Attributes
+    ----------
+    words
+        The option and what else the command needs.
+    expected
+        Function and argument (and what is in it) -> value.
+    """
+
+    words: str
+    expected: dict[str, Any]
+
+
+def file_case(option: str, name: str, place: str, base: str = "") -> Case:
+    return Case(f"{base} {option} {name}", {place: Path(name)})
+
+
+CASES: dict[str, dict[str, Case]] = {
+    "reconstruct": {
+        "input_stacks": Case(
+            "--input-stacks a.nii", {"prepare.inputs.stacks": [Path("c.nii"), Path("d.nii"), Path("a.nii")]}
+        ),
+        "output_volume": file_case("--output-volume", "w.nii", "write_outputs.paths.volume"),
+        "stack_masks": Case("--stack-masks m.nii n.nii", {"prepare.inputs.masks": [Path("m.nii"), Path("n.nii")]}),
+        "thicknesses": Case("--thicknesses 2.5 4", {"prepare.inputs.thicknesses": [2.5, 4.0]}),
+        "output_resolution": Case("--output-resolution 0.7", {"run.output_resolution": 0.7}),
+        "slice_order": Case("--slice-order descending", {"prepare.inputs.slice_order": "descending"}),
+        "preset": Case("--preset fast", {"prepare.options.stages": list(default_stages(free=False))}),
+        "profile": Case("--profile slab-gaussian", {"prepare.options.profile": "slab-gaussian"}),
+        "output_mask": file_case("--output-mask", "o/m.nii", "write_outputs.paths.mask"),
+        "output_poses": file_case("--output-poses", "o/p.json", "write_outputs.paths.poses"),
+        "output_transforms": file_case("--output-transforms", "o/t", "write_outputs.paths.transforms"),
+        "output_model": file_case("--output-model", "o/f.safetensors", "write_outputs.paths.model"),
+        "output_json": file_case("--output-json", "o/r.json", "write_outputs.paths.record"),
+        "output_picture": file_case("--output-picture", "o/p.png", "write_outputs.paths.picture"),
+        "output_slices": file_case("--output-slices", "o/s", "write_outputs.paths.slices"),
+        "simulated_slices": file_case("--simulated-slices", "o/s", "write_outputs.paths.simulated_slices"),
+        "output_uncertainty": Case(
+            "--output-uncertainty o/u.nii",
+            {
+                "write_outputs.paths.uncertainty": Path("o/u.nii"),
+                "prepare.options.uncertainty_samples": UNCERTAINTY_SAMPLES,
+            },
+        ),
+        "device": Case("--device cuda:1", {"prepare.options.backend": "cuda:1"}),
+        "seed": Case("--seed 7", {"prepare.options.seed": 7}),
+        "verbose": Case("--verbose", {"log_to.verbose": True}),
+    },
+    "render": {
+        "output_volume": file_case("--output-volume", "w.nii", "write_volume.path"),
+        "output_resolution": Case("--output-resolution 3", {"render_volume.spacing": 3.0}),
+        "output_mask": file_case("--output-mask", "m.nii", "write_volume.path"),
+    },
+    "plane": {
+        "output_image": file_case("--output-image", "q.nii", "write_volume.path"),
+        "centre": Case("--centre 1 -2 0.5", {"plane_frame.centre": [1, -2, 0.5]}),
+        "normal": Case("--normal -0.3 0.2 1", {"plane_frame.normal": [-0.3, 0.2, 1]}),
+        "size": Case("--size 6 7", {"plane_frame.shape": [6, 7], "render_plane.shape": [6, 7]}),
+        "spacing": Case("--spacing 0.7", {"plane_frame.spacing": [0.7, 0.7], "render_plane.spacing": [0.7, 0.7]}),
+        "thickness": Case("--thickness 2.5", {"render_plane.thickness": 2.5}),
+        "profile": Case("--profile gaussian --thickness 2", {"render_plane.profile": "gaussian"}),
+    },
+    "evaluate": {
+        "truth": file_case("--truth", "u.nii", "evaluate_truth.inputs.truth", TRUTH),
+        "truth_mask": file_case("--truth-mask", "m.nii", "evaluate_truth.inputs.truth_mask", TRUTH),
+        "poses": file_case("--poses", "p.json", "evaluate_truth.inputs.poses", f"{TRUTH} --true-poses q.json"),
+        "true_poses": file_case("--true-poses", "q.json", "evaluate_truth.inputs.true_poses", f"{TRUTH} --poses p"),
+        "align": Case(f"{TRUTH} --no-align", {"evaluate_truth.align": False}),
+        "output_json": file_case("--output-json", "s.json", "write_record.path", TRUTH),
+        "output_picture": Case(f"{TRUTH} --output-picture p.png", {"evaluate_truth.picture": Path("p.png")}),
+        "input_stacks": Case(STACKS, {"evaluate_holdout.inputs.stacks": [Path(f"{k}.nii") for k in "abc"]}),
+        "stack_masks": Case(f"{STACKS} --stack-masks m.nii", {"evaluate_holdout.inputs.masks": [Path("m.nii")]}),
+        "thicknesses": Case(f"{STACKS} --thicknesses 2.5", {"evaluate_holdout.inputs.thicknesses": [2.5]}),
+        "slice_order": Case(f"{STACKS} --slice-order ascending", {"evaluate_holdout.inputs.slice_order": "ascending"}),
+        "verbose": Case(f"{TRUTH} -v", {"log_to.verbose": True}),
+    },
+    "simulate": {
+        "output_dir": file_case("--output-dir", "other", "_write.folder"),
+        "mask": file_case("--mask", "m.nii", "read_volume.mask_path"),
+        "n_stacks": Case("--n-stacks 4", {"simulate.options.n_stacks": 4}),
+        "in_plane_spacing": Case("--in-plane-spacing 1.7", {"simulate.options.in_plane_spacing": 1.7}),
+        "thickness": Case("--thickness 2.2", {"simulate.options.thickness": 2.2}),
+        "slice_spacing": Case("--slice-spacing 3.3", {"simulate.options.slice_spacing": 3.3}),
+        "profile": Case("--profile gaussian", {"simulate.options.profile": "gaussian"}),
+        "motion": Case("--motion severe", {"simulate.options.motion": "severe"}),
+        "noise": Case("--noise 0.11", {"simulate.options.noise": 0.11}),
+        "gain": Case("--gain 0.12", {"simulate.options.gain": 0.12}),
+        "bias": Case("--bias 0.13", {"simulate.options.bias": 0.13}),
+        "signal_loss": Case("--signal-loss 0.14", {"simulate.options.signal_loss": 0.14}),
+        "seed": Case("--seed 7", {"simulate.options.seed": 7}),
+    },
+}
+# What a command needs at least; of an option that is given again the last value counts, but lists grow.
+NEEDED = {
+    "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
+    "render": "f.safetensors --output-volume v.nii --output-resolution 2",
+    "plane": "f.safetensors --output-image p.nii",
+    "evaluate": "",
+    "simulate": "brain.nii --output-dir out",
+}
+OPTIONS = [
+    (name, parameter.name)
+    for name, command in COMMANDS.items()
+    for parameter in command.params
+    if parameter.opts[0].startswith("-") and parameter.name != "help"
+]
+
+
+@pytest.fixture
+def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Arguments of the last call of each function in `STAND_INS`."""
+    calls: dict[str, dict[str, Any]] = {}
+
+    def recording(original: Callable[..., Any], instead: Callable[..., Any] | None) -> Callable[..., Any]:
+        def call(*positional: Any, **named: Any) -> Any:
+            bound = inspect.signature(original).bind(*positional, **named)
+            bound.apply_defaults()
+            calls[original.__name__] = dict(bound.arguments)
+            return original(*positional, **named) if instead is None else instead(*bound.args)
+
+        return call
+
+    for place, instead in STAND_INS[request.getfixturevalue("command")].items():
+        module, _, function = place.rpartition(".")
+        original = getattr(importlib.import_module(module), function)
+        monkeypatch.setattr(place, recording(original, instead))
+    return calls
+
+
+def found(calls: dict[str, dict[str, Any]], place: str) -> Any:
+    """What lies at ``function.argument.attribute``, with arrays and tuples as lists."""
+    function, argument, *attributes = place.split(".")
+    value = calls[function][argument]
+    for attribute in attributes:
+        value = getattr(value, attribute)
+    return value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_with_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lattice = small_lattice(spacing=3.0, sigma=2.2)
+    affine = np.diag([3.0, 2.0, 2.5, 1.0])
+    field = LatticeField(lattice, random_amplitudes(lattice))
+    write_field(tmp_path / "f.safetensors", field, {}, np.ones((2, 3, 3), bool), affine)
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS)
+def test_an_option_reaches_the_library(
+    command: str, option: str, calls: dict[str, dict[str, Any]], gsvr_command: Command
+):
+    case = CASES[command][option]  # a new option is to be told here where its value goes
+    assert gsvr_command(command, NEEDED[command].split(), case.words.split()).exit_code == 0
+    for place, value in case.expected.items():
+        assert found(calls, place) == value
+    if command == "reconstruct":
+        assert calls["write_outputs"]["settings"][option] not in (None, [], False)
+    if command != "evaluate":  # and what is there otherwise is something else
+        assert gsvr_command(command, NEEDED[command].split()).exit_code == 0
+        assert all(found(calls, place) != value for place, value in case.expected.items())

@@ -1,0 +1,50 @@
+"""``gsvr reconstruct --preset paper``: the published settings, from files to files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gsvr.workflows.presets
+from gsvr.io.field import read_field
+from gsvr.io.nifti import read_volume
+from gsvr.solver.published import PublishedOptions
+from gsvr.workflows.presets import chosen_options
+from tests.cli.conftest import Command
+from tests.stack_files import masks_of
+
+
+@pytest.fixture
+def _few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(*arguments: object) -> PublishedOptions:
+        options = chosen_options(*arguments)  # pyright: ignore[reportArgumentType]
+        assert isinstance(options, PublishedOptions)
+        return replace(options, n_gaussians=2000, epochs=3)
+
+    monkeypatch.setattr(gsvr.workflows.presets, "chosen_options", chosen)
+
+
+@pytest.mark.usefixtures("_few_epochs")
+def test_the_published_settings_from_files_to_files(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
+    words = ("--input-stacks", *stacks, "--stack-masks", *masks_of(stacks), "--output-resolution", 1.5)
+    first = tmp_path / "v.nii.gz"
+    result = gsvr_command("reconstruct", words, "--preset", "paper", "--output-volume", first)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / "v.json").read_text())
+    assert record["settings"]["preset"] == "paper"
+    assert record["gaussians"] == 2000
+    assert record["options"]["profile"] == "gaussian"
+    stored = read_field(tmp_path / "v_field.safetensors").field
+    assert (stored.normalisation, stored.nearest) == (1e-6, 50)  # pyright: ignore[reportAttributeAccessIssue]
+    # the stored field gives the same volume
+    again = tmp_path / "again.nii.gz"
+    model = tmp_path / "v_field.safetensors"
+    rendered = gsvr_command("render", model, "--output-volume", again, "--output-resolution", 1.5)
+    assert rendered.exit_code == 0, rendered.stderr
+    volume = read_volume(first).data
+    assert volume.max() > 0
+    np.testing.assert_allclose(read_volume(again).data, volume, rtol=0, atol=1e-4 * volume.max())
