@@ -29,9 +29,7 @@ logger = logging.getLogger("benchmarks.compare")  # also when run as a program
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "compare"
 MOTIONS = ("mild", "moderate", "severe", "uniform")  # and the published protocol, to be asked for by name
-# too slow to be part of every comparison; to be asked for by name
-_SLOW = ("inr-siren",)
-COMPARED = tuple(name for name, method in METHODS.items() if method.kind != "ablation" and name not in _SLOW)
+COMPARED = tuple(name for name, method in METHODS.items() if method.kind != "ablation")
 ABLATIONS = tuple(name for name, method in METHODS.items() if method.kind == "ablation")
 
 
@@ -54,8 +52,7 @@ def planned(full: bool) -> list[Case]:
         for seed, motion, subject in itertools.product(range(3), MOTIONS, SUBJECTS)
         for method in COMPARED
     ]
-    cases += [Case(subject, "moderate", 0, method) for subject in SUBJECTS for method in ABLATIONS]
-    return [*cases, *(Case(subject, "moderate", 0, "inr-siren") for subject in SUBJECTS)]
+    return [*cases, *(Case(subject, "moderate", 0, method) for subject in SUBJECTS for method in ABLATIONS)]
 
 
 def selected(asked: argparse.Namespace) -> Iterator[Case]:

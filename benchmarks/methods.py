@@ -178,19 +178,7 @@ def on_lattice(options: SolverOptions) -> SolverOptions:
 
 METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
-    "inr": Method(run_implicit, "implicit network (hash grid)"),
-    "inr-siren": Method(
-        partial(
-            run_implicit,
-            network="siren",
-            hidden=128,
-            siren_layers=3,
-            batch_pixels=1024,
-            head_rate=5e-4,
-            edge_weight=4.0,
-        ),
-        "implicit network (SIREN)",
-    ),
+    "inr": Method(run_implicit, "implicit network (grid of features)"),
     "fast": _gsvr(on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
     "paper": Method(run_published, "published settings"),
     "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),

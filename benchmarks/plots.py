@@ -34,7 +34,6 @@ _STYLE: Any = {
 _COLOURS = {
     "default": "#0b6e99",
     "inr": "#d1603d",
-    "inr-siren": "#e0a458",
     "paper": "#7a4ea3",
     "fast": "#3a8f5c",
     "uncorrected": "#8a8a8a",

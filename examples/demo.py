@@ -129,20 +129,17 @@ def motion_error(result: gsvr.Result, simulation: Simulation) -> PoseErrors:
     true = np.stack(
         [simulation.poses[stack][k] for stack, k in zip(slices.stack_index, slices.slice_index, strict=True)]
     )
-    positions = slices.pixel_positions()
-    points = []
-    for s in range(slices.n_slices):
-        inside = slices.pixels_of(s)
-        points.append(positions[inside][slices.mask[inside] & in_brain(positions[inside], true[s], simulation)])
+    positions, inside = slices.pixel_positions(), slices.mask & in_brain(slices.pixel_positions(true), simulation)
+    points = [positions[pixels][inside[pixels]] for pixels in map(slices.pixels_of, range(slices.n_slices))]
     shown = [s for s in range(slices.n_slices) if len(points[s])]
     return pose_errors(result.poses[shown], true[shown], [points[s] for s in shown])
 
 
-def in_brain(points: np.ndarray, pose: np.ndarray, simulation: Simulation) -> np.ndarray:
-    """Which points (acquired world, mm) are truly inside the brain."""
+def in_brain(points: np.ndarray, simulation: Simulation) -> np.ndarray:
+    """Which points (volume world, mm) are inside the brain."""
     volume = simulation.volume
     assert volume.mask is not None
-    index = np.rint(transform_points(np.linalg.inv(volume.affine) @ pose, points)).astype(int)
+    index = np.rint(transform_points(np.linalg.inv(volume.affine), points)).astype(int)
     on_grid = np.all((index >= 0) & (index < np.array(volume.mask.shape)), axis=1)
     index[~on_grid] = 0
     return volume.mask[tuple(index.T)] & on_grid

@@ -1,8 +1,8 @@
 """An implicit baseline: the volume as a neural network, as in NeSVoR (Xu et al., IEEE TMI 2023), in plain PyTorch.
 
-Hash-grid or SIREN network, Monte-Carlo point spread function, learned poses, gains and variances, edge-preserving
-regularisation. What the reconstruction by Gaussians is compared with: same data, same scoring. It starts from stacks
-that gsvr has aligned.
+A multi-resolution grid of features and a small head, Monte-Carlo point spread function, learned poses, gains and
+variances, edge-preserving regularisation. What the reconstruction by Gaussians is compared with: same data, same
+scoring. It starts from stacks that gsvr has aligned.
 """
 
 from benchmarks.inr.options import InrOptions

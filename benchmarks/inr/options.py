@@ -13,23 +13,17 @@ class InrOptions:
 
     Attributes
     ----------
-    network
-        ``"grid"``: multi-resolution hash grid and a small head; ``"siren"``: sine network.
     n_levels, coarsest, finest
         Resolutions of the grid: how many, and the node spacing (mm) of the first and the last.
-    table_size
-        Most nodes of a level; a level with more is hashed.
     n_features
         Features a node holds.
     hidden
-        Width of the head (grid), or of every layer (SIREN).
-    siren_layers, siren_frequency
-        Hidden layers of the SIREN, and the factor omega_0 of its first layer, for coordinates in [-1, 1].
+        Width of the head.
     profile
         Slice profile, see `gsvr.model.point_spread.PROFILES`.
     samples
         Points drawn from the point spread function for each pixel. Evenly spread as they are, few suffice, and pixels
-        are worth more than points: see README.md in this folder.
+        are worth more than points: see docs/benchmarks.md.
     batch_pixels, iterations
         Pixels of a step, and number of steps.
     opening_share
@@ -38,29 +32,19 @@ class InrOptions:
         Adam's learning rates: of the grid, the head, the poses (mm a step), and of gains and variances.
     final_rate
         Learning rates at the end, as a share of those at the start (cosine decay).
-    pose_share
-        Share of the steps after which poses stay as they are.
     edge_weight, edge_scale
         Edge-preserving regularisation of the gradient (per mm), and the gradient above which it counts as an edge.
-    pose_weight
-        Pull of the poses towards where they were at the start.
-    pixel_variance
-        Learn a variance that varies over the pixels, besides one of each slice.
     threads
         Threads of PyTorch. One: on a shared machine waiting threads would spin, and spoil the CPU seconds.
     seed
         Source of all chance.
     """
 
-    network: str = "grid"
     n_levels: int = 6
     coarsest: float = 12.0
     finest: float = 0.9
-    table_size: int = 2**22
     n_features: int = 2
     hidden: int = 32
-    siren_layers: int = 4
-    siren_frequency: float = 30.0
     profile: ProfileName = "slab"
     samples: int = 16
     batch_pixels: int = 4096
@@ -71,10 +55,7 @@ class InrOptions:
     pose_rate: float = 5e-2
     slice_rate: float = 5e-3
     final_rate: float = 0.02
-    pose_share: float = 1.0
     edge_weight: float = 5.0
     edge_scale: float = 0.025
-    pose_weight: float = 0.0
-    pixel_variance: bool = True
     threads: int = 1
     seed: int = 0

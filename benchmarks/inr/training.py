@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.inr.network import N_HIDDEN_FEATURES, GridNetwork, SirenNetwork, make_network
+from benchmarks.inr.network import N_HIDDEN_FEATURES, GridNetwork
 from benchmarks.inr.options import InrOptions
 from benchmarks.inr.poses import SlicePoses
 from benchmarks.inr.sampling import Batch, PixelSampler
@@ -29,7 +29,7 @@ _SLICE_EMBEDDING = 8
 class SliceEffects(nn.Module):
     """Gain and variance of each slice, and a variance that depends on place and slice."""
 
-    def __init__(self, n_slices: int, pixel_variance: bool) -> None:
+    def __init__(self, n_slices: int) -> None:
         super().__init__()
         self.log_gains = nn.Parameter(torch.zeros(n_slices))
         self.log_variances = nn.Parameter(torch.full((n_slices,), math.log(0.01)))
@@ -39,7 +39,6 @@ class SliceEffects(nn.Module):
         )
         with torch.no_grad():
             self.variance_head[2].bias.fill_(-6.0)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        self.pixel_variance = pixel_variance
 
     def gains(self) -> Float[Tensor, " n"]:
         """Gains with mean one."""
@@ -47,11 +46,9 @@ class SliceEffects(nn.Module):
 
     def variances(self, batch: Batch, features: Float[Tensor, "b 15"]) -> Float[Tensor, " b"]:
         """Variance of each pixel of a batch."""
-        variance = torch.exp(self.log_variances)[batch.slices]
-        if self.pixel_variance:
-            inputs = torch.cat([features, self.embedding(batch.slices)], dim=1)
-            variance = variance + functional.softplus(self.variance_head(inputs)[:, 0])
-        return variance + 1e-6
+        inputs = torch.cat([features, self.embedding(batch.slices)], dim=1)
+        of_place = functional.softplus(self.variance_head(inputs)[:, 0])
+        return torch.exp(self.log_variances)[batch.slices] + of_place + 1e-6
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class InrResult:
         Intensity factor of each slice.
     """
 
-    network: GridNetwork | SirenNetwork
+    network: GridNetwork
     scale: float
     poses: Float[np.ndarray, "n 4 4"]
     gains: Float[np.ndarray, " n"]
@@ -120,8 +117,8 @@ def train(
     scaled = replace(slices, values=slices.values / np.float32(scale))
     start = identity_poses(slices.n_slices) if start is None else start
     low, high = _box(scaled, start)
-    network = make_network(low, high, options)
-    poses, effects = SlicePoses(scaled, start), SliceEffects(slices.n_slices, options.pixel_variance)
+    network = GridNetwork(low, high, options)
+    poses, effects = SlicePoses(scaled, start), SliceEffects(slices.n_slices)
     sampler = PixelSampler(scaled, options.profile, options.samples, torch.Generator().manual_seed(options.seed))
     optimiser = _optimiser(network, poses, effects, options)
     base_rates = [group["lr"] for group in optimiser.param_groups]
@@ -136,7 +133,6 @@ def train(
         for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
             group["lr"] = rate * decay
         network.open(share / max(options.opening_share, 1e-9))
-        poses.parameters_mm.requires_grad_(share <= options.pose_share)
         loss = _loss(network, poses, effects, sampler.draw(options.batch_pixels), options)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -146,10 +142,8 @@ def train(
     return result()
 
 
-def _loss(
-    network: GridNetwork | SirenNetwork, poses: SlicePoses, effects: SliceEffects, batch: Batch, options: InrOptions
-) -> Tensor:
-    """Gaussian negative log-likelihood, edge-preserving regularisation, and the pull on poses."""
+def _loss(network: GridNetwork, poses: SlicePoses, effects: SliceEffects, batch: Batch, options: InrOptions) -> Tensor:
+    """Gaussian negative log-likelihood, edge-preserving regularisation."""
     points = poses.place(batch.slices, batch.local)
     n_pixels, n_samples = points.shape[:2]
     intensity, features = network(points.reshape(-1, 3))
@@ -158,11 +152,7 @@ def _loss(
     predicted = gain * intensity.mean(dim=1)
     variance = effects.variances(batch, features.view(n_pixels, n_samples, -1).mean(dim=1))
     loss = 0.5 * ((batch.values - predicted) ** 2 / variance + torch.log(variance)).mean()
-    if options.edge_weight > 0:
-        loss = loss + options.edge_weight * edge_penalty(intensity, points, options.edge_scale)
-    if options.pose_weight > 0:
-        loss = loss + options.pose_weight * poses.parameters_mm.square().mean()
-    return loss
+    return loss + options.edge_weight * edge_penalty(intensity, points, options.edge_scale)
 
 
 def edge_penalty(intensity: Float[Tensor, "b s"], points: Float[Tensor, "b s 3"], scale: float) -> Tensor:
@@ -175,17 +165,14 @@ def edge_penalty(intensity: Float[Tensor, "b s"], points: Float[Tensor, "b s 3"]
 
 
 def _optimiser(
-    network: GridNetwork | SirenNetwork, poses: SlicePoses, effects: SliceEffects, options: InrOptions
+    network: GridNetwork, poses: SlicePoses, effects: SliceEffects, options: InrOptions
 ) -> torch.optim.Optimizer:
     groups = [
         {"params": list(poses.parameters()), "lr": options.pose_rate},
         {"params": list(effects.parameters()), "lr": options.slice_rate},
+        {"params": list(network.grid.parameters()), "lr": options.grid_rate},
+        {"params": [*network.first.parameters(), *network.last.parameters()], "lr": options.head_rate},
     ]
-    if isinstance(network, GridNetwork):
-        groups.append({"params": list(network.grid.parameters()), "lr": options.grid_rate})
-        groups.append({"params": [*network.first.parameters(), *network.last.parameters()], "lr": options.head_rate})
-    else:
-        groups.append({"params": list(network.parameters()), "lr": options.head_rate})
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
 
 

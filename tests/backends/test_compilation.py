@@ -64,6 +64,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [70, 90])
 def test_every_kernel_compiles_and_keeps_to_its_registers(capability: int, tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -88,11 +88,11 @@ def test_what_is_asked_for_is_taken(system: System):
 @pytest.mark.parametrize(
     ("name", "capabilities", "message"),
     [
-        ("cuda", [], "no Nvidia card; install the driver and .*gsvr.cuda.*device cpu"),
+        ("cuda", [], "no Nvidia card; install the driver and .*gsvr.cuda.*`device` cpu"),
         ("cuda:2", [(8, 0), (8, 0)], "there are 2 cards, from cuda:0 on"),
         ("cuda:1", [(8, 0)], "there is 1 card, from cuda:0 on"),
         ("cuda", [(6, 1)], "Card 0 has compute capability 6.1, and 7.0 is needed"),
-        ("mps", [], "no Apple GPU; take device cpu"),
+        ("mps", [], "no Apple GPU; take `device` cpu"),
         ("cuda:x", [(8, 0)], "choose one of auto, cpu, cuda"),
         ("cuda:", [(8, 0)], "choose one of auto, cpu, cuda"),
         ("cpu:0", [(8, 0)], "choose one of auto, cpu, cuda"),

@@ -23,7 +23,10 @@ torch.set_num_threads(1)
 
 CARD = torch.cuda.is_available()
 HAS_TRITON = importlib.util.find_spec("triton") is not None and (CARD or os.environ.get("TRITON_INTERPRET") == "1")
-TRITON = pytest.param("triton", marks=pytest.mark.skipif(not HAS_TRITON, reason="no Triton, or no interpreter"))
+TRITON = pytest.param(
+    "triton",
+    marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_TRITON, reason="neither Triton nor its interpreter")],
+)
 BOTH = pytest.mark.parametrize("name", ["plain", TRITON])
 # So wide a cut-off costs nothing: exp(-6.5^2 / 2) is 7e-10.
 WIDE = 6.5

@@ -33,6 +33,7 @@ def test_without_a_card_it_says_so_and_exits_with_status_2(caplog: pytest.LogCap
     assert "nothing was measured" in caplog.text
 
 
+@pytest.mark.slow
 @without_a_card
 def test_kernels_are_checked_in_the_interpreter_with_nothing_but_the_needed_packages():
     """In a process of its own, where other packages cannot be imported."""
@@ -64,6 +65,7 @@ def test_wrong_kernels_are_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert [name for name, error in found["errors"].items() if error > found["tolerance"]] == ["lattice: adjoint"]
 
 
+@pytest.mark.slow
 @without_a_card
 def test_every_part_runs_and_is_kept_under_the_cards_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """On a card that is a CPU, and an acquisition of a few pixels."""

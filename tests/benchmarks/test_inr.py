@@ -10,7 +10,7 @@ from tests.acquisitions import small_slices
 
 torch = pytest.importorskip("torch", reason="the implicit baseline needs PyTorch")
 
-from benchmarks.inr.encoding import HashGrid  # noqa: E402
+from benchmarks.inr.encoding import FeatureGrid  # noqa: E402
 from benchmarks.inr.poses import SlicePoses  # noqa: E402
 from benchmarks.inr.sampling import PixelSampler, near_pairs  # noqa: E402
 from benchmarks.inr.training import edge_penalty  # noqa: E402
@@ -78,7 +78,7 @@ def test_learned_poses_are_those_of_the_geometry():
 
 def test_grid_interpolates_linear_functions_exactly():
     low, high = np.array([-3.0, 1.0, 2.0]), np.array([7.0, 9.0, 14.0])
-    grid = HashGrid(low, high, [2.0], 10_000, 1)
+    grid = FeatureGrid(low, high, [2.0], 1)
     nodes = torch.tensor(np.moveaxis(np.indices((6, 5, 7)), 0, -1) * 2.0 + low)
     slope = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
     with torch.no_grad():
@@ -86,28 +86,3 @@ def test_grid_interpolates_linear_functions_exactly():
     points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points = points * torch.tensor(high - low) + torch.tensor(low)
     assert grid(points.float())[0].detach().numpy() == pytest.approx((points @ slope).numpy(), abs=1e-4)
-
-
-def test_hashed_level_without_collisions_equals_the_dense_one():
-    """Give the table the dense values at the hashed places: both must interpolate alike, with equal gradients."""
-    low, high = np.zeros(3), np.full(3, 4.0)
-    dense = HashGrid(low, high, [1.0], 10_000, 2)
-    hashed = HashGrid(low, high, [1.0], 100, 2)  # smaller than 5 x 5 x 5
-    table = torch.zeros(2**20, 2)
-    values = torch.randn(1, 2, 5, 5, 5, generator=torch.Generator().manual_seed(0))
-    nodes = torch.tensor(np.argwhere(np.ones((5, 5, 5))))
-    keys = (nodes[:, 0] ^ (nodes[:, 1] * 2654435761) ^ (nodes[:, 2] * 805459861)) % len(table)
-    assert len(torch.unique(keys)) == len(nodes)
-    table[keys] = values[0].reshape(2, -1).T
-    dense.load_state_dict(dense.state_dict() | {"levels.0.values": values})
-    hashed.levels[0].table = torch.nn.Parameter(table)
-    points = 4 * torch.rand(50, 3, generator=torch.Generator().manual_seed(1))
-    found = []
-    for grid in (dense, hashed):
-        moved = points.clone().requires_grad_()
-        out = grid(moved)
-        out.square().sum().backward()
-        assert moved.grad is not None
-        found.append((out.detach().numpy(), moved.grad.numpy()))
-    assert found[1][0] == pytest.approx(found[0][0], abs=1e-5)
-    assert found[1][1] == pytest.approx(found[0][1], abs=1e-4)

@@ -75,7 +75,7 @@ def test_outliers_have_their_own_error_and_shift_no_other():
 
 
 def test_slices_count_alike_whatever_their_size():
-    """Thirty small slices are in place, ten large ones are not: most of the points, but not of the slices, are wrong."""
+    """Thirty small slices are in place and ten large ones, which have most of the points, are not."""
     rng = np.random.default_rng(6)
     sizes = np.where(np.arange(N_SLICES) % 4 == 0, 64, 8)
     points = [rng.uniform(-30, 30, (size, 3)) * [1, 1, 0] + [0, 0, k] for k, size in enumerate(sizes)]

@@ -127,9 +127,10 @@ class Case:
     def at_rest(self) -> np.ndarray:
         return self.responses()
 
-    def density(self, responses: np.ndarray) -> np.ndarray | float:
+    def density(self, responses: np.ndarray) -> np.ndarray:
         """What pixels are divided by."""
-        return 1.0 if self.exact else responses.sum(axis=1) + self.field.normalisation
+        delta = self.field.normalisation
+        return np.ones(len(responses)) if delta is None else responses.sum(axis=1) + delta
 
     def predicted(self, responses: np.ndarray) -> np.ndarray:
         """The pixels, by definition."""

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from gsvr.model.fields import LatticeField
+from gsvr.operators.acquisition import moved_poses
 from tests import oracle
+from tests.acquisitions import small_lattice
 from tests.laws.cases import CASES, DELTA, Case
 
 # binned pixels are wider than the quadrature's grid
@@ -38,18 +40,22 @@ def test_the_normalised_field_is_not():
 
 def test_without_its_factor_a_gaussian_has_height_one():
     case = next(case for case in CASES if case.name == "gaussians, gaussian")
-    centre = oracle.moved(case.slices, case.poses, np.zeros((case.slices.n_slices, 6)))
-    np.testing.assert_allclose(centre, case.poses, atol=1e-12)
     first = (case.poses[0] @ case.slices.frames[0])[:3, 3]
     plain = oracle.matrix(first[None], case.covariances[:1], case.slices, case.poses, case.spread, exact=False)
     assert plain[0, 0] == pytest.approx(1)
 
 
+def test_moved_poses_are_those_of_the_package():
+    case = CASES[0]
+    steps = np.random.default_rng(2).normal(size=(case.slices.n_slices, 6)) * 0.3
+    expected = oracle.moved(case.slices, case.poses, steps)
+    np.testing.assert_allclose(moved_poses(case.slices, case.poses, steps), expected, atol=1e-12)
+
+
 def test_a_lattice_is_written_out_site_by_site():
-    case = next(case for case in CASES if case.name == "lattice, slab")
-    values = np.arange(case.primitives.support.size, dtype=np.float32).reshape(case.primitives.shape)
-    field = LatticeField(case.primitives, values).to_gaussians()
-    site = np.argwhere(case.primitives.support)[17]
-    np.testing.assert_allclose(field.means[17], case.primitives.origin + case.primitives.spacing * site, rtol=1e-6)
+    lattice = small_lattice()
+    values = np.arange(lattice.support.size, dtype=np.float32).reshape(lattice.shape)
+    field, site = LatticeField(lattice, values).to_gaussians(), np.argwhere(lattice.support)[17]
+    np.testing.assert_allclose(field.means[17], lattice.origin + lattice.spacing * site, rtol=1e-6)
     assert field.amplitudes[17] == values[tuple(site)]
-    np.testing.assert_allclose(oracle.covariances(field)[17], case.primitives.sigma**2 * np.eye(3), rtol=1e-6)
+    np.testing.assert_allclose(oracle.covariances(field)[17], lattice.sigma**2 * np.eye(3), rtol=1e-6)

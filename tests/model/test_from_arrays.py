@@ -115,7 +115,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(changes: dict[str, Any]
 def test_lists_for_stacks_must_be_as_long():
     for given in ({"masks": MASKS[:1]}, {"fields_of_view": MASKS[:1]}, {"drawn": [True]}):
         with pytest.raises(ValueError, match=f"1 {next(iter(given))} for 2 stacks"):
-            slices_from_stacks(STACKS, **given)
+            slices_from_stacks(STACKS, **given)  # pyright: ignore[reportArgumentType]
 
 
 def test_slices_whose_arrays_do_not_fit_are_refused():
@@ -136,7 +136,8 @@ def test_fields_and_volumes_are_checked_and_converted():
     lattice = small_lattice()
     assert LatticeField(lattice, random_amplitudes(lattice).astype(float)).amplitudes.dtype == np.float32
     assert replace(lattice, support=lattice.support.astype(np.uint8)).n_sites == lattice.n_sites
-    volume = Volume(np.arange(24).reshape(2, 3, 4), np.eye(4).tolist(), np.ones((2, 3, 4), np.uint8))
+    affine: Any = np.eye(4).tolist()
+    volume = Volume(np.arange(24).reshape(2, 3, 4), affine, np.ones((2, 3, 4), np.uint8))
     assert volume.data.dtype == np.float32
     assert volume.mask is not None
     assert volume.mask.dtype == bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def some_places(shape: tuple[int, ...], count: int) -> list[tuple]:
     return [tuple(int(i) for i in np.unravel_index(c, shape)) for c in chosen]
 
 
-def assert_gradient(gradient: torch.Tensor, function: Callable[[np.ndarray], float], values: np.ndarray) -> None:
+def assert_gradient(gradient: Any, function: Callable[[np.ndarray], float], values: np.ndarray) -> None:
     """Compare some entries; kernels work in float32, as a share of the largest entry."""
     places, got = some_places(values.shape, 12), gradient.numpy()
     expected = differences(function, values.astype(np.float64), places)
@@ -79,11 +80,11 @@ def assert_gradient(gradient: torch.Tensor, function: Callable[[np.ndarray], flo
     assert np.abs([got[place] for place in places] - expected).max() < 2e-5 * np.abs(got).max()
 
 
-def leaf(values: np.ndarray) -> torch.Tensor:
+def leaf(values: np.ndarray) -> Any:
     return torch.tensor(np.asarray(values, np.float64), requires_grad=True)
 
 
-def backwards(operator: AcquisitionOperator, *tensors: torch.Tensor, **others: torch.Tensor) -> float:
+def backwards(operator: AcquisitionOperator, *tensors: Any, **others: Any) -> float:
     value = torch.tensor(FACTORS) @ acquire(operator, *tensors, **others)
     value.backward()
     return value.item()

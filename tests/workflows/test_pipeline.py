@@ -54,7 +54,7 @@ def test_what_is_no_list_of_files_is_refused(paths: list[Path]):
             ({"stacks": paths, "thicknesses": [None]}, "`thicknesses` must be numbers"),
         ):
             with pytest.raises(InputError, match=match):
-                StackInputs(**given)
+                StackInputs(**given)  # pyright: ignore[reportArgumentType]
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
 

@@ -37,7 +37,7 @@ class Device:
 
 
 def choose_device(name: str) -> Device:
-    """Resolve a device's name. Errors call it "device NAME", which a command line may turn into its own words.
+    """Resolve a device's name. Errors put the argument in backticks, see `gsvr.errors.InputError`.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def choose_device(name: str) -> Device:
     kind, _, number = name.partition(":")
     if name == "cuda" or (kind == "cuda" and number.isdecimal()):
         return _nvidia_device(name, int(number or 0))
-    raise InputError(f"device {name}: choose one of {', '.join(NAMES)}")
+    raise InputError(f"`device` {name}: choose one of {', '.join(NAMES)}")
 
 
 def _best_device() -> Device:
@@ -79,17 +79,19 @@ def _nvidia_device(name: str, number: int) -> Device:
     problem = _nvidia_problem()
     if problem is not None:
         raise InputError(
-            f"device {name}: {problem}; install the driver and `pip install 'gsvr[cuda]'`, or take device cpu"
+            f"`device` {name}: {problem}; install the driver and `pip install 'gsvr[cuda]'`, or take `device` cpu"
         )
     torch = _torch()
     count = torch.cuda.device_count()
     if number >= count:
-        raise InputError(f"device {name}: there {'is 1 card' if count == 1 else f'are {count} cards'}, from cuda:0 on")
+        raise InputError(
+            f"`device` {name}: there {'is 1 card' if count == 1 else f'are {count} cards'}, from cuda:0 on"
+        )
     capability = torch.cuda.get_device_capability(number)
     if capability < _LEAST_CAPABILITY:
         raise InputError(
-            f"device {name}: {torch.cuda.get_device_name(number)} has compute capability {_capability(capability)}, "
-            f"and {_capability(_LEAST_CAPABILITY)} is needed; take another card or device cpu"
+            f"`device` {name}: {torch.cuda.get_device_name(number)} has compute capability {_capability(capability)}, "
+            f"and {_capability(_LEAST_CAPABILITY)} is needed; take another card or `device` cpu"
         )
     return Device(f"cuda:{number}", f"{_on_card(torch, number)}, as asked")
 
@@ -97,14 +99,14 @@ def _nvidia_device(name: str, number: int) -> Device:
 def _apple_device() -> Device:
     _require("torch", "mps")
     if not _torch().backends.mps.is_available():
-        raise InputError("device mps: PyTorch finds no Apple GPU; take device cpu")
+        raise InputError("`device` mps: PyTorch finds no Apple GPU; take `device` cpu")
     return Device("mps", "plain PyTorch on the Apple GPU, as asked; there are no kernels of its own for it")
 
 
 def _require(package: str, device: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise InputError(
-            f"device {device} needs PyTorch: install it with `pip install 'gsvr[torch]'`, or take device cpu"
+            f"`device` {device} needs PyTorch: install it with `pip install 'gsvr[torch]'`, or take `device` cpu"
         )
 
 

@@ -1,10 +1,10 @@
 """How each slice looks at free Gaussians: geometry, point spread function and cut-off, the same for every backend.
 
-A Gaussian is cut off where its Mahalanobis distance, of the blurred Gaussian, from the pixel exceeds `cutoff`. Bound: a
-term that is left out is smaller than exp(-cutoff^2 / 2) times its own peak c_j a_ij, so a predicted pixel is off by
-less than exp(-cutoff^2 / 2) sum_j |c_j| a_ij over the Gaussians left out. Optionally only the K Gaussians whose means
-are nearest to a pixel are kept (Dannecker et al., MIDL 2026, use K = 50): a radius for every pixel, from
-`nearest_radii`.
+Seen through a component of the point spread function, a Gaussian is cut off where its Mahalanobis distance, of the
+blurred Gaussian, from the pixel exceeds `cutoff`. Bound: a term that is left out is smaller than exp(-cutoff^2 / 2)
+times its own peak c_j p_m a_ijm, so a predicted pixel is off by less than exp(-cutoff^2 / 2) times the sum of
+|c_j| p_m a_ijm over the terms left out. Optionally only the K Gaussians whose means are nearest to a pixel are kept
+(Dannecker et al., MIDL 2026, use K = 50): a radius for every pixel, from `nearest_radii`.
 """
 
 from __future__ import annotations

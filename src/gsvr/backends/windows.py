@@ -1,11 +1,11 @@
 """Which Gaussians touch which pixels: one cut-off for every backend, with a stated bound.
 
-In the frame of a slice a Gaussian seen through the point spread function is (for equal isotropic Gaussians)
-a product of three 1-D functions, so culling is an interval on each axis: `cutoff` standard deviations of the
-blurred Gaussian in the plane, and of every component of the mixture through the plane.
+In the frame of a slice an isotropic Gaussian seen through a separable point spread function is a product of three 1-D
+functions, so culling is an interval on each axis: `cutoff` standard deviations of the blurred Gaussian in the plane,
+and of every component of the mixture through the plane.
 
-Bound: a term that is left out is smaller than exp(-cutoff^2 / 2) times its own peak c_j a_ij, so a predicted
-pixel is off by less than exp(-cutoff^2 / 2) sum_j |c_j| a_ij over the Gaussians left out; as a share of the
+Bound: a term that is left out is smaller than exp(-cutoff^2 / 2) times its own peak c_j p_m a_ijm, so a predicted pixel
+is off by less than exp(-cutoff^2 / 2) times the sum of |c_j| p_m a_ijm over the terms left out; as a share of the
 blurred Gaussian's mass, less than 3 erfc(cutoff / sqrt(2)) is lost (0.8 % at 3, 0.14 % at 3.5).
 """
 
@@ -82,13 +82,13 @@ def slice_windows(
     ValueError
         If the point spread function is not separable, see `gsvr.model.point_spread.PointSpread.is_separable`.
     """
+    if not spread.is_separable:
+        raise ValueError("lattice kernels need a point spread function that is separable in the slice frame")
     to_slice = invert(slices.frames) @ invert(poses)
     in_mm = to_slice @ lattice.affine
     spacing = slices.pixel_spacings
     from_lattice = in_mm[:, :3].copy()
     from_lattice[:, :2] /= spacing[:, :, None]
-    if not spread.is_separable:
-        raise ValueError("lattice kernels need a point spread function that is separable in the slice frame")
     in_plane = spread.covariances[:, 0, (0, 1), (0, 1)] + lattice.sigma**2
     through = spread.covariances[:, :, 2, 2] + lattice.sigma**2
     offsets = spread.offsets[:, :, 2]

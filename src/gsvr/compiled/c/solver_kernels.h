@@ -6,8 +6,8 @@
 
 /* ---- the solver on lattices ---- */
 
-/* Weights of the bonds to neighbours in 13 directions (`gsvr.solver.priors.lattice`), and the sites [first, last) of each row
- * that any bond may start or end at. */
+/* Weights of the bonds to neighbours in 13 directions (`gsvr.solver.priors.lattice`), and the sites [first, last) of
+ * each row that any bond may start or end at. */
 typedef struct {
     int64_t nx;
     int64_t ny;
@@ -33,7 +33,8 @@ KERNEL apply_bonds(
     tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values,
     const OPTIONAL float *start, float *out);
 
-/* One step of conjugate gradients, for chunks of `size` of all n: amplitudes + step direction, gradient - step curved. */
+/* One step of conjugate gradients, for chunks of `size` of all n: amplitudes + step direction, gradient - step curved.
+ */
 KERNEL step_conjugate_gradients(
     tasks *chunks, int64_t size, int64_t n, float step, const float *direction, const float *curved, float *amplitudes,
     float *gradient);
