@@ -78,7 +78,7 @@ def test_volumes_are_counted_in_millimetres():
 def test_a_stack_that_lies_apart_is_named(number: int):
     stacks = three_balls()
     stacks[number] = shifted(stacks[number], 60)
-    with pytest.raises(InputError, match=f"^stack-{number}: no overlap with the other stacks"):
+    with pytest.raises(InputError, match=rf"^stack-{number}: no overlap with the other stacks"):
         check_overlap(stacks, masks_of(stacks))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -129,22 +130,28 @@ def test_callback_hears_every_outer_iteration_in_order(heard: list[Progress], re
     np.testing.assert_array_equal(last.mask, result.slices.mask)
 
 
-@pytest.mark.parametrize(("settled", "iterations"), [(0.0, 6), (0.02, None), (1e6, 1)])
-def test_a_stage_ends_early_once_half_of_the_slices_have_settled(
-    slices: Slices, settled: float, iterations: int | None
-):
-    """Not before, and not after; a stage that moves nothing takes all its iterations."""
-    moving = replace(QUICK_STAGES[1], outer_iterations=6, settled=settled)
-    last = replace(SHORTEST_STAGES[-1], outer_iterations=2, settled=1e6)
-    heard: list[Progress] = []
-    reconstruct(slices, SolverOptions(stages=(moving, last)), heard.append)
-    poses = [identity_poses(slices.n_slices), *(progress.state.poses for progress in heard if progress.stage == moving)]
-    medians = [np.median(displacements(slices, one, other)) for one, other in zip(poses, poses[1:], strict=False)]
-    enough = [median < settled * moving.spacing for median in medians]
-    assert not any(enough[:-1])
-    assert enough[-1] or len(enough) == 6
-    assert iterations is None or len(enough) == iterations
-    assert sum(progress.stage == last for progress in heard) == 2
+def test_a_stage_ends_early_once_half_of_the_slices_have_settled(slices: Slices):
+    """Half of them: the mean of all still moves farther. A stage that moves nothing takes all its iterations."""
+
+    def run(settled: float) -> list[np.ndarray]:
+        """How far every slice moves in each iteration (mm)."""
+        moving = replace(QUICK_STAGES[1], outer_iterations=6, settled=settled)
+        last = replace(SHORTEST_STAGES[-1], outer_iterations=2, settled=1e6)
+        heard: list[Progress] = []
+        reconstruct(slices, SolverOptions(stages=(moving, last)), heard.append)
+        assert sum(progress.stage == last for progress in heard) == 2
+        poses = [identity_poses(slices.n_slices), *(p.state.poses for p in heard if p.stage == moving)]
+        return [displacements(slices, one, other) for one, other in pairwise(poses)]
+
+    whole = run(0.0)
+    assert len(whole) == 6
+    median, mean = np.median(whole[3]), np.mean(whole[3])
+    assert mean > 1.1 * median
+    settled = (median + mean) / 2 / QUICK_STAGES[1].spacing
+    enough = [bool(np.median(moved) < settled * QUICK_STAGES[1].spacing) for moved in whole]
+    assert 0 < enough.index(True) < 5
+    assert len(run(settled)) == enough.index(True) + 1
+    assert len(run(1e6)) == 1
 
 
 def test_residual_falls_from_stage_to_stage(heard: list[Progress]):
@@ -235,9 +242,9 @@ def test_empty_and_constant_slices_are_weighed_down_and_not_fatal(slices: Slices
 def test_nothing_to_reconstruct_is_said(slices: Slices):
     with pytest.raises(ValueError, match="all zero"):
         reconstruct(replace(slices, values=0 * slices.values), SHORTEST)
-    with pytest.raises(ValueError, match="^2 poses for 61 slices: give one a slice$"):
+    with pytest.raises(ValueError, match=r"^2 poses for 61 slices: give one a slice$"):
         reconstruct(slices, SHORTEST, poses=identity_poses(2))
-    with pytest.raises(ValueError, match="^poses_are_good needs poses$"):
+    with pytest.raises(ValueError, match=r"^poses_are_good needs poses$"):
         reconstruct(slices, SHORTEST, poses_are_good=True)
 
 

@@ -90,9 +90,9 @@ def test_a_stage_that_makes_no_sense_is_refused(changes: dict[str, Any], message
 
 
 def test_a_schedule_begins_with_a_lattice():
-    with pytest.raises(ValueError, match="^the schedule has no stages$"):
+    with pytest.raises(ValueError, match=r"^the schedule has no stages$"):
         SolverOptions(stages=())
-    with pytest.raises(ValueError, match="^stage 'fine': free Gaussians need a field on a lattice to start from$"):
+    with pytest.raises(ValueError, match=r"^stage 'fine': free Gaussians need a field on a lattice to start from$"):
         SolverOptions(stages=(replace(STAGE, free=True),))
     assert SolverOptions(stages=(STAGE, replace(STAGE, free=True, geometry_steps=3))).stages[1].geometry_steps == 3
 

@@ -16,7 +16,7 @@ from gsvr.model.geometry import rotation_from_quaternion
 from gsvr.operators.gaussians import GaussianOperator
 from gsvr.solver.adamw import AdamW, LearningRate
 from gsvr.solver.amplitudes import refit
-from gsvr.solver.priors.neighbours import NeighbourPrior
+from gsvr.solver.priors.protocol import PriorOnGaussians
 from gsvr.solver.state import State
 
 # Children of a Gaussian stand this many standard deviations to either side; together they keep its variance.
@@ -50,7 +50,7 @@ class RefinementOptions:
 
 
 def refine_geometry(
-    state: State, steps: int, options: RefinementOptions, neighbours: NeighbourPrior, level: float
+    state: State, steps: int, options: RefinementOptions, neighbours: PriorOnGaussians, level: float
 ) -> State:
     """Move, stretch and turn the Gaussians, at the weights of the state; then split and prune, if the options say so.
 
@@ -61,7 +61,7 @@ def refine_geometry(
     steps
         Steps of AdamW; without any the state is returned as it is.
     neighbours, level
-        The prior, which is made anew for the Gaussians that come out, see `NeighbourPrior.on`.
+        The prior, which is made anew for the Gaussians that come out, see `PriorOnGaussians`.
     """
     if steps == 0:
         return state

@@ -13,6 +13,7 @@ from gsvr.solver.loss import Loss, RobustLoss
 from gsvr.solver.motion import MotionModel, SliceMotion, StackMotion
 from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.priors.neighbours import NeighbourPrior
+from gsvr.solver.priors.protocol import PriorOnGaussians, PriorOnLattices
 from gsvr.solver.seeding import SeedOptions
 
 Motion = Literal["stacks", "slices", "none"]
@@ -147,7 +148,7 @@ class SolverOptions:
     motion, stack_motion
         Poses of slices and of whole stacks, see `gsvr.solver.motion.MotionModel`.
     prior, neighbours
-        Priors on a lattice and on free Gaussians.
+        Priors on a lattice and on free Gaussians, see `gsvr.solver.priors.protocol`.
     masks
         How masks are prepared.
     seeds
@@ -174,8 +175,8 @@ class SolverOptions:
     intensity: IntensityModel = SliceGains()
     motion: MotionModel = SliceMotion()
     stack_motion: MotionModel = StackMotion()
-    prior: LatticePrior = LatticePrior()
-    neighbours: NeighbourPrior = NeighbourPrior()
+    prior: PriorOnLattices = LatticePrior()
+    neighbours: PriorOnGaussians = NeighbourPrior()
     masks: MaskOptions = MaskOptions()
     seeds: SeedOptions = field(default_factory=SeedOptions)
     refinement: RefinementOptions = RefinementOptions()

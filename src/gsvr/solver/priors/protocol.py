@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gsvr.backends.protocol import Array
+from gsvr.operators.gaussians import GaussianOperator
+from gsvr.operators.lattice import LatticeOperator
 
 
 @runtime_checkable
@@ -51,4 +53,22 @@ class Prior(Protocol):
 
     def at(self, amplitudes: Array) -> QuadraticPrior:
         """The quadratic form that touches the energy at these amplitudes."""
+        ...
+
+
+@runtime_checkable
+class PriorOnLattices(Protocol):
+    """Makes the prior of a stage on a lattice."""
+
+    def on(self, operator: LatticeOperator) -> Prior:
+        """The prior on the lattice of an operator."""
+        ...
+
+
+@runtime_checkable
+class PriorOnGaussians(Protocol):
+    """Makes the prior of a stage with free Gaussians."""
+
+    def on(self, operator: GaussianOperator, level: float) -> Prior:
+        """The prior on the Gaussians of an operator; `level`: intensity of a field whose amplitudes are all one."""
         ...
