@@ -33,6 +33,11 @@ def test_version():
     assert result.output == f"gsvr {__version__}\n"
 
 
+def test_python_runs_the_package_as_the_command():
+    result = subprocess.run([sys.executable, "-m", "gsvr", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"gsvr {__version__}\n"
+
+
 def test_help_names_every_command():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0

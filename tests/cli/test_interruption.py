@@ -1,4 +1,4 @@
-"""Ctrl-C, whenever it comes: one line, exit code 130, and no half file."""
+"""Ctrl-C or SIGTERM, whenever it comes: one line, exit code 130 or 143, and no half file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import gsvr.workflows.outputs
 import gsvr.workflows.pipeline
 from tests.cli.conftest import Command
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def interrupt(*_: Any, **__: Any) -> None:
@@ -43,6 +43,8 @@ def test_before_writing_nothing_is_written(
 def test_while_writing_every_file_is_whole_and_there_is_no_record(
     stacks: list[Path], gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ):
+    """An older record would describe files that are no longer there."""
+    (tmp_path / "v.json").write_text("{}")
     monkeypatch.setattr(gsvr.workflows.outputs, step, interrupt)
     output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
     result = gsvr_command("reconstruct", "--input-stacks", stacks, output)
@@ -79,8 +81,11 @@ main()
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to a process")
-def test_a_real_signal_stops_the_solver(stacks: list[Path], tmp_path: Path):
+@pytest.mark.skipif(os.name == "nt", reason="there are no signals to send to a process")
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [("SIGINT", INTERRUPTED, "interrupted"), ("SIGTERM", TERMINATED, "terminated")]
+)
+def test_a_real_signal_stops_the_solver(stacks: list[Path], tmp_path: Path, sent: str, code: int, word: str):
     output = tmp_path / "output"
     arguments = ["reconstruct", "--input-stacks", *stacks, "--output-volume", output / "v.nii.gz", "--verbose"]
     words = [sys.executable, "-c", WITHOUT_END, *map(str, arguments)]
@@ -88,12 +93,12 @@ def test_a_real_signal_stops_the_solver(stacks: list[Path], tmp_path: Path):
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[sent])
         _, errors = process.communicate(timeout=300)  # seconds at most, but the machine may be busy with other things
     finally:
         process.kill()
-    assert process.returncode == INTERRUPTED
-    assert "gsvr: interrupted" in errors
+    assert process.returncode == code
+    assert f"gsvr: {word}, no half-written file is left" in errors
     assert "Traceback" not in errors
     assert not output.exists()
     # what --verbose is for

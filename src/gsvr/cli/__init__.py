@@ -6,13 +6,14 @@ The modules of the commands declare options and import what they run inside the 
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
 from gsvr import __version__
 from gsvr.cli.evaluate import evaluate_command
-from gsvr.cli.group import CommandGroup
+from gsvr.cli.group import CommandGroup, end_like_an_interruption
 from gsvr.cli.multiple import MultipleValuesCommand
 from gsvr.cli.plane import plane_command
 from gsvr.cli.reconstruct import reconstruct_command
@@ -55,4 +56,5 @@ app.command("simulate")(simulate_command)
 
 def main() -> None:
     """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, end_like_an_interruption)
     app(prog_name="gsvr")

@@ -58,7 +58,9 @@ def evaluate_command(
 
     from gsvr.cli.progress import log_to
     from gsvr.io.atomic import check_writable_file
+    from gsvr.io.outputs import refuse_overwriting
     from gsvr.io.record import versions, write_record
+    from gsvr.io.sidecar import sidecar_path
     from gsvr.report.picture import check_picture_path
 
     files = {"RECONSTRUCTION": reconstruction, "--truth": truth}
@@ -72,6 +74,11 @@ def evaluate_command(
         check_writable_file(output_json)
     if output_picture is not None:
         check_picture_path(output_picture)
+    refuse_overwriting(
+        [path for path in (output_json, output_picture) if path is not None],
+        [reconstruction, truth, truth_mask, poses, true_poses, *_files_beside(true_poses)]
+        + [*(input_stacks or []), *(stack_masks or []), *map(sidecar_path, input_stacks or [])],
+    )
     screen, errors = Console(), Console(stderr=True)
     log_to(errors, verbose)
     if input_stacks:
@@ -87,10 +94,19 @@ def evaluate_command(
         assert truth is not None
         pair = TruthInputs(reconstruction, truth, truth_mask, poses, true_poses)
         record, tables = evaluate_truth(pair, align, output_picture)
-    for table in tables:
-        screen.print(table)
     if output_json is not None:
         write_record(output_json, record | {"versions": versions()})
+    for table in tables:
+        screen.print(table)
+
+
+def _files_beside(true_poses: Path | None) -> list[Path]:
+    """What tells the pixels of the slices."""
+    if true_poses is None:
+        return []
+    from gsvr.cli.evaluate_poses import files_beside
+
+    return files_beside(true_poses)
 
 
 def _check_mode(of_truth: dict[str, Any], of_stacks: dict[str, Any], with_stacks: bool) -> None:

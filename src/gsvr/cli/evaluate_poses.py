@@ -10,6 +10,7 @@ import numpy as np
 from gsvr.errors import InputError
 from gsvr.evaluation import pose_errors
 from gsvr.io.nifti import read_stack
+from gsvr.io.sidecar import sidecar_path
 from gsvr.io.transforms import SlicePose, read_poses_json
 from gsvr.model.geometry import invert, transform_points
 from gsvr.model.volume import Volume
@@ -64,6 +65,15 @@ def compare_pose_files(poses: Path, true_poses: Path, truth: Volume, mask: np.nd
         "n_without_anatomy": len(true) - len(points_of),
         "slices": entries,
     }
+
+
+def files_beside(true_poses: Path) -> list[Path]:
+    """Stacks, masks and sidecars that `compare_pose_files` may read beside the true poses."""
+    images = [
+        true_poses.parent / f"{name}.nii.gz" for name in sorted({pose.stack for pose in read_poses_json(true_poses)})
+    ]
+    masks = [path.with_name(path.name.replace(".nii.gz", "_mask.nii.gz")) for path in images]
+    return [*images, *masks, *map(sidecar_path, images)]
 
 
 def pose_rows(record: dict[str, Any]) -> list[tuple[str, str]]:

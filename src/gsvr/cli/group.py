@@ -15,6 +15,17 @@ from gsvr.errors import InputError
 INPUT_ERROR_EXIT_CODE = 2
 # 128 + SIGINT, as a shell reports it
 INTERRUPTED_EXIT_CODE = 130
+# 128 + SIGTERM, what a batch system sends before it kills
+TERMINATED_EXIT_CODE = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asks the process to end; everything that cleans up after Ctrl-C cleans up now."""
+
+
+def end_like_an_interruption(*_: object) -> None:
+    """Handler of SIGTERM."""
+    raise Terminated
 
 
 # options of other names than the arguments, or the function, that they stand for
@@ -30,7 +41,7 @@ class CommandGroup(TyperGroup):
     """Runs a command; bad input and Ctrl-C become one line on stderr and an exit code.
 
     `InputError` exits with 2, and speaks of options where the library speaks of arguments; an interruption exits with
-    130, lack of memory with 1. With ``--verbose`` among the command's
+    130, a termination with 143, lack of memory with 1. With ``--verbose`` among the command's
     arguments the traceback is shown as well. Any other exception is a defect of gsvr and is not caught.
     """
 
@@ -50,8 +61,9 @@ class CommandGroup(TyperGroup):
             _tell("error: not enough memory: close other programs, or give fewer stacks, or masks of the brain alone")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interruption:
-            _tell("interrupted, no half-written file is left")
-            raise typer.Exit(INTERRUPTED_EXIT_CODE) from interruption
+            terminated = isinstance(interruption, Terminated)
+            _tell(f"{'terminated' if terminated else 'interrupted'}, no half-written file is left")
+            raise typer.Exit(TERMINATED_EXIT_CODE if terminated else INTERRUPTED_EXIT_CODE) from interruption
 
     def _with_options(self, ctx: Any, sentence: str) -> str:
         """A sentence of the library with the command's options in place of arguments in backticks."""

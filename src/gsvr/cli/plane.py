@@ -37,11 +37,13 @@ def plane_command(
 
     from gsvr.errors import InputError
     from gsvr.io.field import read_field
+    from gsvr.io.outputs import refuse_overwriting
     from gsvr.model.point_spread import PROFILES
     from gsvr.render.plane import plane_frame, render_plane
     from gsvr.render.volume import check_voxel_size
 
     write = _writer(output_image)
+    refuse_overwriting([output_image], [field])
     check_voxel_size(spacing)
     shape = _shape(size)
     if not 0 <= thickness < np.inf:

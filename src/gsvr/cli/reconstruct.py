@@ -70,6 +70,7 @@ def reconstruct_command(
     from rich.console import Console
 
     from gsvr.cli.progress import log_to
+    from gsvr.io.outputs import sole_writer
     from gsvr.render.volume import check_voxel_size
     from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.workflows.pipeline import StackInputs, prepare
@@ -95,8 +96,9 @@ def reconstruct_command(
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
-    reconstruction = _run_with_progress(console, job, output_resolution)
-    write_outputs(reconstruction, paths, settings)
+    with sole_writer(paths.volume):
+        reconstruction = _run_with_progress(console, job, output_resolution)
+        write_outputs(reconstruction, paths, settings)
     _summarise(reconstruction, paths, time.perf_counter() - started)
 
 

@@ -18,6 +18,7 @@ def render_command(
     from gsvr.errors import InputError
     from gsvr.io.field import read_field
     from gsvr.io.nifti import write_volume
+    from gsvr.io.outputs import refuse_overwriting
     from gsvr.model.volume import Volume
     from gsvr.render.volume import check_voxel_size, render_volume
     from gsvr.workflows.outputs import check_volume_path
@@ -26,8 +27,7 @@ def render_command(
     for path in (output_volume, output_mask):
         if path is not None:
             check_volume_path(path)
-    if output_mask == output_volume:
-        raise InputError(f"{output_volume} cannot hold both the volume and its mask: give two names")
+    refuse_overwriting([path for path in (output_volume, output_mask) if path is not None], [field])
     stored = read_field(field)
     mask = None
     if stored.mask is not None and stored.mask_affine is not None:

@@ -21,6 +21,9 @@ PHANTOM = "phantom"
 # Repetition time written to the sidecars (s); only the order matters to a reconstruction.
 _SECONDS_PER_SLICE = 1.5
 _SECONDS_BEFORE_PROGRESS = 2.0
+_RECORD = "simulation.json"
+# What the files are called (`_write`).
+_NAMES = r"stack-\d+(_mask)?\.nii\.gz|stack-\d+\.json|truth(_mask)?\.nii\.gz|truth_poses\.json|simulation\.json"
 
 
 def simulate_command(
@@ -58,6 +61,7 @@ def simulate_command(
 ) -> None:
     """Simulate stacks of slices of a moving brain, and write the truth beside them."""
     from gsvr.io.atomic import check_writable_folder
+    from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting, sole_writer
     from gsvr.simulation.simulate import SimulationOptions, simulate
 
     given = {
@@ -75,10 +79,14 @@ def simulate_command(
     }
     options = SimulationOptions(**{name: value for name, value in given.items() if value is not None})
     check_writable_folder(output_dir)
+    read = [] if volume == PHANTOM else [Path(volume), mask]
+    refuse_overwriting([OutputFolder(output_dir, _NAMES)], read)
     truth = _read_truth(volume, mask, options.seed)
     with _progress() as progress:
         simulation = simulate(truth, options, progress)
-    _write(simulation, output_dir)
+    with sole_writer(output_dir / _RECORD):
+        begin_writing([OutputFolder(output_dir, _NAMES)], output_dir / _RECORD)
+        _write(simulation, output_dir)
     n_slices = sum(stack.n_slices for stack in simulation.stacks)
     typer.echo(
         f"{output_dir}: {len(simulation.stacks)} stacks, {n_slices} slices, "
@@ -127,7 +135,7 @@ def _write(simulation: Simulation, folder: Path) -> None:
     write_volume(folder / "truth_mask.nii.gz", volume.mask, volume.affine)
     write_poses_json(folder / "truth_poses.json", records)
     measured = {"mean_displacement": simulation.mean_displacement, "noise_sigma": simulation.noise_sigma}
-    write_record(folder / "simulation.json", {"options": simulation.options} | measured)
+    write_record(folder / _RECORD, {"options": simulation.options} | measured)
 
 
 @contextmanager

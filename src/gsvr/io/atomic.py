@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,6 +17,11 @@ from gsvr.errors import InputError
 
 # What the user can put right; any other OSError inside the block is not about the output file.
 _FIXABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+# Temporary files carry the machine and the process that write them, so that others can tell whether these live.
+_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_PARTIAL = re.compile(rf"\.partial-{_MACHINE}-(\d+)-[0-9a-f]+(\..*)?")
+# What file systems allow (bytes).
+_LONGEST_NAME = 255
 
 
 @contextmanager
@@ -35,13 +43,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         the disk is full or writing is not permitted.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of the file to write")
+    _check_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{path.parent} cannot be created ({error.strerror}): choose another folder") from error
-    temporary = path.parent / f".partial-{uuid.uuid4().hex[:12]}{''.join(path.suffixes)}"
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix[:20]
+    temporary = path.parent / f".partial-{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:12]}{suffix}"
     try:
         yield temporary
         os.replace(temporary, path)
@@ -63,12 +71,42 @@ def check_writable_file(path: str | Path) -> None:
     Raises
     ------
     InputError
-        If `path` is a folder, or its folder cannot be created or written.
+        If `path` is a folder, a device or a pipe, its name is too long, or its folder cannot be created or written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of the file to write")
+    _check_name(path)
     check_writable_folder(path.parent)
+
+
+def _check_name(path: Path) -> None:
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: give the name of the file to write")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise InputError(f"{path.name[:20]}... is too long for the name of a file: choose a shorter one")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is a device or a pipe: give the name of a file")
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files of processes of this machine that were killed while they wrote to a folder."""
+    if not os.path.isdir(folder):
+        return
+    for name in os.listdir(folder):
+        match = _PARTIAL.fullmatch(name)
+        if match and not _is_alive(int(match[1])):
+            Path(folder, name).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 ends a process
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def check_writable_folder(path: str | Path) -> None:

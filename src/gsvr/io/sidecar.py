@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ class Sidecar:
     path: Path | None = None
 
 
+def sidecar_path(nifti_path: str | Path) -> Path:
+    """Where the sidecar of an image is, if it has one: ``X.json`` beside ``X.nii.gz`` or ``X.nii``."""
+    nifti_path = Path(nifti_path)
+    return nifti_path.parent / (nifti_path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
 def read_sidecar(nifti_path: str | Path) -> Sidecar:
     """Read the sidecar of ``X.nii.gz`` or ``X.nii``: ``X.json`` in the same folder.
 
@@ -60,9 +67,8 @@ def read_sidecar(nifti_path: str | Path) -> Sidecar:
         If the file is not a JSON object, ``SliceThickness`` is not a positive number or ``SliceTiming``
         not a list of numbers.
     """
-    nifti_path = Path(nifti_path)
-    path = nifti_path.with_name(nifti_path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    if not path.is_file():
+    path = sidecar_path(nifti_path)
+    if not os.path.isfile(path):
         return Sidecar()
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -73,7 +79,7 @@ def read_sidecar(nifti_path: str | Path) -> Sidecar:
         raise InputError(f"{path} is not a BIDS sidecar: it must hold one JSON object, or be removed")
     thickness = content.get("SliceThickness")
     if thickness is not None and not (_is_number(thickness) and thickness > 0):
-        raise InputError(f"{path}: SliceThickness must be a positive number (mm), not {thickness!r}")
+        raise InputError(f"{path}: SliceThickness must be a positive number (mm), not {str(thickness)[:20]}")
     return Sidecar(
         slice_thickness=None if thickness is None else float(thickness),
         slice_timing=_slice_timing(content, path),
@@ -93,7 +99,12 @@ def _slice_timing(content: dict[str, Any], path: Path) -> tuple[float, ...] | No
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def resolve_thickness(

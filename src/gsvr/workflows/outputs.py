@@ -16,7 +16,9 @@ from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.field import write_field
 from gsvr.io.nifti import stack_name, write_volume
+from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
 from gsvr.io.record import versions, write_record
+from gsvr.io.sidecar import sidecar_path
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.model.slices import Slices
 from gsvr.render.volume import render_deviation
@@ -25,6 +27,9 @@ from gsvr.workflows.pipeline import Reconstruction
 
 # Enough for the variance of a voxel that is averaged with its neighbours; together they cost about a reconstruction.
 UNCERTAINTY_SAMPLES = 8
+
+_TRANSFORM_NAMES = r".+_slice-\d+\.tfm"
+_SLICE_NAMES = r"(mask_)?\d+\.nii\.gz"
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +72,8 @@ class OutputPaths:
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
         """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
+        if not volume.name:
+            raise InputError(f"{volume} is a folder: give the name of the file to write")
         stem = volume.name.removesuffix(".gz").removesuffix(".nii")
         paths: dict[str, Path | None] = {
             "mask": volume.with_name(f"{stem}_mask.nii.gz"),
@@ -96,20 +103,22 @@ class OutputPaths:
             if path is not None:
                 check_volume_path(path)
         check_picture_path(self.picture)
-        files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
         for path in (self.poses, self.model, self.record):
             check_writable_file(path)
         for folder in (self.transforms, self.slices, self.simulated_slices):
             if folder is not None:
                 check_writable_folder(folder)
-        sidecars = [path.with_name(f"{stack_name(path)}.json") for path in stacks]
-        taken = {path.resolve(): "the input" for path in (*stacks, *masks, *sidecars)}
-        for path in (*files, self.transforms, self.slices, self.simulated_slices, self.uncertainty):
-            if path is None:
-                continue
-            if path.resolve() in taken:
-                raise InputError(f"{path} would overwrite {taken[path.resolve()]}: choose another name")
-            taken[path.resolve()] = "another output of this run"
+        for path in stacks:
+            check_writable_file(self.transforms / _transform_name(stack_name(path), 0))
+        refuse_overwriting(self.written, (*stacks, *masks, *map(sidecar_path, stacks)))
+
+    @property
+    def written(self) -> list[Path | OutputFolder]:
+        """Every file and folder of files that is going to be written."""
+        files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture, self.uncertainty)
+        folders = [OutputFolder(self.transforms, _TRANSFORM_NAMES)]
+        folders += [OutputFolder(path, _SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
+        return [*(path for path in files if path is not None), *folders]
 
 
 def check_volume_path(path: Path) -> None:
@@ -136,6 +145,7 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction)
+    begin_writing(paths.written, paths.record)
     field_mask = np.asarray(result.mask.mask), result.mask.affine
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
@@ -161,10 +171,14 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
 
 def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
     write_poses_json(paths.poses, records)
-    names = [f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records]
+    names = [_transform_name(record.stack, record.slice_index) for record in records]
     for name, record in zip(names, records, strict=True):
         write_itk_transform(paths.transforms / name, record.matrix)
-    _warn_of_leftovers(paths.transforms, r".+_slice-\d+\.tfm", names)
+    _warn_of_leftovers(paths.transforms, _TRANSFORM_NAMES, names)
+
+
+def _transform_name(stack: str, slice_index: int) -> str:
+    return f"{stack}_slice-{slice_index:03d}.tfm"
 
 
 def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
@@ -229,7 +243,7 @@ def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndar
         write_volume(folder / f"{s}.nii.gz", slices.image(s, flat)[:, :, None].astype(np.float32), affine)
         write_volume(folder / f"mask_{s}.nii.gz", slices.image(s, slices.mask)[:, :, None], affine)
         names += [f"{s}.nii.gz", f"mask_{s}.nii.gz"]
-    _warn_of_leftovers(folder, r"(mask_)?\d+\.nii\.gz", names)
+    _warn_of_leftovers(folder, _SLICE_NAMES, names)
 
 
 def _warn_of_leftovers(folder: Path, pattern: str, names: Sequence[str]) -> None:

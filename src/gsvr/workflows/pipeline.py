@@ -16,6 +16,7 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.image import load_image
 from gsvr.io.nifti import read_mask, stack_from_image
+from gsvr.io.outputs import same_file
 from gsvr.masks.checks import check_content, check_overlap
 from gsvr.masks.drawn import StackMasks, first_masks
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
@@ -152,7 +153,7 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
             "different orientations"
         )
     for number, path in enumerate(inputs.stacks):
-        if path.resolve() in (earlier.resolve() for earlier in inputs.stacks[:number]):
+        if same_file(path) in map(same_file, inputs.stacks[:number]):
             raise InputError(f"{path} is given twice: give each stack once")
     if len(inputs.thicknesses) not in (0, 1, n):
         raise InputError(f"{len(inputs.thicknesses)} thicknesses for {n} stacks: give one for all, or one each")
