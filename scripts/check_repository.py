@@ -176,7 +176,9 @@ def layers(repository: Repository) -> Iterator[str]:
                 yield f"{repository.place(module.path, line)}: relative import"
                 continue
             parts = name.split(".")
-            if parts[0] == repository.package and height.get(parts[1] if len(parts) > 1 else "", -1) > height[layer]:
+            if parts[0] == repository.package and height.get(parts[1] if len(parts) > 1 else "", -1) > height.get(
+                layer, len(height)
+            ):
                 yield f"{repository.place(module.path, line)}: {layer} imports {name} from above"
 
 

@@ -144,3 +144,20 @@ def test_what_makes_no_sense_is_refused(field: LatticeField):
         render_plane(field, np.diag([2.0, 1, 1, 1]), SHAPE, SPACING)
     with pytest.raises(ValueError, match="normal"):
         plane_frame(MIDDLE, np.zeros(3))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("spacing", [(3.1, 4.0), (6.0, 9.0), (12.0, 10.0), (7.0, 0.15), (0.15, 7.0)])
+def test_pixels_far_wider_than_the_gaussians(backend: str, spacing: tuple[float, float]):
+    """Powers of ratios between neighbouring pixels leave float32 there. As free Gaussians they take another path."""
+    if backend == "torch":
+        pytest.importorskip("torch")
+    lattice = replace(small_lattice(), sigma=0.45)
+    field = LatticeField(lattice, random_amplitudes(lattice))
+    shape = tuple(int(np.ceil(14 / side)) for side in spacing)
+    frame = plane_frame(np.array([0.4, 0.3, -0.2]), np.array([0.3, -0.2, 1.0]), shape, spacing)
+    values = render_plane(field, frame, shape, spacing, backend=backend)
+    expected = render_plane(field.to_gaussians(), frame, shape, spacing)
+    assert np.abs(expected).max() > 0.05
+    # five standard deviations are where the kernels cut off
+    np.testing.assert_allclose(values, expected, rtol=0, atol=5e-5)

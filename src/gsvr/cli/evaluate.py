@@ -74,11 +74,10 @@ def evaluate_command(
         check_writable_file(output_json)
     if output_picture is not None:
         check_picture_path(output_picture)
-    refuse_overwriting(
-        [path for path in (output_json, output_picture) if path is not None],
-        [reconstruction, truth, truth_mask, poses, true_poses, *_files_beside(true_poses)]
-        + [*(input_stacks or []), *(stack_masks or []), *map(sidecar_path, input_stacks or [])],
-    )
+    stacks = input_stacks or []
+    read = [reconstruction, truth, truth_mask, poses, true_poses, *stacks, *(stack_masks or [])]
+    beside = [*_files_beside(true_poses), *map(sidecar_path, stacks)]
+    refuse_overwriting([path for path in (output_json, output_picture) if path is not None], [*read, *beside])
     screen, errors = Console(), Console(stderr=True)
     log_to(errors, verbose)
     if input_stacks:

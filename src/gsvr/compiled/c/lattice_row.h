@@ -63,7 +63,8 @@ typedef struct {
 } row_splats;
 
 /* Sites z, z + 1, ... of row (x, y). Powers of the ratio are counted from the middle of the window, where the Gaussian
- * is near its peak: counted from the edge they would run through exp(2 cutoff^2) and overflow for wide cut-offs. */
+ * is near its peak: counted from the edge they would run through exp(2 cutoff^2) and overflow for wide cut-offs.
+ * Where pixels are so far apart that a ratio exceeds 2^115, a window has one pixel, and the ratio no meaning. */
 INLINE row_splats splats_of_row(const row_view *view, int64_t x, int64_t y, int64_t z) {
     const double *m = view->matrix;
     vector step = lane_numbers();
@@ -78,8 +79,8 @@ INLINE row_splats splats_of_row(const row_view *view, int64_t x, int64_t y, int6
     u = out.offset_u + view->middle_u;
     v = out.offset_v + view->middle_v;
     float sharp_u = (float)LOG2_E * view->sharpness_u, sharp_v = (float)LOG2_E * view->sharpness_v;
-    out.ratio_u = power_of_two(u * (-2 * sharp_u));
-    out.ratio_v = power_of_two(v * (-2 * sharp_v));
+    out.ratio_u = power_of_two(smaller(u * (-2 * sharp_u), broadcast(115)));
+    out.ratio_v = power_of_two(smaller(v * (-2 * sharp_v), broadcast(115)));
     vector exponent = sharp_u * u * (2 * view->middle_u - u) + sharp_v * v * (2 * view->middle_v - v);
     out.w = -w;
     vector profile = broadcast(0), slope = broadcast(0);

@@ -10,7 +10,8 @@ INLINE void fill_window(float *window, const float *table, float ratio, float sc
     const vector ones = {1, ratio, 1, ratio, 1, ratio, 1, ratio}, twos = {1, 1, square, square, 1, 1, square, square};
     vector power = ones * twos * (vector){1, 1, 1, 1, fourth, fourth, fourth, fourth} * scale;
     for (int64_t block = 0; block < blocks; block++) {
-        store(window + block * LANES, load(table + block * LANES) * power);
+        const vector peaks = load(table + block * LANES);
+        store(window + block * LANES, where(peaks > broadcast(0), peaks * power)); /* the power may have overflowed */
         power *= fourth * fourth;
     }
 }

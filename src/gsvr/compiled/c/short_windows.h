@@ -60,12 +60,12 @@ INLINE void fill_factors(
     }
 }
 
-/* windows[i, l] = height ratio^l table[l]. */
+/* windows[i, l] = height ratio^l table[l]; where the table is zero, a power may have overflowed. */
 INLINE void fill_windows(batch *all, const float *ratios, const float *heights, const float *table, int64_t count) {
     for (int64_t i = 0; i < count; i += LANES) {
         vector ratio = load(ratios + i), power = load(heights + i), columns[LANES];
         for (int l = 0; l < LANES; l++) {
-            columns[l] = power * table[l];
+            columns[l] = table[l] > 0 ? power * table[l] : broadcast(0);
             power *= ratio;
         }
         transpose(columns);
