@@ -6,14 +6,18 @@ The modules of the commands declare options and import what they run inside the 
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import signal
+import sys
 from typing import Annotated
 
 import typer
 
 from gsvr import __version__
 from gsvr.cli.evaluate import evaluate_command
-from gsvr.cli.group import CommandGroup, end_like_an_interruption
+from gsvr.cli.group import INPUT_ERROR_EXIT_CODE, CommandGroup, end_like_an_interruption
 from gsvr.cli.multiple import MultipleValuesCommand
 from gsvr.cli.plane import plane_command
 from gsvr.cli.reconstruct import reconstruct_command
@@ -24,7 +28,6 @@ app = typer.Typer(
     name="gsvr",
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -57,4 +60,15 @@ app.command("simulate")(simulate_command)
 def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, end_like_an_interruption)
-    app(prog_name="gsvr")
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(prog_name="gsvr")
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        # what is left of the output would fail again at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"gsvr: error: standard output cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(INPUT_ERROR_EXIT_CODE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 import sys
 import traceback
@@ -17,6 +19,8 @@ INPUT_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 # 128 + SIGTERM, what a batch system sends before it kills
 TERMINATED_EXIT_CODE = 143
+# Share of the closest option's likeness from which another one is suggested, too.
+_AS_LIKELY = 0.9
 
 
 class Terminated(KeyboardInterrupt):
@@ -45,6 +49,10 @@ class CommandGroup(TyperGroup):
     arguments the traceback is shown as well. Any other exception is a defect of gsvr and is not caught.
     """
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read ``--name=~/file`` as ``--name ~/file``, in which the shell puts the home folder for the tilde."""
+        return super().parse_args(ctx, [_with_home(argument) for argument in args])
+
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         verbose = not {"--verbose", "-v"}.isdisjoint(ctx.args)
@@ -64,12 +72,30 @@ class CommandGroup(TyperGroup):
             terminated = isinstance(interruption, Terminated)
             _tell(f"{'terminated' if terminated else 'interrupted'}, no half-written file is left")
             raise typer.Exit(TERMINATED_EXIT_CODE if terminated else INTERRUPTED_EXIT_CODE) from interruption
+        except Exception as error:
+            _keep_what_is_closest(error)
+            raise
 
     def _with_options(self, ctx: Any, sentence: str) -> str:
         """A sentence of the library with the command's options in place of arguments in backticks."""
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
         options = _OPTIONS | {option.name: option.opts[0] for option in (command.params if command else ())}
         return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), sentence)
+
+
+def _with_home(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name + equals + os.path.expanduser(value) if name.startswith("--") and value.startswith("~") else argument
+
+
+def _keep_what_is_closest(error: Exception) -> None:
+    """Of the options suggested for an unknown one leave out those that are much less like it than the first."""
+    suggested, name = getattr(error, "possibilities", None), getattr(error, "option_name", None)
+    if suggested and name:
+        likeness = {option: difflib.SequenceMatcher(None, name, option).ratio() for option in suggested}
+        error.possibilities = [  # pyright: ignore[reportAttributeAccessIssue]
+            option for option in suggested if likeness[option] >= _AS_LIKELY * max(likeness.values())
+        ]
 
 
 def _tell(sentence: str) -> None:

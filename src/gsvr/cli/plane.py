@@ -10,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from gsvr.io.field import StoredField
 
+# mm
+_THICKNESSES, _FARTHEST = (0.01, 1000.0), 1e5
+
 
 def plane_command(
     field: Annotated[Path, typer.Argument(metavar="FIELD", help="What gsvr reconstruct wrote (.safetensors).")],
@@ -46,8 +49,8 @@ def plane_command(
     refuse_overwriting([output_image], [field])
     check_voxel_size(spacing)
     shape = _shape(size)
-    if not 0 <= thickness < np.inf:
-        raise InputError(f"a slice cannot be {thickness:g} mm thick: give zero or more")
+    if thickness != 0 and not _THICKNESSES[0] <= thickness <= _THICKNESSES[1]:
+        raise InputError(f"a slice cannot be {thickness:g} mm thick: give zero or more, from 0.01 to 1000")
     if profile not in PROFILES:
         raise InputError(f"unknown slice profile {profile!r}: choose one of {', '.join(PROFILES)}")
     toward = _three("--normal", normal, np.array([0.0, 0.0, -1.0]))
@@ -55,6 +58,8 @@ def plane_command(
         raise InputError("--normal 0 0 0 points nowhere: give another direction")
     stored = read_field(field)
     middle = _three("--centre", centre, _middle(stored))
+    if np.abs(middle).max() > _FARTHEST:
+        raise InputError(f"--centre lies more than {_FARTHEST:g} mm away: give a place in the field")
     frame = plane_frame(middle, toward, shape, (spacing, spacing))
     pixels = render_plane(stored.field, frame, shape, (spacing, spacing), thickness, profile)  # pyright: ignore[reportArgumentType]
     write(output_image, pixels, frame @ np.diag([spacing, spacing, thickness or spacing, 1.0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,22 +15,29 @@ if TYPE_CHECKING:
 
 
 def log_to(console: Console, verbose: bool) -> None:
-    """Show warnings, and with `verbose` every decision, on the console."""
+    """Show warnings, and with `verbose` every decision, on the console; in a log file one line each."""
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=console, show_time=False, show_path=False)
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], format="%(message)s")
+    level = logging.INFO if verbose else logging.WARNING
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_time=False, show_path=False)
+        logging.basicConfig(level=level, handlers=[handler], format="%(message)s")
+    else:
+        logging.basicConfig(level=level, stream=console.file, format="%(levelname)-8s %(message)s")
 
 
 @contextmanager
 def iteration_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Progress, str], None]]:
-    """Progress bar over all outer iterations of `repeats` reconstructions.
+    """Progress bar over all outer iterations of `repeats` reconstructions; off a terminal, a line after each stage.
 
     Yields
     ------
     Callable
         To be called after each of them, with words that come before the name of the stage.
     """
+    if not console.is_terminal:
+        yield _stage_lines(console)
+        return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
@@ -56,3 +64,27 @@ def iteration_progress(console: Console, repeats: int = 1) -> Iterator[Callable[
             finished += progress.total if progress.done == progress.total else 0
 
         yield show
+
+
+def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
+    """Tell of each stage, when it is over, how long it took and what it left."""
+    last: tuple[Progress, str] | None = None
+    began = time.perf_counter()
+
+    def show(progress: Progress, words: str = "") -> None:
+        nonlocal last
+        if last is not None and last[0].stage is not progress.stage:
+            tell(*last)
+        last = progress, words
+        if progress.done == progress.total:
+            tell(progress, words)
+            last = None
+
+    def tell(progress: Progress, words: str) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        line = f"{words}{progress.stage.name}: {now - began:.1f} s, residual {100 * progress.state.weights.noise:.1f} %"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        began = now
+
+    return show

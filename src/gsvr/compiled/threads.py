@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gsvr.errors import InputError
@@ -30,15 +33,59 @@ if hasattr(os, "register_at_fork"):
 
 
 def thread_count() -> int:
-    """Threads the kernels use: ``GSVR_THREADS`` if set, else the cores this process may run on."""
+    """Threads the kernels use: ``GSVR_THREADS`` or else ``OMP_NUM_THREADS`` if set, else the cores this process may use.
+
+    These are the cores it may run on, or fewer where a container has a share of them only.
+    """
     asked = os.environ.get("GSVR_THREADS")
     if asked:
         if not asked.isdecimal() or int(asked) < 1:
             raise InputError(f"GSVR_THREADS is {asked!r}: set it to a number of threads, or leave it unset")
         return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    usual = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each level of nesting
+    if usual.isdecimal() and int(usual) >= 1:
+        return int(usual)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _quota() or cores)
+
+
+@cache
+def _quota() -> int | None:
+    """Cores that the control groups of this process leave to it, rounded up; None: all."""
+    return quota_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+
+
+def quota_of_groups(own: Path, root: Path) -> int | None:
+    """Smallest CPU quota (cores, rounded up) of the control groups listed in `own` and those above them; None: none."""
+    try:
+        lines = own.read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    quotas: list[float] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        group = top / path.lstrip("/")
+        while True:
+            quotas += _quota_of(group)
+            if group in (top, group.parent):
+                break
+            group = group.parent
+    return max(1, math.ceil(min(quotas))) if quotas else None
+
+
+def _quota_of(group: Path) -> list[float]:
+    """CPU time per time that a control group may use, of version 2 or 1; nothing where it has no limit."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return [int(quota) / int(period)] if int(quota) > 0 else []
+    except (OSError, ValueError, ZeroDivisionError):  # "max", or no such file
+        return []
 
 
 def parallel_map(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from safetensors.numpy import save
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import to_plain
-from gsvr.model.fields import GaussianField, Lattice, LatticeField
+from gsvr.model.fields import GaussianField, Lattice, LatticeField, check_field
+from gsvr.model.validation import as_affine, as_mask, check_extent
 
 _FORMAT = "gsvr-field"
 _VERSION = 1
@@ -120,7 +122,7 @@ def read_tensors(
     InputError
         If the file is missing, damaged, or of another format or version.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist or is not a file: check the name")
     try:
         with safe_open(path, framework="numpy") as file:
@@ -152,15 +154,18 @@ def read_field(path: str | Path) -> StoredField:
     field = field_from(tensors, header, path)
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: its metadata are missing: write it again")
-    has_mask = "mask" in tensors
-    if has_mask:
-        check_tensors(tensors, _MASK, path)
-    return StoredField(
-        field=field,
-        metadata=metadata,
-        mask=tensors["mask"].astype(bool) if has_mask else None,
-        mask_affine=tensors["mask_affine"] if has_mask else None,
-    )
+    if "mask" not in tensors and "mask_affine" not in tensors:
+        return StoredField(field, metadata)
+    check_tensors(tensors, _MASK, path)
+    try:
+        mask = as_mask("the mask", tensors["mask"], (None, None, None))
+        affine = as_affine("the affine of the mask", tensors["mask_affine"])
+        check_extent("the mask", affine @ np.append(mask.shape, 1.0), affine)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: write it again") from error
+    if not mask.any():
+        raise InputError(f"{path}: the mask is empty: write it again")
+    return StoredField(field, metadata, mask, affine)
 
 
 def field_from(
@@ -171,7 +176,12 @@ def field_from(
     if kind not in layouts:
         raise InputError(f"{path} holds an unknown kind of field ({kind!r}): use the gsvr that wrote it")
     check_tensors(tensors, layouts[kind], path)
-    return _lattice_field(tensors) if kind == "lattice" else _gaussian_field(tensors, header, path)
+    try:
+        field = _lattice_field(tensors) if kind == "lattice" else _gaussian_field(tensors, header, path)
+        check_field(field)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: write it again") from error
+    return field
 
 
 def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
@@ -179,7 +189,7 @@ def _lattice_field(tensors: Mapping[str, np.ndarray]) -> LatticeField:
         origin=tensors["origin"],
         spacing=float(tensors["spacing"][0]),
         sigma=float(tensors["sigma"][0]),
-        support=tensors["support"].astype(bool),
+        support=as_mask("the support of a lattice", tensors["support"], (None, None, None)),
     )
     return LatticeField(lattice, tensors["amplitudes"].astype(np.float32))
 
@@ -193,7 +203,7 @@ def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
     if nearest is not None and not (isinstance(nearest, int) and not isinstance(nearest, bool) and nearest > 0):
         raise InputError(f"{path}: its number of nearest Gaussians is {nearest!r}, not one from 1 on: write it again")
     normalisation = None if delta is None else float(delta)
-    arrays = {name: tensors[name] for name in _GAUSSIANS}
+    arrays = {name: np.asarray(tensors[name], np.float32) for name in _GAUSSIANS}
     return GaussianField(**arrays, normalisation=normalisation, nearest=nearest)
 
 
@@ -208,5 +218,7 @@ def check_tensors(tensors: Mapping[str, np.ndarray], layout: Mapping[str, str], 
             expected = int(axis) if axis.isdigit() else lengths.setdefault(axis, length)
             if length != expected:
                 raise InputError(f"{path}: the array {name!r} does not fit the others: write it again")
+        if tensor.dtype.kind not in "biuf":
+            raise InputError(f"{path}: the array {name!r} holds no real numbers: write it again")
         if not np.isfinite(tensor).all():
             raise InputError(f"{path}: the array {name!r} holds NaN or infinite values: write it again")

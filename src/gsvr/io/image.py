@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,12 @@ _UNREADABLE = (
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 # Volume of the parallelepiped of three unit axes below which they no longer span space.
 _SMALLEST_DETERMINANT = 1e-3
+# No deflated byte stands for more bytes than this.
+_BEST_COMPRESSION = 1032
+# Bytes after the last voxel that are read, in pieces, and passed over.
+_MOST_PADDING, _CHUNK = 2**26, 2**20
+# mm between neighbouring voxels, or extent of an image, beyond which its header is wrong
+_SPACINGS, _LARGEST_COORDINATE = (1e-3, 1e3), 1e6
 # mm (or the file's unit) between the header's two affines before it is worth a warning
 _FORM_TOLERANCE = 1.0
 
@@ -101,17 +109,25 @@ def grid_distance(first: Float[np.ndarray, "4 4"], second: Float[np.ndarray, "4 
     return float(np.linalg.norm(difference[:, :3], axis=1).max())
 
 
-def _open(path: Path) -> nibabel.Nifti1Pair:
-    if path.is_dir():
+def check_is_file(path: Path) -> None:
+    """Refuse a folder, a pattern, a pipe, or nothing at all in place of an image."""
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder: give one NIfTI file (.nii or .nii.gz)")
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the name")
+    if not os.path.exists(path):
+        pattern = " (a pattern in quotes is not expanded)" if set("*?[") & set(path.name) else ""
+        raise InputError(f"{path} does not exist{pattern}: check the name")
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is a device or a pipe: give one NIfTI file (.nii or .nii.gz)")
+
+
+def _open(path: Path) -> nibabel.Nifti1Pair:
+    check_is_file(path)
     try:
-        # read to the end: NiBabel stops before the checksum, so that damage could pass for intensities
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else None
         image = nibabel.load(path)
-        if content is not None and isinstance(image, SerializableImage):
-            image = type(image).from_bytes(content)  # decompressed only once
+        if isinstance(image, nibabel.Nifti1Pair):
+            _refuse_missing_content(image, path)
+            if path.suffix == ".gz" and isinstance(image, SerializableImage):
+                image = type(image).from_bytes(_decompressed(path, _stored_size(image)))  # decompressed only once
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     if not isinstance(image, nibabel.Nifti1Pair):
@@ -121,6 +137,29 @@ def _open(path: Path) -> nibabel.Nifti1Pair:
         kind = "complex" if dtype.kind == "c" else "colour"
         raise InputError(f"{path} has {kind} voxels: give an image of one real number a voxel (magnitude)")
     return image
+
+
+def _stored_size(image: nibabel.Nifti1Pair) -> int:
+    """Bytes up to the end of the voxels, as the header has it."""
+    return int(image.dataobj.offset) + math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+
+
+def _refuse_missing_content(image: nibabel.Nifti1Pair, path: Path) -> None:
+    """A header may claim anything: look before memory is asked for."""
+    content = Path(image.file_map["image"].filename or path)
+    most = os.path.getsize(content) * (_BEST_COMPRESSION if content.suffix == ".gz" else 1)
+    if _stored_size(image) > most:
+        raise InputError(f"{path} ends before the {size(image.shape)} voxels of its header: export or copy it again")
+
+
+def _decompressed(path: Path, length: int) -> bytes:
+    """Read so many bytes, and on to the end: only there is the checksum that tells damage from intensities."""
+    with gzip.open(path) as file:
+        content = file.read(length)
+        for _ in range(_MOST_PADDING // _CHUNK):
+            if not file.read(_CHUNK):
+                return content
+    raise InputError(f"{path} goes on long after the last voxel of its header: export or copy it again")
 
 
 def _damaged(path: Path, error: BaseException) -> InputError:
@@ -154,11 +193,15 @@ def _affine(image: nibabel.Nifti1Pair, path: Path) -> Float[np.ndarray, "4 4"]:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     spans = (
         np.isfinite(affine).all()
+        and np.abs(affine).max() < _LARGEST_COORDINATE
         and (lengths > 0).all()
         and abs(np.linalg.det(affine[:3, :3] / lengths)) > _SMALLEST_DETERMINANT
     )
     if not spans:
         raise InputError(f"{path} has an unusable affine (zero, parallel or not finite axes): export it again")
+    if not (lengths.min() >= _SPACINGS[0] and lengths.max() <= _SPACINGS[1]):
+        spacing = " x ".join(f"{length:.3g}" for length in lengths)
+        raise InputError(f"{path} has voxels of {spacing} mm, which cannot be: correct its header, or export it again")
     return affine
 
 

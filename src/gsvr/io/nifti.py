@@ -109,7 +109,7 @@ def read_mask(path: str | Path, like: Stack | Volume) -> Bool[np.ndarray, "x y z
     data = orientations.apply_orientation(image.data, orientation)
     if data.shape != like.data.shape:
         raise InputError(
-            f"{path} has {size(data.shape)} voxels and its image {size(like.data.shape)}: "
+            f"{path} has {size(image.data.shape)} voxels and its image {size(like.data.shape)}: "
             "resample the mask onto the grid of its image"
         )
     distance = grid_distance(affine, like.affine, data.shape)

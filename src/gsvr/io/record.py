@@ -25,7 +25,7 @@ def write_record(path: str | Path, record: Mapping[Any, Any]) -> None:
     """Write `record` as JSON, whole or not at all; equal records give equal bytes.
 
     NumPy scalars and arrays, paths, enumerations, dataclasses, tuples and sets become plain JSON; sets
-    are sorted, every other order is kept. NaN and infinities, which JSON lacks, become null.
+    are sorted, every other order is kept. NaN and infinities, which JSON lacks, become null; bytes of names that are not UTF-8 become ``\\udcXX``.
 
     Raises
     ------
@@ -43,12 +43,14 @@ def to_plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, Enum):
         return to_plain(value.value)
-    if value is None or isinstance(value, bool | int | str):
+    if isinstance(value, str):
+        return _readable(value)
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Path):
-        return str(value)
+        return _readable(str(value))
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
     if isinstance(value, Mapping):
@@ -62,11 +64,16 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"a record cannot hold a {type(value).__name__}")
 
 
+def _readable(text: str) -> str:
+    """The text with a backslash and a number for what UTF-8 cannot hold, as in names of files of another encoding."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _key(key: Any) -> str:
     if isinstance(key, np.generic):
         key = key.item()
     if isinstance(key, str | int | Path) and not isinstance(key, bool):
-        return str(key)
+        return _readable(str(key))
     raise TypeError(f"a record's keys are names, not {type(key).__name__}")
 
 

@@ -8,6 +8,7 @@ file as it is; to resample a *slice* onto the grid of the volume, use its invers
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,8 @@ def _parse_entry(entry: Any, where: str) -> SlicePose:
     if not isinstance(entry, dict) or not entry.keys() >= _RESERVED:
         raise InputError(f"{where} lacks one of {', '.join(sorted(_RESERVED))}: write the poses again")
     stack, slice_index = entry["stack"], entry["slice_index"]
-    if not isinstance(stack, str) or not isinstance(slice_index, int) or isinstance(slice_index, bool):
+    is_name = isinstance(stack, str) and stack.isprintable()  # no zeros, no halves of a character
+    if not is_name or not isinstance(slice_index, int) or isinstance(slice_index, bool):
         raise InputError(f"{where} names no slice (stack a string, slice_index a whole number): repair it")
     matrix = _as_matrix(entry["matrix"])
     if matrix is None or not _is_rigid(matrix):
@@ -228,7 +230,7 @@ def _is_rigid(matrix: np.ndarray) -> bool:
 
 
 def _read_text(path: Path) -> str:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist or is not a file: check the name")
     try:
         return path.read_text(encoding="utf-8")

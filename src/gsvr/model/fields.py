@@ -15,13 +15,16 @@ from jaxtyping import Bool, Float, Float32
 from gsvr.compiled import run
 from gsvr.model.geometry import quaternion_gradient, rotation_from_quaternion
 from gsvr.model.morphology import closed, within
-from gsvr.model.validation import as_mask, as_numbers, as_positive
+from gsvr.model.validation import LARGEST_AMPLITUDE, as_mask, as_numbers, as_positive, check_extent
 
 # From a site of a lattice to half of its 26 neighbours; the other half are neighbours the other way round.
 DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
 
 # Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
 _NOTHING = 1e-30
+# Limits of what a file may hold: standard deviations (and spacings) of 1 micrometre to 1 m, and lengths of quaternions.
+_LARGEST_LOG_SCALE = float(np.log(1e3)) + 1e-6
+_SHORTEST_QUATERNION = 1e-3
 # Points that one thread takes at a time.
 _CHUNK = 65536
 
@@ -190,6 +193,32 @@ class LatticeField:
             quaternions=np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
             amplitudes=self.amplitudes[lattice.support],
         )
+
+
+def check_field(field: LatticeField | GaussianField) -> None:
+    """Refuse a field that is well-formed and yet shows nothing, or numbers that are not finite: a damaged file.
+
+    Raises
+    ------
+    ValueError
+        If there are no Gaussians, one has no orientation, or sizes, places or amplitudes are absurd.
+    """
+    if field.n_gaussians == 0:
+        raise ValueError("the field has no Gaussians")
+    if not np.abs(field.amplitudes).max() <= LARGEST_AMPLITUDE:
+        raise ValueError(f"amplitudes of the field exceed {LARGEST_AMPLITUDE:g}")
+    if isinstance(field, LatticeField):
+        lattice = field.lattice
+        check_extent("the field", lattice.origin, [axis[-1] for axis in lattice.axes])
+        log_scales = np.log([lattice.sigma, lattice.spacing])
+    else:
+        check_extent("the field", field.means)
+        log_scales = field.log_scales
+        lengths = np.linalg.norm(field.quaternions, axis=1)
+        if not (lengths.min() > _SHORTEST_QUATERNION and lengths.max() < 1 / _SHORTEST_QUATERNION):
+            raise ValueError("a quaternion of the field is zero or far from unit length")
+    if not np.abs(log_scales).max() <= _LARGEST_LOG_SCALE:
+        raise ValueError("Gaussians of the field are too small or too large to be seen")
 
 
 def lattice_covering(

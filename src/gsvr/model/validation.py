@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike
 
 # Cosine between the in-plane axes of a stack: 0.001 shifts the far edge of a 300 mm field of view by 0.3 mm.
 LARGEST_SHEAR = 1e-3
+# mm and intensity beyond which numbers are damage, not anatomy; sums of such amplitudes still fit float32.
+FARTHEST, LARGEST_AMPLITUDE = 1e6, 1e30
 # Volume of the parallelepiped of three unit axes below which they no longer span space.
 SMALLEST_DETERMINANT = 1e-3
 
@@ -99,6 +101,19 @@ def as_positive(what: str, value: Any) -> float:
     if not number > 0:
         raise ValueError(f"{what} must be positive, not {float(number):g}")
     return float(number)
+
+
+def check_extent(what: str, *places: Any) -> None:
+    """Refuse coordinates (mm) that no body has.
+
+    Raises
+    ------
+    ValueError
+        If one is not finite, or farther than 1 km from the world's origin.
+    """
+    for place in places:
+        if not np.abs(place).max(initial=0) <= FARTHEST:
+            raise ValueError(f"{what} lies more than {FARTHEST:g} mm away")
 
 
 def _as_array(what: str, values: Any) -> np.ndarray:

@@ -33,10 +33,12 @@ def plane_frame(
     ValueError
         If the normal is zero.
     """
-    length = float(np.linalg.norm(normal))
-    if not (length > 0 and np.isfinite(length)):
+    toward = np.asarray(normal, dtype=np.float64)
+    largest = float(np.abs(toward).max())
+    if not (largest > 0 and np.isfinite(largest)):
         raise ValueError("the normal of a plane must not be zero")
-    toward = np.asarray(normal, dtype=np.float64) / length
+    toward = toward / largest  # whose squares neither vanish nor overflow
+    toward /= np.linalg.norm(toward)
     anterior, superior = np.eye(3)[1:]
     top = anterior if abs(toward[2]) > np.sqrt(0.5) else superior
     upward = top - toward * (toward @ top)

@@ -38,6 +38,18 @@ _MARGIN, _MARGIN_PER_DISPLACEMENT = 4.0, 1.5
 _MASK_DILATION = 2
 # What is drawn independently; a new one goes last, so that old seeds keep their meaning.
 _CHANCE = ("geometry", "motion", "gain", "bias", "loss", "noise")
+# What an option may be: nothing that exists lies outside.
+_RANGES = {
+    "n_stacks": (1, 1000),
+    "in_plane_spacing": (0.1, 100.0),
+    "thickness": (0.1, 100.0),
+    "slice_spacing": (0.1, 100.0),
+    "noise": (0.0, 100.0),
+    "gain": (0.0, 5.0),
+    "bias": (0.0, 5.0),
+    "signal_loss": (0.0, 1.0),
+    "seed": (0, 2**63 - 1),
+}
 # Without a mask the anatomy is where the volume exceeds this share of its maximum.
 _MASK_THRESHOLD = 0.05
 
@@ -83,16 +95,10 @@ class SimulationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_stacks", "in_plane_spacing", "thickness", "slice_spacing"):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not (value > 0 and np.isfinite(value)):
-                raise InputError(f"{name} must be positive, not {value}: give a larger number")
-        for name in ("noise", "gain", "bias", "signal_loss", "seed"):
-            value = getattr(self, name)
-            if value is not None and not (value >= 0 and np.isfinite(value)):
-                raise InputError(f"{name} must not be negative, not {value}: give zero or more")
-        if self.signal_loss is not None and self.signal_loss > 1:
-            raise InputError(f"signal_loss is a share of slices, not {self.signal_loss}: give 1 or less")
+            if value is not None and not least <= value <= most:
+                raise InputError(f"`{name}` must be between {least:g} and {most:g}, not {str(value)[:20]}")
         if self.motion not in MOTION_LEVELS:
             raise InputError(f"unknown motion {self.motion!r}: choose one of {', '.join(MOTION_LEVELS)}")
         if self.profile not in SLICE_PROFILES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from gsvr.workflows.pipeline import Reconstruction
 # Enough for the variance of a voxel that is averaged with its neighbours; together they cost about a reconstruction.
 UNCERTAINTY_SAMPLES = 8
 
+# Bytes; names of files have 255, and the number of a slice needs some.
+_LONGEST_STACK_NAME = 220
 _TRANSFORM_NAMES = r".+_slice-\d+\.tfm"
 _SLICE_NAMES = r"(mask_)?\d+\.nii\.gz"
 
@@ -109,7 +112,8 @@ class OutputPaths:
             if folder is not None:
                 check_writable_folder(folder)
         for path in stacks:
-            check_writable_file(self.transforms / _transform_name(stack_name(path), 0))
+            if len(os.fsencode(stack_name(path))) > _LONGEST_STACK_NAME:
+                raise InputError(f"{path}: the name is too long for the files of its slices: rename it")
         refuse_overwriting(self.written, (*stacks, *masks, *map(sidecar_path, stacks)))
 
     @property

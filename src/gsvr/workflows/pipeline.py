@@ -14,7 +14,7 @@ import numpy as np
 
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
-from gsvr.io.image import load_image
+from gsvr.io.image import check_is_file, load_image
 from gsvr.io.nifti import read_mask, stack_from_image
 from gsvr.io.outputs import same_file
 from gsvr.masks.checks import check_content, check_overlap
@@ -148,6 +148,8 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
     """
     n = len(inputs.stacks)
     if n < 2:
+        for path in inputs.stacks:
+            check_is_file(path)
         raise InputError(
             f"{'one stack' if n else 'no stack'} cannot be corrected for motion: give two or more `stacks` in "
             "different orientations"
