@@ -38,6 +38,11 @@ def test_python_runs_the_package_as_the_command():
     assert result.stdout == f"gsvr {__version__}\n"
 
 
+def test_shells_can_complete():
+    result = CliRunner().invoke(app, ["--help"])
+    assert "--install-completion" in result.output
+
+
 def test_help_names_every_command():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0

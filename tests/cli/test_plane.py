@@ -64,6 +64,9 @@ def test_a_picture_has_up_on_top_and_the_middle_in_the_middle(tmp_path: Path, gs
         (("--output-image", "p.png", "--size", 1, 2, 3), "one or two"),
         (("--output-image", "p.png", "--size", 0), "between 1"),
         (("--output-image", "p.png", "--thickness", -1), "zero or more"),
+        (("--output-image", "p.png", "--thickness", 1e-300), "zero or more"),
+        (("--output-image", "p.png", "--thickness", 1e30), "zero or more"),
+        (("--output-image", "p.png", "--centre", 1e30, 0, 0), "--centre lies more than"),
         (("--output-image", "p.png", "--profile", "round"), "unknown slice profile"),
         (("--output-image", "p.png", "--spacing", 0), "resolution between"),
     ],
@@ -75,3 +78,13 @@ def test_what_cannot_be_meant_is_refused(
     assert result.exit_code == 2
     assert message in result.stderr
     assert not list(tmp_path.glob("p.*"))
+
+
+def test_a_normal_of_any_length(tmp_path: Path, field: LatticeField, gsvr_command: Command):
+    pixels = []
+    for length in (1, 1e-300, 1e300):
+        words = ("plane", tmp_path / "f.safetensors", "--output-image", tmp_path / "p.nii.gz", "--size", 20)
+        result = gsvr_command(*words, "--spacing", 1, "--normal", length, -0.5 * length, 0.25 * length)
+        assert result.exit_code == 0, result.output
+        pixels.append(Nifti1Image.from_filename(tmp_path / "p.nii.gz").get_fdata())
+    np.testing.assert_allclose(pixels[1:], [pixels[0]] * 2, atol=1e-6)

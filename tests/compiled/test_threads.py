@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
+from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
 
 from gsvr.compiled import threads
-from gsvr.compiled.threads import parallel_for, parallel_map, thread_count
+from gsvr.compiled.threads import parallel_for, parallel_map, quota_of_groups, thread_count
 from gsvr.errors import InputError
 
 
@@ -104,3 +105,39 @@ def test_callers_may_differ_in_their_number_of_threads(monkeypatch: pytest.Monke
 
     with ThreadPoolExecutor(3) as callers:
         assert all(np.array_equal(found, np.tile([0, 1, 4], 300)) for found in callers.map(call, range(3)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "usual", "expected"), [("", "3", 3), ("", "5,2", 5), ("2", "3", 2), ("", "many", None)]
+)
+def test_the_usual_variable_counts_where_ours_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, ours: str, usual: str, expected: int | None
+) -> None:
+    monkeypatch.setenv("GSVR_THREADS", ours)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    every = thread_count()
+    monkeypatch.setenv("OMP_NUM_THREADS", usual)
+    assert thread_count() == (expected or every)
+
+
+def test_the_share_of_a_container(tmp_path: Path) -> None:
+    """The smallest share of all groups above, in both versions of control groups."""
+    own, group = tmp_path / "cgroup", tmp_path / "fs" / "slice" / "container"
+    group.mkdir(parents=True)
+    own.write_text("0::/slice/container\n")
+    assert quota_of_groups(own, tmp_path / "fs") is None
+    (group / "cpu.max").write_text("max 100000\n")
+    assert quota_of_groups(own, tmp_path / "fs") is None
+    (group.parent / "cpu.max").write_text("250000 100000\n")
+    assert quota_of_groups(own, tmp_path / "fs") == 3
+    (group / "cpu.max").write_text("20000 100000\n")
+    assert quota_of_groups(own, tmp_path / "fs") == 1
+    first = tmp_path / "fs" / "cpu" / "docker"
+    first.mkdir(parents=True)
+    own.write_text("5:memory:/docker\n4:cpu,cpuacct:/docker\n")
+    for name, value in (("quota", -1), ("period", 50000)):
+        (first / f"cpu.cfs_{name}_us").write_text(f"{value}\n")
+    assert quota_of_groups(own, tmp_path / "fs") is None
+    (first / "cpu.cfs_quota_us").write_text("100000\n")
+    assert quota_of_groups(own, tmp_path / "fs") == 2
+    assert quota_of_groups(tmp_path / "absent", tmp_path / "fs") is None

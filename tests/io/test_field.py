@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from gsvr.errors import InputError
@@ -166,3 +168,60 @@ def test_arrays_that_do_not_fit(tmp_path: Path, name: str, tensor: np.ndarray):
     save_file(load_file(path) | {name: tensor}, path, {"gsvr": json.dumps(header)})
     with pytest.raises(InputError, match=r"field\.safetensors: the array"):
         read_field(path)
+
+
+def set_to(value: float, *place: int | slice) -> Callable[[np.ndarray], np.ndarray]:
+    def changed(tensor: np.ndarray) -> np.ndarray:
+        tensor = tensor.copy()
+        tensor[place] = value
+        return tensor
+
+    return changed
+
+
+DAMAGE = [
+    (lattice_field, {"support": lambda tensor: tensor * 0}, "no Gaussians"),
+    (lattice_field, {"support": set_to(7, 0)}, "True or False"),
+    (lattice_field, {"sigma": set_to(0.0, 0)}, "sigma of a lattice"),
+    (lattice_field, {"sigma": set_to(1e-300, 0)}, "too small or too large"),
+    (lattice_field, {"spacing": set_to(-1.0, 0)}, "spacing of a lattice"),
+    (lattice_field, {"spacing": set_to(1e200, 0)}, "away"),
+    (lattice_field, {"origin": set_to(1e30, 1)}, "away"),
+    (lattice_field, {"amplitudes": set_to(3e38, 1)}, "amplitudes"),
+    (lattice_field, {"amplitudes": set_to(np.nan, 1)}, "amplitudes"),
+    (gaussian_field, {"quaternions": set_to(0.0, 2)}, "quaternion"),
+    (gaussian_field, {"log_scales": set_to(200.0, 3, 1)}, "too small or too large"),
+    (gaussian_field, {"log_scales": set_to(-200.0, 3, 1)}, "too small or too large"),
+    (gaussian_field, {"means": set_to(1e20, 3, 1)}, "away"),
+    (gaussian_field, {"amplitudes": set_to(-3e38, 1)}, "amplitudes"),
+    (gaussian_field, {"means": lambda tensor: tensor.astype(np.complex64)}, "means"),
+    (gaussian_field, dict.fromkeys(("means", "log_scales", "quaternions", "amplitudes"), lambda t: t[:0]), "Gaussians"),
+    (gaussian_field, {"mask": lambda tensor: tensor * 0}, "mask is empty"),
+    (gaussian_field, {"mask_affine": set_to(0.0, slice(None), 1)}, "affine of the mask"),
+    (gaussian_field, {"mask_affine": set_to(1e30, 0, 3)}, "away"),
+]
+
+
+@pytest.mark.parametrize(("field", "damage", "message"), DAMAGE)
+def test_fields_that_show_nothing_are_refused(tmp_path: Path, field: Callable, damage: dict, message: str):
+    path = tmp_path / "field.safetensors"
+    write_field(path, field(), mask=np.ones((2, 3, 4), bool), mask_affine=np.diag([1.0, 2, 3, 1]))
+    read_field(path)
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    save_file(tensors | {name: change(tensors[name]) for name, change in damage.items()}, path, header)
+    with pytest.raises(InputError, match=message) as caught:
+        read_field(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_half_precision_is_read_as_single(tmp_path: Path):
+    path = tmp_path / "field.safetensors"
+    write_field(path, gaussian_field())
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata()
+    save_file({name: tensor.astype(np.float16) for name, tensor in load_file(path).items()}, path, header)
+    field = read_field(path).field
+    assert field.amplitudes.dtype == np.float32
+    np.testing.assert_allclose(field.amplitudes, gaussian_field().amplitudes, atol=1e-3)

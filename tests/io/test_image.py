@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,3 +176,43 @@ def test_missing_mask(save: Save, intensities: np.ndarray, affine: np.ndarray):
     path = save("image.nii", intensities, affine)
     absent = path.with_name("absent.nii")
     refusal(lambda: read_volume(path, absent), absent)
+
+
+def header_of(shape: tuple[int, ...]) -> bytes:
+    """A header that claims a shape of float32, with the four bytes that follow."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(shape)
+    header.set_sform(np.eye(4), 1)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    return header.binaryblock + bytes(4)
+
+
+@pytest.mark.parametrize("name", ["s.nii", "s.nii.gz"])
+def test_a_header_that_claims_more_than_there_is(tmp_path: Path, name: str):
+    """Seven gigabytes, in a file of some hundred kilobytes: refused before memory is asked for."""
+    path = tmp_path / name
+    content = header_of((2000, 2000, 450)) + bytes(2**20)
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    tracemalloc.start()
+    try:
+        message = refusal(lambda: read_stack(path), path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    assert "ends before the 2000 x 2000 x 450 voxels of its header" in message
+
+
+def test_no_more_is_read_than_the_header_says(tmp_path: Path):
+    """What follows is read on to the checksum, but not kept; nobody waits for gigabytes of it."""
+    path = tmp_path / "s.nii.gz"
+    voxels = np.arange(7 * 6 * 5, dtype=np.float32).tobytes()
+    path.write_bytes(gzip.compress(header_of((7, 6, 5)) + voxels + bytes(2**24)))
+    tracemalloc.start()
+    try:
+        assert read_stack(path).data.max() == 7 * 6 * 5 - 1
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(gzip.compress(header_of((7, 6, 5)) + voxels + bytes(2**27), 1))
+    assert "goes on long after the last voxel" in refusal(lambda: read_stack(path), path)

@@ -207,3 +207,14 @@ def test_bad_pose_file_is_named(tmp_path: Path, content: str):
     with pytest.raises(InputError, match=r"poses\.json") as caught:
         read_poses_json(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udc80", "a\0b"])
+def test_names_that_cannot_be_written_are_refused(tmp_path: Path, name: str):
+    path = tmp_path / "poses.json"
+    write_poses_json(path, [SlicePose("stack", 3, np.eye(4))])
+    content = json.loads(path.read_text())
+    content["slices"][0]["stack"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="entry 0 names no slice"):
+        read_poses_json(path)

@@ -33,9 +33,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def thread_count() -> int:
-    """Threads the kernels use: ``GSVR_THREADS`` or else ``OMP_NUM_THREADS`` if set, else the cores this process may use.
+    """Threads the kernels use: ``GSVR_THREADS`` or else ``OMP_NUM_THREADS`` if set, else the cores for this process.
 
-    These are the cores it may run on, or fewer where a container has a share of them only.
+    These are the cores it may run on, or fewer where its container has a share of them only.
     """
     asked = os.environ.get("GSVR_THREADS")
     if asked:

@@ -25,7 +25,8 @@ def write_record(path: str | Path, record: Mapping[Any, Any]) -> None:
     """Write `record` as JSON, whole or not at all; equal records give equal bytes.
 
     NumPy scalars and arrays, paths, enumerations, dataclasses, tuples and sets become plain JSON; sets
-    are sorted, every other order is kept. NaN and infinities, which JSON lacks, become null; bytes of names that are not UTF-8 become ``\\udcXX``.
+    are sorted, every other order is kept. NaN and infinities, which JSON lacks, become null;
+    bytes of names that are not UTF-8 become a backslash and their number.
 
     Raises
     ------
