@@ -141,7 +141,8 @@ def _open(path: Path) -> nibabel.Nifti1Pair:
 
 def _stored_size(image: nibabel.Nifti1Pair) -> int:
     """Bytes up to the end of the voxels, as the header has it."""
-    return image.header.get_data_offset() + math.prod(map(int, image.shape)) * np.dtype(image.get_data_dtype()).itemsize
+    offset = image.dataobj.offset  # pyright: ignore[reportAttributeAccessIssue]
+    return int(offset) + math.prod(map(int, image.shape)) * np.dtype(image.get_data_dtype()).itemsize
 
 
 def _refuse_missing_content(image: nibabel.Nifti1Pair, path: Path) -> None:
