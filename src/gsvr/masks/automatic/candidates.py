@@ -1,0 +1,68 @@
+"""Parts of a stack that may be a brain: connected in 3-D, after thin bridges have been cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+
+@dataclass(frozen=True)
+class CandidateOptions:
+    """What counts as a part."""
+
+    threshold: float = 0.5
+    opening: float = 5.0  # mm: what is thinner than twice this is no brain of its own
+    regrowth: float = 3.0  # mm beyond the opening that a part may grow again
+    kept: int = 3
+    smallest: float = 3.0  # ml
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One part of a stack that may be a brain."""
+
+    part: Bool[np.ndarray, "slices rows columns"]
+    centre: Float[np.ndarray, " 3"]  # world, mm (RAS)
+    volume: float  # ml
+    certainty: float  # mean probability inside
+
+
+def find_candidates(
+    probability: Float[np.ndarray, "slices rows columns"],
+    affine: Float[np.ndarray, "4 4"],
+    spacing: tuple[float, float, float],
+    options: CandidateOptions = CandidateOptions(),
+) -> list[Candidate]:
+    """Parts of ``probability`` that may be a brain, the most probable volume first.
+
+    ``spacing`` is in mm along slices, rows and columns; ``affine`` takes (column, row, slice) of ``probability`` to the
+    world.
+    """
+    likely = ndimage.gaussian_filter(probability, (0, 0.6, 0.6)) > options.threshold
+    voxel = float(np.prod(spacing)) / 1000
+    if likely.sum() * voxel < options.smallest:
+        return []
+    # the stack's ends are no edge of the brain: distances are measured as if the end slices went on
+    ends = np.pad(likely, ((2, 2), (0, 0), (0, 0)), mode="edge")
+    depth = ndimage.distance_transform_edt(ends, sampling=spacing)[2:-2]
+    cores, n_cores = ndimage.label(depth > options.opening)
+    if n_cores == 0:
+        cores, n_cores = ndimage.label(likely)
+    weight = ndimage.sum_labels(probability, cores, np.arange(1, n_cores + 1))
+    order = np.argsort(weight)[::-1][: options.kept] + 1
+    # every pixel goes to the core nearest to it
+    away, nearest = ndimage.distance_transform_edt(cores == 0, sampling=spacing, return_indices=True)
+    owner = np.where(likely & (away < options.opening + options.regrowth), cores[tuple(nearest)], 0)
+    found = []
+    for core in order:
+        part = owner == core
+        volume = float(part.sum()) * voxel
+        if volume < options.smallest:
+            continue
+        middle = np.array(ndimage.center_of_mass(part))[::-1]
+        centre = affine[:3, :3] @ middle + affine[:3, 3]
+        found.append(Candidate(part, centre, volume, float(probability[part].mean())))
+    return found

@@ -1,0 +1,171 @@
+"""Masks of the brain in a set of stacks of one fetus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from gsvr.errors import InputError
+from gsvr.masks.automatic.candidates import Candidate, CandidateOptions, find_candidates
+from gsvr.masks.automatic.choice import ChoiceOptions, choose, doubts
+from gsvr.masks.automatic.network import neighbour_step, probabilities, with_neighbours
+from gsvr.masks.automatic.resampling import NETWORK_SPACING, averaging_weights, interpolating_weights
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """How brains are found."""
+
+    threads: int = 1
+    candidates: CandidateOptions = CandidateOptions()
+    choice: ChoiceOptions = ChoiceOptions()
+    # second look at the part found
+    views: tuple[str, ...] = ("as is", "rows", "columns", "both")
+    margin: float = 30.0  # mm around the part that is looked at again
+    threshold: float = 0.5
+    smoothing: float = 1.5  # mm: standard deviation of the smoothing of the probability before it is cut
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """The brain in one stack."""
+
+    mask: Bool[np.ndarray, "columns rows slices"]  # on the stack's own grid
+    confidence: float  # 0 to 1: the overlap (Dice) the network itself expects of the mask, less what other stacks deny
+    doubt: str | None  # one sentence if the mask should not be trusted
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A stack as the network sees it: pixels of 2 mm, slices first."""
+
+    triples: Float[np.ndarray, "slices 3 rows columns"]
+    probability: Float[np.ndarray, "slices rows columns"]
+    affine: Float[np.ndarray, "4 4"]  # (column, row, slice) of the pixels of 2 mm to the world
+    spacing: tuple[float, float, float]  # mm along slices, rows, columns
+    pixel: tuple[float, float]  # mm: the stack's own columns and rows
+
+
+def find_brains(
+    volumes: Sequence[tuple[Float[np.ndarray, "_c _r _s"], Float[np.ndarray, "4 4"]]],
+    names: Sequence[str],
+    options: FindOptions = FindOptions(),
+) -> list[FoundMask]:
+    """The brain in each stack of one fetus.
+
+    Parameters
+    ----------
+    volumes
+        Images (columns, rows, slices) and their affines, voxel to RAS in mm. Images are float32, of any scale.
+    names
+        What messages call the stacks.
+    options
+        See :class:`FindOptions`.
+
+    Returns
+    -------
+    list of FoundMask
+        One for each stack. The mask covers the space inside the skull, drawn with a margin of 1 to 2 mm.
+
+    Raises
+    ------
+    InputError
+        If a stack is no 3-D image of finite numbers, or onnxruntime is not installed.
+    """
+    seen = [_look(data, affine, name, options) for (data, affine), name in zip(volumes, names, strict=True)]
+    parts = [find_candidates(s.probability, s.affine, s.spacing, options.candidates) for s in seen]
+    chosen = choose(parts, options.choice)
+    sentences = doubts(parts, chosen, options.choice)
+    found = []
+    for (data, _), one, candidates, index, doubt in zip(volumes, seen, parts, chosen, sentences, strict=True):
+        if index is None:
+            found.append(FoundMask(np.zeros(data.shape, bool), 0.0, doubt))
+            continue
+        probability = _second_look(one, candidates[index], options)
+        level, confidence = _drawn(probability, candidates[index], one.spacing, options)
+        fine = _on_own_grid(level, data.shape, one.pixel)
+        if confidence < 0.7 and doubt is None:
+            doubt = "the edge of the brain is uncertain"
+        found.append(FoundMask(fine, confidence if doubt is None else min(confidence, 0.5), doubt))
+    return found
+
+
+def _look(data: np.ndarray, affine: np.ndarray, name: str, options: FindOptions) -> _Seen:
+    """The stack in pixels of 2 mm, and the network's first look at all of it."""
+    if data.ndim != 3 or min(data.shape) < 1:
+        raise InputError(f"{name}: the brain can be found in 3-D images only, this one is {data.shape}")
+    if not np.isfinite(data).all():
+        raise InputError(f"{name}: has values that are not finite, so that the brain cannot be found")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (spacing > 0).all():
+        raise InputError(f"{name}: its affine has a column of length 0, so that the brain cannot be found")
+    across = averaging_weights(data.shape[0], spacing[0])
+    down = averaging_weights(data.shape[1], spacing[1])
+    # (columns, rows, slices) to (slices, rows, columns)
+    slices = np.matmul(down, np.matmul(np.asarray(data, np.float32).transpose(2, 1, 0), across.T))
+    slices = normalised(np.clip(slices, 0, None))
+    triples = with_neighbours(slices, neighbour_step(spacing[2]))
+    coarse = np.eye(4)
+    for axis, (n, m) in enumerate([(data.shape[0], len(across)), (data.shape[1], len(down))]):
+        coarse[axis, axis] = NETWORK_SPACING / spacing[axis]
+        coarse[axis, 3] = (n - 1) / 2 - (m - 1) / 2 * coarse[axis, axis]
+    found = probabilities(triples, options.threads)
+    steps = (float(spacing[2]), NETWORK_SPACING, NETWORK_SPACING)
+    return _Seen(triples, found, affine @ coarse, steps, (float(spacing[0]), float(spacing[1])))
+
+
+def normalised(slices: Float[np.ndarray, "slices rows columns"]) -> Float[np.ndarray, "slices rows columns"]:
+    """Divides by twice the mean of what is brighter than the mean, as in training."""
+    bright = slices[slices > slices.mean()]
+    if bright.size == 0:
+        return slices
+    return (slices / (2 * float(bright.mean()) + 1e-6)).astype(np.float32)
+
+
+def _second_look(seen: _Seen, candidate: Candidate, options: FindOptions) -> Float[np.ndarray, "slices rows columns"]:
+    """Probability again, the mean over mirrored views, around the part; elsewhere 0."""
+    box = []
+    for axis, spacing in enumerate(seen.spacing):
+        occupied = np.flatnonzero(candidate.part.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = int(np.ceil(options.margin / spacing))
+        n = candidate.part.shape[axis]
+        low, high = max(occupied[0] - margin, 0), min(occupied[-1] + margin + 1, n)
+        if axis and high - low < (-(-(high - low) // 16)) * 16:
+            # the network pads to a multiple of 16 pixels: better with picture than with nothing
+            wanted = min(-(-(high - low) // 16) * 16, n)
+            low = max(min(low - (wanted - (high - low)) // 2, n - wanted), 0)
+            high = low + wanted
+        box.append(slice(int(low), int(high)))
+    again = np.zeros_like(seen.probability)
+    again[tuple(box)] = probabilities(seen.triples[box[0], :, box[1], box[2]], options.threads, options.views)
+    return again
+
+
+def _drawn(
+    probability: Float[np.ndarray, "slices rows columns"],
+    candidate: Candidate,
+    spacing: tuple[float, float, float],
+    options: FindOptions,
+) -> tuple[Float[np.ndarray, "slices rows columns"], float]:
+    """A level function whose positive part is the mask, on the pixels of 2 mm; and the overlap it can expect."""
+    smooth = ndimage.gaussian_filter(probability, [options.smoothing / s for s in spacing], mode="nearest")
+    parts = find_candidates(smooth, np.eye(4), spacing, options.candidates)
+    overlaps = [int((p.part & candidate.part).sum()) for p in parts]
+    part = parts[int(np.argmax(overlaps))].part if parts and max(overlaps) > 0 else candidate.part
+    near = ndimage.distance_transform_edt(~part, sampling=spacing) < 8.0
+    part = np.stack([ndimage.binary_fill_holes(plane) for plane in part])
+    expected = 2 * float(probability[part].sum()) / (float(probability[near].sum()) + float(part.sum()) + 1e-6)
+    level = np.where(near, smooth, 0) - options.threshold
+    level = np.where(part, np.maximum(level, 0.02), np.minimum(level, -0.02))
+    return level.astype(np.float32), min(expected, 1.0)
+
+
+def _on_own_grid(level: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
+    """Where the level is positive on the stack's own grid (columns, rows, slices), pixels of ``pixel`` mm."""
+    across, down = (interpolating_weights(n, spacing) for n, spacing in zip(shape, pixel, strict=False))
+    fine = np.matmul(down, np.matmul(level, across.T))
+    return np.ascontiguousarray((fine > 0).transpose(2, 1, 0))

@@ -1,0 +1,164 @@
+"""Other surroundings than those of training: to test on brains that the network has never seen.
+
+Nothing here is shared with the scenes of training: the brain is an image (not labels with random intensities), the
+mother is a mosaic of Voronoi cells, uterus and fetus are made of balls, and the stacks are cut from a volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+SPACING = 1.6  # mm: the voxels of the volume
+SIZE = 150  # voxels along each side
+
+
+@dataclass(frozen=True)
+class Head:
+    """A brain's image, fluid about 1, on voxels of ``SPACING`` with room around."""
+
+    image: np.ndarray
+    inside: np.ndarray  # the brain and the fluid around it
+    distance: np.ndarray  # mm outside of that, negative inside
+    margin: float  # mm that a mask reaches beyond
+
+
+def read_head(image: Path, margin: float) -> Head:
+    """A brain of the CRL atlas. The reference is its support, gaps closed over 12 mm, grown by ``margin`` mm."""
+    read = nib.as_closest_canonical(nib.load(image))  # type: ignore[arg-type]
+    values = np.asarray(read.dataobj, np.float32)  # type: ignore[attr-defined]
+    zoom = float(read.header.get_zooms()[0]) / SPACING  # type: ignore[attr-defined]
+    support = ndimage.zoom((values > 0).astype(np.float32), zoom, order=1) > 0.5
+    values = ndimage.zoom(values, zoom, order=1)
+    room = 14
+    support, values = np.pad(support, room), np.pad(values, room)
+    room_around = ndimage.distance_transform_edt(~support, sampling=SPACING) <= 12
+    inside = (ndimage.distance_transform_edt(room_around, sampling=SPACING) > 12) | support
+    distance = ndimage.distance_transform_edt(~inside, sampling=SPACING) - ndimage.distance_transform_edt(
+        inside, sampling=SPACING
+    )
+    distance -= np.sign(distance) * SPACING / 2
+    values = values / np.percentile(values[support], 99)
+    # gaps between the lobes hold fluid
+    values = np.where(inside & (values < 0.02), 0.9, values)
+    return Head(values.astype(np.float32), inside, distance.astype(np.float32), margin)
+
+
+def _balls(centres: np.ndarray, radii: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Distance (mm) outside the union of balls, negative inside, at ``grid`` (..., 3)."""
+    result = np.full(grid.shape[:-1], np.inf, np.float32)
+    for centre, radius in zip(centres, radii, strict=True):
+        np.minimum(result, np.linalg.norm(grid - centre.astype(np.float32), axis=-1) - np.float32(radius), out=result)
+    return result
+
+
+def draw_volume(rng: np.random.Generator, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A mother with a fetus (x, y, z), its mask, and the centre of its head, mm from the volume's centre."""
+    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).astype(np.float32)
+    centre = rng.uniform(-45, 45, 3)
+    turn = Rotation.random(random_state=int(rng.integers(2**31)))
+    down, ahead = turn.apply([0, 0, -1]), turn.apply([0, 1, 0])
+
+    # Voronoi cells on a coarse grid, warped by noise so that walls are not flat
+    warp = np.stack([ndimage.gaussian_filter(rng.standard_normal((SIZE // 3,) * 3), 3) for _ in range(3)], axis=-1)
+    coarse = grid[1::3, 1::3, 1::3] + 60 * warp.astype(np.float32)
+    seeds = rng.uniform(-140, 140, (int(rng.integers(60, 260)), 3))
+    cell = cKDTree(seeds).query(coarse)[1]
+    cell = np.repeat(np.repeat(np.repeat(cell, 3, 0), 3, 1), 3, 2)
+    volume = rng.uniform(0.05, 0.5, len(seeds)).astype(np.float32)
+    volume[rng.random(len(seeds)) < 0.05] = rng.uniform(0.7, 1.1)
+    volume = volume[cell]
+
+    body = _balls(rng.uniform(-30, 30, (2, 3)), rng.uniform(95, 150, 2), grid)
+    rim = rng.uniform(8, 30)
+    volume = np.where(body > -rim, rng.uniform(0.4, 1.0), volume)
+    volume = np.where(np.abs(body + rim) < rng.uniform(2, 5), rng.uniform(0.05, 0.2), volume)
+    volume = np.where(body > 0, 0.0, volume)
+
+    # uterus: balls around the head and down the fetus
+    trunk = [centre + down * s + 12 * rng.standard_normal(3) for s in (55, 80, 105)]
+    womb = _balls(np.array([centre, *trunk]) + rng.normal(0, 12, (4, 3)), rng.uniform(52, 72, 4), grid)
+    volume = np.where(womb < rng.uniform(4, 9), rng.uniform(0.15, 0.4), volume)
+    fluid = rng.uniform(0.75, 1.15)
+    volume = np.where(womb < 0, fluid, volume)
+    side = rng.standard_normal(3)
+    side /= np.linalg.norm(side)
+    placenta = (womb < 0) & (womb > -rng.uniform(15, 30)) & (((grid - centre.astype(np.float32)) @ side) > 5)
+    volume = np.where(placenta, rng.uniform(0.3, 0.55) * (1 + 0.1 * volume), volume)
+
+    # fetus: balls for trunk, limbs and face; a finer mosaic inside
+    fetus = _balls(np.array(trunk), rng.uniform(22, 32, 3), grid)
+    limbs = np.array([p + 35 * _unit(rng) * s for p in trunk for s in np.linspace(0.7, 1.5, 6)])
+    fetus = np.minimum(fetus, _balls(limbs, rng.uniform(5, 9, len(limbs)), grid))
+    face = centre + np.outer([38.0, 44, 30], ahead) * 0.7 + np.outer([22.0, 36, 34], down) + 4 * rng.standard_normal((3, 3))
+    fetus = np.minimum(fetus, _balls(face, np.array([16.0, 13, 18]), grid))
+    organs = rng.uniform(0.1, 0.5, 40).astype(np.float32)
+    organs[rng.integers(40, size=3)] = 0.9
+    mosaic = organs[np.roll(cell, SIZE // 2, axis=0) % 40]
+    volume = np.where(fetus < 0, np.where(fetus > -3, rng.uniform(0.2, 0.5), mosaic), volume)
+
+    # the head: looked up in the brain's own frame
+    size = rng.uniform(0.93, 1.07)
+    local = turn.inv().apply((grid - centre.astype(np.float32)).reshape(-1, 3)).T / (SPACING * size)
+    occupied = np.argwhere(head.inside)
+    local += ((occupied.min(0) + occupied.max(0)) / 2)[:, None]
+    # beyond the block the distance is large
+    away = ndimage.map_coordinates(head.distance, local, order=1, cval=99.0).reshape(volume.shape)
+    image = ndimage.map_coordinates(head.image, local, order=1).reshape(volume.shape)
+    mask = away * size < head.margin
+    skull, scalp = rng.uniform(1.5, 3), rng.uniform(4, 7)
+    volume = np.where(away < scalp, rng.uniform(0.2, 0.5), volume)
+    volume = np.where(away < skull, rng.uniform(0.03, 0.15), volume)
+    volume = np.where(away < 0.5, image * rng.uniform(0.9, 1.1), volume)
+    texture = ndimage.gaussian_filter(rng.standard_normal(volume.shape).astype(np.float32), 1.2)
+    return (volume * (1 + 0.25 * texture)).astype(np.float32), mask, centre
+
+
+def _unit(rng: np.random.Generator) -> np.ndarray:
+    v = rng.standard_normal(3)
+    return v / np.linalg.norm(v)
+
+
+def acquire(
+    rng: np.random.Generator, volume: np.ndarray, mask: np.ndarray, rotation: Rotation, thickness: float, pixel: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A stack (columns, rows, slices) cut from ``volume`` with motion between slices, its mask and its affine."""
+    extent = SIZE * SPACING
+    n, n_slices = int(extent / pixel), int(0.8 * extent / thickness)
+    matrix = rotation.as_matrix()
+    columns = (np.arange(n) - (n - 1) / 2) * pixel
+    data = np.zeros((n, n, n_slices), np.float32)
+    drawn = np.zeros(data.shape, bool)
+    angles, shift = np.zeros(3), np.zeros(3)
+    for k in range(n_slices):
+        angles = 0.9 * angles + rng.normal(0, 1.0, 3)
+        shift = 0.9 * shift + rng.normal(0, 0.6, 3)
+        moved = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+        depth = (k - (n_slices - 1) / 2) * thickness
+        total, covered = 0.0, 0.0
+        for part in (-0.33, 0.0, 0.33):
+            frame = np.empty((3, n, n), np.float32)
+            frame[0], frame[1], frame[2] = columns[:, None], columns[None], depth + part * thickness
+            world = np.tensordot(moved @ matrix, frame, 1) + shift[:, None, None]
+            index = world / SPACING + (SIZE - 1) / 2
+            total = total + ndimage.map_coordinates(volume, index, order=1)
+            if part == 0.0:
+                covered = ndimage.map_coordinates(mask.astype(np.float32), index, order=1)
+        data[:, :, k], drawn[:, :, k] = total / 3, np.asarray(covered) > 0.5
+    bias = ndimage.zoom(rng.normal(0, 0.15, (3, 3, 2)), np.array(data.shape) / (3, 3, 2), order=1)
+    data = np.clip(data, 0, None) ** rng.uniform(0.75, 1.25) * np.exp(bias)
+    sigma = rng.uniform(0.01, 0.05)
+    data = np.hypot(data + rng.normal(0, sigma, data.shape), rng.normal(0, sigma, data.shape)) * 500
+    lost = rng.random(n_slices) < 0.03
+    data[:, :, lost] *= 0.4
+    affine = np.eye(4)
+    affine[:3, :3] = matrix * [pixel, pixel, thickness]
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(data.shape) - 1) / 2)
+    return data.astype(np.float32), drawn, affine
