@@ -1,7 +1,7 @@
 """Tissues of a scene, and which of them lies where: a fetus in a mother, made of random shapes.
 
-Points are (3, depth, rows, columns) in mm, in the frame of the slices; shapes are turned at random, so that the slices
-cut them in any direction. Later tissues are painted over earlier ones.
+Positions are in mm in the frame of the slices; shapes are turned at random, so that the slices cut them in any
+direction. Later tissues are painted over earlier ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from training.brain_mask.atlases import Atlas
+from training.brain_mask.frame import Frame
 from training.brain_mask.fields import Fields, random_rotation, small_rotation
 
 
@@ -62,26 +63,25 @@ class Tissue(IntEnum):
     COUNT = 72
 
 
-Points = np.ndarray
-
-
-def _ellipsoid(points: Points, centre: np.ndarray, rotation: np.ndarray, semi_axes: np.ndarray) -> np.ndarray:
+def _ellipsoid(points: Frame, centre: np.ndarray, rotation: np.ndarray, semi_axes: np.ndarray) -> np.ndarray:
     """Distance to the centre in units of the semi-axes: below 1 inside."""
-    matrix = (rotation.T / semi_axes[:, None]).astype(np.float32)
-    shifted = points.reshape(3, -1) - centre.astype(np.float32)[:, None]
-    local = matrix @ shifted
-    return np.sqrt(np.einsum("ij,ij->j", local, local)).reshape(points.shape[1:])
+    total = np.zeros(points.shape, np.float32)
+    for axis in range(3):
+        along = points.along(rotation[:, axis] / semi_axes[axis], centre)
+        along *= along
+        total += along
+    return np.sqrt(total, out=total)
 
 
-def _capsule(points: Points, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _capsule(points: Frame, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance (mm) to the segment from ``start`` to ``end``, and the position along it in mm."""
     axis = end - start
     length = float(np.linalg.norm(axis)) + 1e-6
-    flat = points.reshape(3, -1) - start.astype(np.float32)[:, None]
-    along = np.clip((axis / length).astype(np.float32) @ flat, 0, length)
-    flat = flat - (axis / length).astype(np.float32)[:, None] * along
-    distance = np.sqrt(np.einsum("ij,ij->j", flat, flat))
-    return distance.reshape(points.shape[1:]), along.reshape(points.shape[1:])
+    along = points.along(axis / length, start)
+    nearest = np.clip(along, 0, length)
+    squared = points.squared_distance(start)
+    squared += nearest * (nearest - 2 * along)
+    return np.sqrt(np.maximum(squared, 0, out=squared), out=squared), nearest
 
 
 def _mosaic(fields: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -104,7 +104,7 @@ class Placement:
     scale: np.ndarray  # (3,): size along the atlas axes
 
 
-def paint_mother(tissue: np.ndarray, points: Points, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
+def paint_mother(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
     """Fat, muscle, bowel, spine, bladder and organs in a body around ``centre``."""
     rotation = random_rotation(rng)
     semi_axes = rng.uniform([90, 120, 150], [170, 220, 400])
@@ -148,7 +148,7 @@ def _paint_spine(tissue, points, start, end, radius, rng) -> None:
     tissue[canal < rng.uniform(0, 0.3) * radius] = Tissue.DISC
 
 
-def paint_uterus(tissue: np.ndarray, points: Points, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
+def paint_uterus(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
     """Wall, placenta and amniotic fluid around ``centre``, which lies anywhere inside."""
     rotation = random_rotation(rng)
     semi_axes = rng.uniform([50, 60, 75], [95, 110, 150])
@@ -163,9 +163,9 @@ def paint_uterus(tissue: np.ndarray, points: Points, fields: Fields, rng: np.ran
     np.copyto(tissue, np.uint8(Tissue.AMNIOTIC), where=radius < 1)
     if rng.random() < 0.8:
         thickness = rng.uniform(10, 50) / semi_axes.mean()
-        side = rng.standard_normal(3).astype(np.float32)
+        side = rng.standard_normal(3)
         side /= np.linalg.norm(side)
-        toward = np.tensordot(side, points - middle.astype(np.float32)[:, None, None, None], 1) / semi_axes.mean()
+        toward = points.along(side / semi_axes.mean(), middle)
         depth = (1 - radius) / np.maximum(thickness * np.clip(toward + 0.3 * slow[1] + 0.4, 0, 1), 1e-3)
         placenta = (radius < 1) & (depth < 1)
         tissue[placenta] = Tissue.PLACENTA
@@ -174,7 +174,7 @@ def paint_uterus(tissue: np.ndarray, points: Points, fields: Fields, rng: np.ran
             tissue[placenta & vessels] = Tissue.PLACENTA_VESSEL
 
 
-def paint_limbs(tissue: np.ndarray, points: Points, rng: np.random.Generator, centre: np.ndarray, reach: float):
+def paint_limbs(tissue: np.ndarray, points: Frame, rng: np.random.Generator, centre: np.ndarray, reach: float):
     """Limbs with bones, and loops of cord, around ``centre``."""
     for _ in range(rng.integers(0, 6)):
         start = centre + random_rotation(rng)[0] * rng.uniform(0.5, 1.6) * reach
@@ -199,7 +199,7 @@ def paint_limbs(tissue: np.ndarray, points: Points, rng: np.random.Generator, ce
 
 
 def paint_trunk(
-    tissue: np.ndarray, points: Points, fields: Fields, rng: np.random.Generator, neck: np.ndarray, down: np.ndarray, a: float
+    tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, neck: np.ndarray, down: np.ndarray, a: float
 ):
     """Trunk with lungs, liver, heart, fluid-filled organs and spine, from ``neck`` along ``down``; ``a`` its half width."""
     length = rng.uniform(1.2, 1.9) * a
@@ -235,18 +235,17 @@ def paint_trunk(
 
 
 def paint_head(
-    tissue: np.ndarray, mask: np.ndarray, points: Points, fields: Fields, rng: np.random.Generator, atlas: Atlas,
+    tissue: np.ndarray, mask: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, atlas: Atlas,
     place: Placement, margin: float, only_brain: bool,
 ) -> None:
     """Face, scalp, skull and brain; ``mask`` gets what a hand-drawn mask would cover, ``margin`` mm beyond the fluid."""
     half = atlas.half_size * place.scale
     reach = float(half.max()) + 30
-    shifted = points - place.centre.astype(np.float32)[:, None, None, None]
-    near = np.einsum("idrc,idrc->drc", shifted, shifted) < reach**2
+    near = points.squared_distance(place.centre) < reach**2
     if not near.any():
         return
     # where the atlas is looked up: turned, stretched, and bent smoothly
-    local = place.rotation.T.astype(np.float32) @ shifted[:, near]
+    local = np.stack([points.along(place.rotation[:, axis], place.centre)[near] for axis in range(3)])
     bend = fields.draw(rng.uniform(30, 60), 3)[:, near] * rng.uniform(0, 4.5)
     fine = fields.draw(rng.uniform(14, 25), 3)[:, near] * rng.uniform(0, 1.8)
     local = local / place.scale.astype(np.float32)[:, None] + bend + fine
@@ -307,7 +306,7 @@ def paint_head(
     mask[near] |= distance < fluid + margin
 
 
-def paint_decoy(tissue: np.ndarray, points: Points, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
+def paint_decoy(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
     """A round thing that is no head: a ball with a rim and a coarse inside, or one filled with fluid."""
     radius = _ellipsoid(points, centre, random_rotation(rng), rng.uniform(15, 50, 3)) + 0.08 * fields.draw(20.0)[0]
     inside = radius < 1

@@ -12,6 +12,7 @@ from training.brain_mask.anatomy import Placement, Tissue
 from training.brain_mask.atlases import Atlas
 from training.brain_mask.contrast import draw_intensities, draw_textures
 from training.brain_mask.fields import Fields, random_rotation, small_rotation
+from training.brain_mask.frame import moved_frame, still_frame
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,14 @@ def draw_scene(rng: np.random.Generator, atlases: list[Atlas], options: SceneOpt
     depths = (middles[:, None] + within).ravel()
     axis = (np.arange(size) - (size - 1) / 2) * options.spacing
     fields = Fields(rng, depths, axis, axis)
-    still = np.empty((3, n * planes, size, size), np.float32)
-    still[0], still[1], still[2] = axis, axis[:, None], depths[:, None, None]
+    still = still_frame(depths, axis, axis)
 
     kind = rng.random()
     only_brain = kind < options.only_brain
     without_mother = only_brain or kind < options.only_brain + options.without_mother
     without_brain = not without_mother and rng.random() < options.without_brain
-    tissue = np.zeros(still.shape[1:], np.uint8)
-    mask = np.zeros(still.shape[1:], bool)
+    tissue = np.zeros(still.shape, np.uint8)
+    mask = np.zeros(still.shape, bool)
 
     atlas = atlases[rng.integers(len(atlases))]
     place = _place(rng, atlas, options, depths, newborn=without_mother)
@@ -73,7 +73,7 @@ def draw_scene(rng: np.random.Generator, atlases: list[Atlas], options: SceneOpt
         anatomy.paint_mother(tissue, still, fields, rng, place.centre)
         if rng.random() < 0.93:
             anatomy.paint_uterus(tissue, still, fields, rng, place.centre)
-    points = _moved(still, place.centre, rng, n, planes) if rng.random() < options.moving else still
+    points = moved_frame(still, place.centre, rng, planes) if rng.random() < options.moving else still
     down = place.rotation @ small_rotation(rng, 25) @ np.array([0, 0.15, -1])
     down /= np.linalg.norm(down)
     neck = place.centre + place.rotation @ (np.array([0, -0.1, -1.2]) * atlas.half_size * place.scale)
@@ -112,19 +112,6 @@ def _place(rng: np.random.Generator, atlas: Atlas, options: SceneOptions, depths
     across = rng.uniform(-1, 1, 2) * (reach if rng.random() < 0.25 else reach - 35)
     deep = rng.uniform(-1, 1) * (half + 0.25 * float(np.ptp(depths)))
     return Placement(np.array([*across, deep]), random_rotation(rng), scale)
-
-
-def _moved(points: np.ndarray, centre: np.ndarray, rng: np.random.Generator, n: int, planes: int) -> np.ndarray:
-    """Points as a fetus that moves between slices sees them: a slow drift, and now and then a jump."""
-    degrees, shift = rng.uniform(0, 5), rng.uniform(0, 3)
-    moved = points.copy()
-    for k in range(n):
-        jump = 4.0 if rng.random() < 0.06 else 1.0
-        part = slice(k * planes, (k + 1) * planes)
-        turn = small_rotation(rng, degrees * jump)
-        offset = centre - turn @ centre + rng.normal(0, shift * jump, 3)
-        moved[:, part] = np.tensordot(turn.astype(np.float32), points[:, part], 1) + offset.astype(np.float32)[:, None, None, None]
-    return moved
 
 
 def _picture(

@@ -6,6 +6,7 @@ mother is a mosaic of Voronoi cells, uterus and fetus are made of balls, and the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,12 @@ def _balls(centres: np.ndarray, radii: np.ndarray, grid: np.ndarray) -> np.ndarr
     return result
 
 
-def draw_volume(rng: np.random.Generator, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A mother with a fetus (x, y, z), its mask, and the centre of its head, mm from the volume's centre."""
+def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray]:
+    """A mother with a fetus (x, y, z) and the mask of its brain.
+
+    ``heads`` holds one head, two for twins (the mask is that of the first), or none for a fetus whose head lies
+    outside.
+    """
     axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).astype(np.float32)
     centre = rng.uniform(-45, 45, 3)
@@ -104,7 +109,22 @@ def draw_volume(rng: np.random.Generator, head: Head) -> tuple[np.ndarray, np.nd
     mosaic = organs[np.roll(cell, SIZE // 2, axis=0) % 40]
     volume = np.where(fetus < 0, np.where(fetus > -3, rng.uniform(0.2, 0.5), mosaic), volume)
 
-    # the head: looked up in the brain's own frame
+    mask = np.zeros(volume.shape, bool)
+    for number, head in enumerate(heads):
+        if number == 0:
+            volume, mask = _with_head(volume, grid, rng, head, centre, turn)
+        else:
+            aside = centre - 1.6 * centre.clip(-30, 30) - 85 * down * (1 if down @ centre > 0 else -1)
+            other = Rotation.random(random_state=int(rng.integers(2**31)))
+            volume, _ = _with_head(volume, grid, rng, head, aside, other)
+    texture = ndimage.gaussian_filter(rng.standard_normal(volume.shape).astype(np.float32), 1.2)
+    return (volume * (1 + 0.25 * texture)).astype(np.float32), mask
+
+
+def _with_head(
+    volume: np.ndarray, grid: np.ndarray, rng: np.random.Generator, head: Head, centre: np.ndarray, turn: Rotation
+) -> tuple[np.ndarray, np.ndarray]:
+    """``volume`` with a head at ``centre``, and its mask: each voxel looked up in the brain's own frame."""
     size = rng.uniform(0.93, 1.07)
     local = turn.inv().apply((grid - centre.astype(np.float32)).reshape(-1, 3)).T / (SPACING * size)
     occupied = np.argwhere(head.inside)
@@ -112,13 +132,11 @@ def draw_volume(rng: np.random.Generator, head: Head) -> tuple[np.ndarray, np.nd
     # beyond the block the distance is large
     away = ndimage.map_coordinates(head.distance, local, order=1, cval=99.0).reshape(volume.shape)
     image = ndimage.map_coordinates(head.image, local, order=1).reshape(volume.shape)
-    mask = away * size < head.margin
     skull, scalp = rng.uniform(1.5, 3), rng.uniform(4, 7)
     volume = np.where(away < scalp, rng.uniform(0.2, 0.5), volume)
     volume = np.where(away < skull, rng.uniform(0.03, 0.15), volume)
     volume = np.where(away < 0.5, image * rng.uniform(0.9, 1.1), volume)
-    texture = ndimage.gaussian_filter(rng.standard_normal(volume.shape).astype(np.float32), 1.2)
-    return (volume * (1 + 0.25 * texture)).astype(np.float32), mask, centre
+    return volume, away * size < head.margin
 
 
 def _unit(rng: np.random.Generator) -> np.ndarray:

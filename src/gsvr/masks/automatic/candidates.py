@@ -45,9 +45,11 @@ def find_candidates(
     voxel = float(np.prod(spacing)) / 1000
     if likely.sum() * voxel < options.smallest:
         return []
-    # the stack's ends are no edge of the brain: distances are measured as if the end slices went on
-    ends = np.pad(likely, ((2, 2), (0, 0), (0, 0)), mode="edge")
-    depth = ndimage.distance_transform_edt(ends, sampling=spacing)[2:-2]
+    box = _box(likely)
+    whole, likely, probability = likely, likely[box], probability[box]
+    # the stack's edges are no edge of the brain: distances are measured as if the picture went on
+    depth = ndimage.distance_transform_edt(np.pad(whole, 3, mode="edge")[_grown(box, 6)], sampling=spacing)
+    depth = depth[3:-3, 3:-3, 3:-3]
     cores, n_cores = ndimage.label(depth > options.opening)
     if n_cores == 0:
         cores, n_cores = ndimage.label(likely)
@@ -58,11 +60,23 @@ def find_candidates(
     owner = np.where(likely & (away < options.opening + options.regrowth), cores[tuple(nearest)], 0)
     found = []
     for core in order:
-        part = owner == core
-        volume = float(part.sum()) * voxel
+        volume = float((owner == core).sum()) * voxel
         if volume < options.smallest:
             continue
+        part = np.zeros(whole.shape, bool)
+        part[box] = owner == core
         middle = np.array(ndimage.center_of_mass(part))[::-1]
         centre = affine[:3, :3] @ middle + affine[:3, 3]
-        found.append(Candidate(part, centre, volume, float(probability[part].mean())))
+        found.append(Candidate(part, centre, volume, float(probability[owner == core].mean())))
     return found
+
+
+def _box(inside: Bool[np.ndarray, "slices rows columns"]) -> tuple[slice, ...]:
+    """The part of the array that holds all of ``inside``, which is not empty."""
+    used = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    return tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+
+
+def _grown(box: tuple[slice, ...], by: int) -> tuple[slice, ...]:
+    """``box`` in an array padded by half of ``by``, with that padding around it."""
+    return tuple(slice(b.start, b.stop + by) for b in box)

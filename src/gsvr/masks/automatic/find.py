@@ -24,8 +24,8 @@ class FindOptions:
     candidates: CandidateOptions = CandidateOptions()
     choice: ChoiceOptions = ChoiceOptions()
     # second look at the part found
-    views: tuple[str, ...] = ("as is", "rows", "columns", "both")
-    margin: float = 30.0  # mm around the part that is looked at again
+    views: tuple[str, ...] = ("as is", "both", "turned")
+    margin: float = 16.0  # mm around the part that is looked at again
     threshold: float = 0.5
     smoothing: float = 1.5  # mm: standard deviation of the smoothing of the probability before it is cut
 
@@ -85,8 +85,7 @@ def find_brains(
         if index is None:
             found.append(FoundMask(np.zeros(data.shape, bool), 0.0, doubt))
             continue
-        probability = _second_look(one, candidates[index], options)
-        level, confidence = _drawn(probability, candidates[index], one.spacing, options)
+        level, confidence = _drawn(one, candidates[index], options)
         fine = _on_own_grid(level, data.shape, one.pixel)
         if confidence < 0.7 and doubt is None:
             doubt = "the edge of the brain is uncertain"
@@ -126,42 +125,50 @@ def normalised(slices: Float[np.ndarray, "slices rows columns"]) -> Float[np.nda
     return (slices / (2 * float(bright.mean()) + 1e-6)).astype(np.float32)
 
 
-def _second_look(seen: _Seen, candidate: Candidate, options: FindOptions) -> Float[np.ndarray, "slices rows columns"]:
-    """Probability again, the mean over mirrored views, around the part; elsewhere 0."""
+def _box_around(candidate: Candidate, spacing: tuple[float, float, float], margin: float) -> tuple[slice, ...]:
+    """The part of the stack around a candidate, rows and columns a multiple of 16 where the picture is large enough."""
     box = []
-    for axis, spacing in enumerate(seen.spacing):
+    for axis, step in enumerate(spacing):
         occupied = np.flatnonzero(candidate.part.any(axis=tuple(a for a in range(3) if a != axis)))
-        margin = int(np.ceil(options.margin / spacing))
+        around = int(np.ceil(margin / step))
         n = candidate.part.shape[axis]
-        low, high = max(occupied[0] - margin, 0), min(occupied[-1] + margin + 1, n)
-        if axis and high - low < (-(-(high - low) // 16)) * 16:
+        low, high = max(int(occupied[0]) - around, 0), min(int(occupied[-1]) + around + 1, n)
+        if axis:
             # the network pads to a multiple of 16 pixels: better with picture than with nothing
             wanted = min(-(-(high - low) // 16) * 16, n)
             low = max(min(low - (wanted - (high - low)) // 2, n - wanted), 0)
             high = low + wanted
-        box.append(slice(int(low), int(high)))
-    again = np.zeros_like(seen.probability)
-    again[tuple(box)] = probabilities(seen.triples[box[0], :, box[1], box[2]], options.threads, options.views)
-    return again
+        box.append(slice(low, high))
+    return tuple(box)
 
 
-def _drawn(
-    probability: Float[np.ndarray, "slices rows columns"],
-    candidate: Candidate,
-    spacing: tuple[float, float, float],
-    options: FindOptions,
-) -> tuple[Float[np.ndarray, "slices rows columns"], float]:
-    """A level function whose positive part is the mask, on the pixels of 2 mm; and the overlap it can expect."""
+def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.ndarray, float]:
+    """Draws the mask of a candidate.
+
+    Returns
+    -------
+    level : float32 (slices, rows, columns)
+        Positive inside the mask, on the pixels of 2 mm.
+    expected : float
+        The overlap (Dice) of the mask that its probabilities promise.
+    """
+    spacing = seen.spacing
+    box = _box_around(candidate, spacing, options.margin)
+    # a second look, the mean over mirrored views
+    probability = probabilities(seen.triples[box[0], :, box[1], box[2]], options.threads, options.views)
     smooth = ndimage.gaussian_filter(probability, [options.smoothing / s for s in spacing], mode="nearest")
+    before = candidate.part[box]
     parts = find_candidates(smooth, np.eye(4), spacing, options.candidates)
-    overlaps = [int((p.part & candidate.part).sum()) for p in parts]
-    part = parts[int(np.argmax(overlaps))].part if parts and max(overlaps) > 0 else candidate.part
-    near = ndimage.distance_transform_edt(~part, sampling=spacing) < 8.0
+    overlaps = [int((p.part & before).sum()) for p in parts]
+    part = parts[int(np.argmax(overlaps))].part if parts and max(overlaps) > 0 else before
     part = np.stack([ndimage.binary_fill_holes(plane) for plane in part])
+    near = ndimage.distance_transform_edt(~part, sampling=spacing) < 8.0
     expected = 2 * float(probability[part].sum()) / (float(probability[near].sum()) + float(part.sum()) + 1e-6)
-    level = np.where(near, smooth, 0) - options.threshold
-    level = np.where(part, np.maximum(level, 0.02), np.minimum(level, -0.02))
-    return level.astype(np.float32), min(expected, 1.0)
+    inner = np.where(near, smooth, 0) - options.threshold
+    inner = np.where(part, np.maximum(inner, 0.02), np.minimum(inner, -0.02))
+    level = np.full(seen.probability.shape, -0.5, np.float32)
+    level[box] = inner
+    return level, min(expected, 1.0)
 
 
 def _on_own_grid(level: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
