@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from training.brain_mask.atlases import Atlas
-from training.brain_mask.frame import Frame
 from training.brain_mask.fields import Fields, random_rotation, small_rotation
+from training.brain_mask.frame import Frame
 
 
 class Tissue(IntEnum):
@@ -104,7 +104,9 @@ class Placement:
     scale: np.ndarray  # (3,): size along the atlas axes
 
 
-def paint_mother(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
+def paint_mother(
+    tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray
+) -> None:
     """Fat, muscle, bowel, spine, bladder and organs in a body around ``centre``."""
     rotation = random_rotation(rng)
     semi_axes = rng.uniform([90, 120, 150], [170, 220, 400])
@@ -148,7 +150,9 @@ def _paint_spine(tissue, points, start, end, radius, rng) -> None:
     tissue[canal < rng.uniform(0, 0.3) * radius] = Tissue.DISC
 
 
-def paint_uterus(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
+def paint_uterus(
+    tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray
+) -> None:
     """Wall, placenta and amniotic fluid around ``centre``, which lies anywhere inside."""
     rotation = random_rotation(rng)
     semi_axes = rng.uniform([50, 60, 75], [95, 110, 150])
@@ -174,7 +178,7 @@ def paint_uterus(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.rand
             tissue[placenta & vessels] = Tissue.PLACENTA_VESSEL
 
 
-def paint_limbs(tissue: np.ndarray, points: Frame, rng: np.random.Generator, centre: np.ndarray, reach: float):
+def paint_limbs(tissue: np.ndarray, points: Frame, rng: np.random.Generator, centre: np.ndarray, reach: float) -> None:
     """Limbs with bones, and loops of cord, around ``centre``."""
     for _ in range(rng.integers(0, 6)):
         start = centre + random_rotation(rng)[0] * rng.uniform(0.5, 1.6) * reach
@@ -192,22 +196,28 @@ def paint_limbs(tissue: np.ndarray, points: Frame, rng: np.random.Generator, cen
         for _ in range(rng.integers(2, 6)):
             direction = small_rotation(rng, 50) @ direction
             end = start + direction * rng.uniform(10, 25)
-            distance, along = _capsule(points, start, end)
+            distance, _ = _capsule(points, start, end)
             tissue[distance < radius] = Tissue.CORD
             tissue[np.abs(distance - radius * 0.4) < radius * 0.25] = Tissue.CORD_VESSEL
             start = end
 
 
 def paint_trunk(
-    tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, neck: np.ndarray, down: np.ndarray, a: float
-):
-    """Trunk with lungs, liver, heart, fluid-filled organs and spine, from ``neck`` along ``down``; ``a`` its half width."""
-    length = rng.uniform(1.2, 1.9) * a
+    tissue: np.ndarray,
+    points: Frame,
+    fields: Fields,
+    rng: np.random.Generator,
+    neck: np.ndarray,
+    down: np.ndarray,
+    half_width: float,
+) -> None:
+    """Trunk with lungs, liver, heart, fluid-filled organs and spine, from ``neck`` along ``down``."""
+    length = rng.uniform(1.2, 1.9) * half_width
     across = np.cross(down, rng.standard_normal(3))
     across /= np.linalg.norm(across)
     rotation = np.stack([across, np.cross(down, across), down], axis=1)
     middle = neck + down * length * rng.uniform(0.75, 1.0)
-    semi_axes = np.array([a * rng.uniform(0.75, 1.15), a * rng.uniform(0.65, 1.0), length])
+    semi_axes = np.array([half_width * rng.uniform(0.75, 1.15), half_width * rng.uniform(0.65, 1.0), length])
     wobble = fields.draw(20.0)[0]
     radius = _ellipsoid(points, middle, rotation, semi_axes) + wobble * rng.uniform(0, 0.1)
     trunk = radius < 1
@@ -230,15 +240,24 @@ def paint_trunk(
     tissue[trunk & (radius > 1 - rng.uniform(0.02, 0.15))] = Tissue.FETAL_SKIN
     behind = -rotation[:, 1] * semi_axes[1] * 0.75
     spine = tissue.copy()
-    _paint_spine(spine, points, middle + behind - down * length, middle + behind + down * length, rng.uniform(3, 6), rng)
+    _paint_spine(
+        spine, points, middle + behind - down * length, middle + behind + down * length, rng.uniform(3, 6), rng
+    )
     np.copyto(tissue, spine, where=radius < 1.1)
 
 
 def paint_head(
-    tissue: np.ndarray, mask: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, atlas: Atlas,
-    place: Placement, margin: float, only_brain: bool,
+    tissue: np.ndarray,
+    mask: np.ndarray,
+    points: Frame,
+    fields: Fields,
+    rng: np.random.Generator,
+    atlas: Atlas,
+    place: Placement,
+    margin: float,
+    only_brain: bool,
 ) -> None:
-    """Face, scalp, skull and brain; ``mask`` gets what a hand-drawn mask would cover, ``margin`` mm beyond the fluid."""
+    """Face, scalp, skull and brain; ``mask`` gets what a mask drawn by hand covers, ``margin`` mm beyond the fluid."""
     half = atlas.half_size * place.scale
     reach = float(half.max()) + 30
     near = points.squared_distance(place.centre) < reach**2
@@ -278,7 +297,9 @@ def paint_head(
             ((0.0, -0.1, -1.05), (0.5, 0.5, 0.6)),
         )
         for (centre, size), shift in zip(shapes, jitter, strict=False):
-            local_unit = (unit - (np.array(centre) + shift)[:, None]) / (np.array(size) * rng.uniform(0.85, 1.2, 3))[:, None]
+            local_unit = (unit - (np.array(centre) + shift)[:, None]) / (np.array(size) * rng.uniform(0.85, 1.2, 3))[
+                :, None
+            ]
             face = np.minimum(face, np.sqrt(np.einsum("ij,ij->j", local_unit, local_unit)))
         mosaic = _mosaic(fields.draw(rng.uniform(4, 8), 2)[:, near], rng)
         np.copyto(kind, np.uint8(Tissue.SCALP), where=face < 1.12)
@@ -306,7 +327,9 @@ def paint_head(
     mask[near] |= distance < fluid + margin
 
 
-def paint_decoy(tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray):
+def paint_decoy(
+    tissue: np.ndarray, points: Frame, fields: Fields, rng: np.random.Generator, centre: np.ndarray
+) -> None:
     """A round thing that is no head: a ball with a rim and a coarse inside, or one filled with fluid."""
     radius = _ellipsoid(points, centre, random_rotation(rng), rng.uniform(15, 50, 3)) + 0.08 * fields.draw(20.0)[0]
     inside = radius < 1

@@ -43,7 +43,12 @@ T2_LIKE: dict[int, tuple[float, float]] = {
     Tissue.SPINAL_FLUID: (0.6, 1.2),
     Tissue.BLADDER: (0.6, 1.3),
 }
-MOSAICS = {Tissue.ORGAN: (4, 0.1, 0.55), Tissue.MATERNAL: (8, 0.05, 0.6), Tissue.FETAL: (8, 0.1, 0.55), Tissue.FACE: (8, 0.05, 0.6)}
+MOSAICS = {
+    Tissue.ORGAN: (4, 0.1, 0.55),
+    Tissue.MATERNAL: (8, 0.05, 0.6),
+    Tissue.FETAL: (8, 0.1, 0.55),
+    Tissue.FACE: (8, 0.05, 0.6),
+}
 FLUIDS = [Tissue.INNER_FLUID, Tissue.OUTER_FLUID, Tissue.SECOND_BRAIN + 1, Tissue.SECOND_BRAIN + 3]
 
 
@@ -66,7 +71,14 @@ def draw_intensities(rng: np.random.Generator) -> np.ndarray:
             table[first + rng.integers(count)] = rng.uniform(0.6, 1.2)
     # little contrast inside the brain, as with balanced sequences, in some scenes
     contrast = rng.choice([1.0, 1.0, rng.uniform(0.2, 0.8)])
-    tissues = [Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.CORTEX, Tissue.DEEP_GREY, Tissue.BRAINSTEM, Tissue.CALLOSUM]
+    tissues = [
+        Tissue.WHITE_MATTER,
+        Tissue.CEREBELLUM,
+        Tissue.CORTEX,
+        Tissue.DEEP_GREY,
+        Tissue.BRAINSTEM,
+        Tissue.CALLOSUM,
+    ]
     mean = table[tissues].mean()
     table[tissues] = mean + contrast * (table[tissues] - mean)
     if rng.random() < 0.6:  # fluid is mostly equally bright inside and around the brain

@@ -22,7 +22,6 @@ from gsvr.masks.automatic import FindOptions, find_brains
 from training.brain_mask.scene import SceneOptions
 from training.brain_mask.surroundings import Head, acquire, draw_volume, read_head
 
-
 FAILED = 0.8  # Dice
 
 
@@ -157,7 +156,7 @@ def evaluate_real(folder: Path) -> list[Row]:
 
 
 def evaluate_atlas(folder: Path, acquisitions: int) -> list[Row]:
-    """Acquisitions of three stacks of CRL brains, weeks 27 and 33 in turn; then some of twins, and some without a brain."""
+    """Acquisitions of three stacks of CRL brains, weeks 27 and 33 in turn; then some of twins, some without a brain."""
     margin = SceneOptions().margin
     heads = {week: read_head(folder / f"STA{week}.nii.gz", margin) for week in (27, 33)}
     rows = []

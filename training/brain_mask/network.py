@@ -22,10 +22,10 @@ def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class BrainNetwork(nn.Module):
-    """Images (batch, 3, rows, columns) of 2 mm pixels to logits (batch, 1, rows, columns) of "brain" in the middle slice.
+    """Three slices of 2 mm pixels to the logit of "brain" in the middle one.
 
-    Two by two pixels become channels first, so that all but the last convolutions run on a quarter of the pixels; the
-    levels lie at 4, 8, 16 and 32 mm.
+    Images (batch, 3, rows, columns) become logits (batch, 1, rows, columns). Two by two pixels become channels first,
+    so that all but the last convolutions run on a quarter of the pixels; the levels lie at 4, 8, 16 and 32 mm.
     """
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 72, 96)) -> None:

@@ -102,7 +102,9 @@ def draw_scene(rng: np.random.Generator, atlases: list[Atlas], options: SceneOpt
     return Scene(normalised(images * view) * np.float32(rng.uniform(0.75, 1.33)), covered * view)
 
 
-def _place(rng: np.random.Generator, atlas: Atlas, options: SceneOptions, depths: np.ndarray, *, newborn: bool) -> Placement:
+def _place(
+    rng: np.random.Generator, atlas: Atlas, options: SceneOptions, depths: np.ndarray, *, newborn: bool
+) -> Placement:
     """A head turned any way, mostly inside the picture, at any height relative to the slices."""
     scale = np.exp(rng.uniform(np.log(0.8), np.log(1.25))) * np.exp(rng.normal(0, 0.06, 3))
     if newborn:

@@ -102,7 +102,12 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
     fetus = _balls(np.array(trunk), rng.uniform(22, 32, 3), grid)
     limbs = np.array([p + 35 * _unit(rng) * s for p in trunk for s in np.linspace(0.7, 1.5, 6)])
     fetus = np.minimum(fetus, _balls(limbs, rng.uniform(5, 9, len(limbs)), grid))
-    face = centre + np.outer([38.0, 44, 30], ahead) * 0.7 + np.outer([22.0, 36, 34], down) + 4 * rng.standard_normal((3, 3))
+    face = (
+        centre
+        + np.outer([38.0, 44, 30], ahead) * 0.7
+        + np.outer([22.0, 36, 34], down)
+        + 4 * rng.standard_normal((3, 3))
+    )
     fetus = np.minimum(fetus, _balls(face, np.array([16.0, 13, 18]), grid))
     organs = rng.uniform(0.1, 0.5, 40).astype(np.float32)
     organs[rng.integers(40, size=3)] = 0.9

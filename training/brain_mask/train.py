@@ -46,7 +46,7 @@ def rate_at(step: int, options: TrainingOptions) -> float:
 
 
 def _neighbours(scene: Scene, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Slice ``k`` with those beside it (3, rows, columns); at an end, and now and then elsewhere, it stands for them."""
+    """Slice ``k`` with those beside it (3, rows, columns); at an end, and now and then elsewhere, it stands for one."""
     last = len(scene.images) - 1
     below, above = max(k - 1, 0), min(k + 1, last)
     if rng.random() < 0.5:
@@ -56,7 +56,9 @@ def _neighbours(scene: Scene, k: int, rng: np.random.Generator) -> np.ndarray:
     return scene.images[[below, k, above]]
 
 
-def draw_batch(scenes: list[Scene], options: TrainingOptions, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_batch(
+    scenes: list[Scene], options: TrainingOptions, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Slices of random scenes, turned and mirrored at random, and their masks."""
     size = scenes[0].images.shape[-1]
     images = np.empty((options.batch, 3, size, size), np.float32)
@@ -89,7 +91,7 @@ def _average(averaged: BrainNetwork, network: BrainNetwork, kept: float) -> None
             mean.copy_(value)
 
 
-def train(labels: Path, folder: Path, options: TrainingOptions, scene_options: SceneOptions = SceneOptions()) -> Path:
+def train(labels: Path, folder: Path, options: TrainingOptions, scene_options: SceneOptions) -> Path:
     """Trains up to ``options.steps`` and returns the path of the checkpoint."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,15 +109,18 @@ def train(labels: Path, folder: Path, options: TrainingOptions, scene_options: S
         first = saved["step"]
     atlases = read_atlases(labels)
 
+    ahead = 20  # scenes to begin with
+
     def scene_at(step: int) -> Scene:
         # a generator a step: what is drawn does not depend on where training was interrupted
         scene = draw_scene(np.random.default_rng([options.seed, 1, step]), atlases, scene_options)
         return Scene(scene.images.astype(np.float16), scene.mask.astype(np.float16))
 
-    scenes = [scene_at(step) for step in range(max(first - 40, 0), max(first, 20))]
+    # the scenes that were kept when training stopped: it goes on exactly as if it had not
+    scenes = [scene_at(step) for step in range(max(first + ahead - options.kept_scenes, 0), first + ahead)]
     total, overlaps, since = 0.0, 0.0, time.monotonic()
     for step in range(first, options.steps):
-        scenes = [*scenes[-options.kept_scenes + 1 :], scene_at(step + 20)]
+        scenes = [*scenes[-options.kept_scenes + 1 :], scene_at(step + ahead)]
         images, masks = draw_batch(scenes, options, np.random.default_rng([options.seed, 2, step]))
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, options)
@@ -156,7 +161,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=TrainingOptions.steps)
     parser.add_argument("--seed", type=int, default=TrainingOptions.seed)
     given = parser.parse_args()
-    train(given.labels, given.folder, TrainingOptions(steps=given.steps, seed=given.seed))
+    train(given.labels, given.folder, TrainingOptions(steps=given.steps, seed=given.seed), SceneOptions())
 
 
 if __name__ == "__main__":

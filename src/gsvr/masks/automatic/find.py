@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,9 +21,9 @@ class FindOptions:
     """How brains are found."""
 
     threads: int = 1
-    candidates: CandidateOptions = CandidateOptions()
-    choice: ChoiceOptions = ChoiceOptions()
-    # second look at the part found
+    candidates: CandidateOptions = field(default_factory=CandidateOptions)
+    choice: ChoiceOptions = field(default_factory=ChoiceOptions)
+    # the second look, at the part found
     views: tuple[str, ...] = ("as is", "both", "turned")
     margin: float = 16.0  # mm around the part that is looked at again
     threshold: float = 0.5
@@ -51,7 +51,7 @@ class _Seen:
 
 
 def find_brains(
-    volumes: Sequence[tuple[Float[np.ndarray, "_c _r _s"], Float[np.ndarray, "4 4"]]],
+    volumes: Sequence[tuple[Float[np.ndarray, "*_any"], Float[np.ndarray, "4 4"]]],
     names: Sequence[str],
     options: FindOptions = FindOptions(),
 ) -> list[FoundMask]:
