@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -16,7 +18,12 @@ from gsvr.masks.automatic.resampling import averaging_weights, interpolating_wei
 
 def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float, spacing: tuple[float, ...]) -> np.ndarray:
     grid = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
-    return sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) < radius**2
+    return np.sum([(g - c) ** 2 for g, c in zip(grid, centre, strict=True)], axis=0) < radius**2
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    image = nib.Nifti1Image.from_filename(path)
+    return np.asarray(image.dataobj, np.float32), np.asarray(image.affine)
 
 
 def candidate(centre: tuple[float, ...], volume: float = 200.0, certainty: float = 0.95) -> Candidate:
@@ -128,10 +135,8 @@ def test_the_brain_is_found_in_real_stacks(shared_data):
     folder = shared_data / "fetal-mial-sub-01"
     volumes, drawn = [], []
     for run in (2, 3):
-        image = nib.load(folder / f"sub-01_run-{run}_T2w.nii.gz")
-        volumes.append((np.asarray(image.dataobj, np.float32), image.affine))
-        mask = nib.load(folder / f"sub-01_run-{run}_desc-brain_mask.nii.gz")
-        drawn.append(np.asarray(mask.dataobj) > 0)
+        volumes.append(read(folder / f"sub-01_run-{run}_T2w.nii.gz"))
+        drawn.append(read(folder / f"sub-01_run-{run}_desc-brain_mask.nii.gz")[0] > 0)
         assert shows_more_than_a_brain(*volumes[-1])
     for found, by_hand in zip(find_brains(volumes, ["run 2", "run 3"]), drawn, strict=True):
         assert found.doubt is None
@@ -140,8 +145,6 @@ def test_the_brain_is_found_in_real_stacks(shared_data):
 
 def test_stacks_cut_down_to_the_brain_are_recognised(shared_data):
     for path in sorted((shared_data / "fetpype-simu001").glob("*_T2w.nii.gz")):
-        image = nib.load(path)
-        assert not shows_more_than_a_brain(np.asarray(image.dataobj, np.float32), image.affine), path.name
+        assert not shows_more_than_a_brain(*read(path)), path.name
     for path in sorted((shared_data / "svrtk-simulated").glob("stack-*.nii.gz")):
-        image = nib.load(path)
-        assert not shows_more_than_a_brain(np.asarray(image.dataobj, np.float32), image.affine), path.name
+        assert not shows_more_than_a_brain(*read(path)), path.name

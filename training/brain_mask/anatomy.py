@@ -282,7 +282,7 @@ def paint_head(
     widest = rng.choice([0.0, rng.uniform(0, 4), rng.uniform(3, 9)])
     fluid = widest * np.clip(0.6 + 0.35 * vary[0], 0.05, 1.3)
     skull = fluid + rng.uniform(0.8, 3.5)
-    scalp = skull + np.clip(rng.uniform(1, 6) * (1 + 0.3 * vary[1]), 0.5, None)
+    scalp = skull + np.clip(rng.uniform(0.3, 4.5) * (1 + 0.3 * vary[1]), 0.3, None)
 
     kind = tissue[near]
     inner = distance < fluid

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
+
+from training.brain_mask.distances import grown, signed_distance
 
 # The brainstem's tail below the skull is narrower than this, the gaps between frontal and temporal lobes, which
 # whoever draws a mask by hand includes, are narrower than twice the second number
@@ -31,17 +32,10 @@ class Atlas:
     half_size: np.ndarray  # (3,): half the extent of the space inside the skull, mm
 
 
-def _grown(inside: np.ndarray, radius: float, spacing: float) -> np.ndarray:
-    """``inside`` grown (or, with a negative radius, shrunk) by ``radius`` mm."""
-    if radius >= 0:
-        return ndimage.distance_transform_edt(~inside, sampling=spacing) <= radius
-    return ndimage.distance_transform_edt(inside, sampling=spacing) > -radius
-
-
 def space_inside_skull(brain: np.ndarray, spacing: float) -> np.ndarray:
     """What a hand-drawn mask covers: the brain without the tail of the brainstem and with its gaps closed."""
-    without_tail = _grown(_grown(brain, -TAIL_RADIUS, spacing), TAIL_RADIUS, spacing)
-    return _grown(_grown(without_tail, GAP_RADIUS, spacing), -GAP_RADIUS, spacing)
+    without_tail = grown(grown(brain, -TAIL_RADIUS, spacing), TAIL_RADIUS, spacing)
+    return grown(grown(without_tail, GAP_RADIUS, spacing), -GAP_RADIUS, spacing)
 
 
 def read_atlas(path: Path) -> Atlas:
@@ -53,11 +47,6 @@ def read_atlas(path: Path) -> Atlas:
     margin = int(np.ceil(SURROUNDINGS / coarse_spacing))
     brain = np.pad(labels[::2, ::2, ::2] > 0, margin)
     skull = space_inside_skull(brain, coarse_spacing)
-    distance = ndimage.distance_transform_edt(~skull, sampling=coarse_spacing) - ndimage.distance_transform_edt(
-        skull, sampling=coarse_spacing
-    )
-    # half a voxel: the transform measures to the centre of the nearest voxel on the other side
-    distance -= np.sign(distance) * coarse_spacing / 2
     occupied = [np.flatnonzero(skull.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     low = np.array([o[0] for o in occupied], float)
     high = np.array([o[-1] for o in occupied], float)
@@ -67,7 +56,7 @@ def read_atlas(path: Path) -> Atlas:
         labels=labels,
         label_spacing=spacing,
         label_origin=margin * coarse_spacing - centre,
-        distance=distance.astype(np.float32),
+        distance=signed_distance(skull, coarse_spacing),
         distance_spacing=coarse_spacing,
         distance_origin=-centre,
         half_size=(high - low + 1) / 2 * coarse_spacing,

@@ -87,7 +87,7 @@ def _gamma(stack: Stack, rng: np.random.Generator) -> Stack:
 
 def _bias(stack: Stack, rng: np.random.Generator) -> Stack:
     image, mask, affine = stack
-    field = ndimage.zoom(rng.standard_normal((4, 4, 3)), np.array(image.shape) / (4, 4, 3), order=3)
+    field = np.asarray(ndimage.zoom(rng.standard_normal((4, 4, 3)), np.array(image.shape) / (4, 4, 3), order=3))
     return image * (1 + 0.15 * field / np.abs(field).max()).astype(np.float32), mask, affine
 
 
@@ -177,7 +177,7 @@ def evaluate_atlas(folder: Path, acquisitions: int) -> list[Row]:
 def acquire_three(rng: np.random.Generator, heads: list[Head]) -> list[Stack]:
     """Three stacks at right angles to each other, in a random direction."""
     volume, mask = draw_volume(rng, heads)
-    base = Rotation.random(random_state=int(rng.integers(2**31)))
+    base = Rotation.from_quat(rng.standard_normal(4))
     thickness, pixel = rng.uniform(2.5, 5.0), rng.uniform(0.9, 1.6)
     views = [Rotation.from_euler("xyz", view, degrees=True) for view in ([0, 0, 0], [90, 0, 0], [0, 90, 0])]
     return [acquire(rng, volume, mask, base * view, thickness, pixel) for view in views]

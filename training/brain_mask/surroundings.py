@@ -13,8 +13,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
+
+from training.brain_mask.distances import grown, signed_distance
 
 SPACING = 1.6  # mm: the voxels of the volume
 SIZE = 150  # voxels along each side
@@ -35,20 +37,14 @@ def read_head(image: Path, margin: float) -> Head:
     read = nib.as_closest_canonical(nib.load(image))  # type: ignore[arg-type]
     values = np.asarray(read.dataobj, np.float32)  # type: ignore[attr-defined]
     zoom = float(read.header.get_zooms()[0]) / SPACING  # type: ignore[attr-defined]
-    support = ndimage.zoom((values > 0).astype(np.float32), zoom, order=1) > 0.5
-    values = ndimage.zoom(values, zoom, order=1)
     room = 14
-    support, values = np.pad(support, room), np.pad(values, room)
-    room_around = ndimage.distance_transform_edt(~support, sampling=SPACING) <= 12
-    inside = (ndimage.distance_transform_edt(room_around, sampling=SPACING) > 12) | support
-    distance = ndimage.distance_transform_edt(~inside, sampling=SPACING) - ndimage.distance_transform_edt(
-        inside, sampling=SPACING
-    )
-    distance -= np.sign(distance) * SPACING / 2
+    support = np.pad(np.asarray(ndimage.zoom((values > 0).astype(np.float32), zoom, order=1)) > 0.5, room)
+    values = np.pad(np.asarray(ndimage.zoom(values, zoom, order=1)), room)
+    inside = grown(grown(support, 12, SPACING), -12, SPACING) | support
     values = values / np.percentile(values[support], 99)
     # gaps between the lobes hold fluid
     values = np.where(inside & (values < 0.02), 0.9, values)
-    return Head(values.astype(np.float32), inside, distance.astype(np.float32), margin)
+    return Head(values.astype(np.float32), inside, signed_distance(inside, SPACING), margin)
 
 
 def _balls(centres: np.ndarray, radii: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -68,14 +64,14 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
     axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).astype(np.float32)
     centre = rng.uniform(-45, 45, 3)
-    turn = Rotation.random(random_state=int(rng.integers(2**31)))
+    turn = Rotation.from_quat(rng.standard_normal(4))
     down, ahead = turn.apply([0, 0, -1]), turn.apply([0, 1, 0])
 
     # Voronoi cells on a coarse grid, warped by noise so that walls are not flat
     warp = np.stack([ndimage.gaussian_filter(rng.standard_normal((SIZE // 3,) * 3), 3) for _ in range(3)], axis=-1)
     coarse = grid[1::3, 1::3, 1::3] + 60 * warp.astype(np.float32)
     seeds = rng.uniform(-140, 140, (int(rng.integers(60, 260)), 3))
-    cell = cKDTree(seeds).query(coarse)[1]
+    cell = KDTree(seeds).query(coarse)[1]
     cell = np.repeat(np.repeat(np.repeat(cell, 3, 0), 3, 1), 3, 2)
     volume = rng.uniform(0.05, 0.5, len(seeds)).astype(np.float32)
     volume[rng.random(len(seeds)) < 0.05] = rng.uniform(0.7, 1.1)
@@ -120,7 +116,7 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
             volume, mask = _with_head(volume, grid, rng, head, centre, turn)
         else:
             aside = centre - 1.6 * centre.clip(-30, 30) - 85 * down * (1 if down @ centre > 0 else -1)
-            other = Rotation.random(random_state=int(rng.integers(2**31)))
+            other = Rotation.from_quat(rng.standard_normal(4))
             volume, _ = _with_head(volume, grid, rng, head, aside, other)
     texture = ndimage.gaussian_filter(rng.standard_normal(volume.shape).astype(np.float32), 1.2)
     return (volume * (1 + 0.25 * texture)).astype(np.float32), mask
@@ -175,7 +171,7 @@ def acquire(
             if part == 0.0:
                 covered = ndimage.map_coordinates(mask.astype(np.float32), index, order=1)
         data[:, :, k], drawn[:, :, k] = total / 3, np.asarray(covered) > 0.5
-    bias = ndimage.zoom(rng.normal(0, 0.15, (3, 3, 2)), np.array(data.shape) / (3, 3, 2), order=1)
+    bias = np.asarray(ndimage.zoom(rng.normal(0, 0.15, (3, 3, 2)), np.array(data.shape) / (3, 3, 2), order=1))
     data = np.clip(data, 0, None) ** rng.uniform(0.75, 1.25) * np.exp(bias)
     sigma = rng.uniform(0.01, 0.05)
     data = np.hypot(data + rng.normal(0, sigma, data.shape), rng.normal(0, sigma, data.shape)) * 500

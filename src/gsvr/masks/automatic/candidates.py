@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from gsvr.masks.automatic.regions import connected_parts, depth, nearest_part
+
 
 @dataclass(frozen=True)
 class CandidateOptions:
@@ -48,16 +50,15 @@ def find_candidates(
     box = _box(likely)
     whole, likely, probability = likely, likely[box], probability[box]
     # the stack's edges are no edge of the brain: distances are measured as if the picture went on
-    depth = ndimage.distance_transform_edt(np.pad(whole, 3, mode="edge")[_grown(box, 6)], sampling=spacing)
-    depth = depth[3:-3, 3:-3, 3:-3]
-    cores, n_cores = ndimage.label(depth > options.opening)
+    inner = depth(np.pad(whole, 3, mode="edge")[_grown(box, 6)], spacing)[3:-3, 3:-3, 3:-3]
+    cores, n_cores = connected_parts(inner > options.opening)
     if n_cores == 0:
-        cores, n_cores = ndimage.label(likely)
-    weight = ndimage.sum_labels(probability, cores, np.arange(1, n_cores + 1))
+        cores, n_cores = connected_parts(likely)
+    weight = np.bincount(cores.ravel(), weights=probability.ravel(), minlength=n_cores + 1)[1:]
     order = np.argsort(weight)[::-1][: options.kept] + 1
     # every pixel goes to the core nearest to it
-    away, nearest = ndimage.distance_transform_edt(cores == 0, sampling=spacing, return_indices=True)
-    owner = np.where(likely & (away < options.opening + options.regrowth), cores[tuple(nearest)], 0)
+    away, nearest = nearest_part(cores, spacing)
+    owner = np.where(likely & (away < options.opening + options.regrowth), nearest, 0)
     found = []
     for core in order:
         volume = float((owner == core).sum()) * voxel

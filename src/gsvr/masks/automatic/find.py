@@ -13,6 +13,7 @@ from gsvr.errors import InputError
 from gsvr.masks.automatic.candidates import Candidate, CandidateOptions, find_candidates
 from gsvr.masks.automatic.choice import ChoiceOptions, choose, doubts
 from gsvr.masks.automatic.network import neighbour_step, probabilities, with_neighbours
+from gsvr.masks.automatic.regions import depth
 from gsvr.masks.automatic.resampling import NETWORK_SPACING, averaging_weights, interpolating_weights
 
 
@@ -161,8 +162,8 @@ def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.
     parts = find_candidates(smooth, np.eye(4), spacing, options.candidates)
     overlaps = [int((p.part & before).sum()) for p in parts]
     part = parts[int(np.argmax(overlaps))].part if parts and max(overlaps) > 0 else before
-    part = np.stack([ndimage.binary_fill_holes(plane) for plane in part])
-    near = ndimage.distance_transform_edt(~part, sampling=spacing) < 8.0
+    part = np.stack([np.asarray(ndimage.binary_fill_holes(plane)) for plane in part])
+    near = depth(~part, spacing) < 8.0
     expected = 2 * float(probability[part].sum()) / (float(probability[near].sum()) + float(part.sum()) + 1e-6)
     inner = np.where(near, smooth, 0) - options.threshold
     inner = np.where(part, np.maximum(inner, 0.02), np.minimum(inner, -0.02))

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
+from gsvr.masks.automatic.regions import connected_parts
+
 # a newborn's head with its scalp fits in here; what is larger shows more than a head
 LARGEST_HEAD = 140.0  # mm, the shorter side of the foreground's bounding box in the slices
 CUT_AWAY = 0.35  # part of the pixels that is exactly zero where the surroundings have been removed
@@ -29,7 +31,7 @@ def shows_more_than_a_brain(data: Float[np.ndarray, "_c _r _s"], affine: Float[n
     bright = np.stack([ndimage.binary_opening(plane) for plane in np.moveaxis(bright, 2, 0)], axis=2)
     if not bright.any():
         return False
-    labels, count = ndimage.label(bright)
+    labels, _ = connected_parts(bright)
     sizes = np.bincount(labels.ravel())[1:]
     largest = labels == int(np.argmax(sizes)) + 1
     pixel = [s * n for s, n in zip(spacing[:2], step, strict=True)]
@@ -39,5 +41,4 @@ def shows_more_than_a_brain(data: Float[np.ndarray, "_c _r _s"], affine: Float[n
     ]
     removed = float((values == 0).mean()) > CUT_AWAY and float(sizes.max()) > 0.9 * float(sizes.sum())
     fits = max(sides) < LARGEST_HEAD * (1.4 if removed else 1.0)
-    del count
     return not fits
