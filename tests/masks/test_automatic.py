@@ -79,23 +79,24 @@ def test_the_part_is_chosen_where_the_other_stacks_show_a_brain():
 
 def test_a_stack_without_parts_has_no_choice_and_is_doubtful():
     stacks = [[candidate((0, 0, 0))], []]
-    chosen = choose(stacks)
-    assert chosen == [0, None]
-    sentences = doubts(stacks, chosen)
+    assert choose(stacks) == [0, None]
+    sentences = doubts(stacks, [stacks[0][0], None])
     assert sentences[0] is None
     assert sentences[1] == "no brain was found"
 
 
 def test_twins_are_doubtful():
     stacks = [[candidate((0, 0, 0)), candidate((90, 0, 0), volume=180.0)]]
-    (sentence,) = doubts(stacks, choose(stacks))
+    (sentence,) = doubts(stacks, [stacks[0][0]])
     assert sentence is not None
     assert "twins" in sentence
+    stacks = [[candidate((0, 0, 0)), candidate((45, 0, 0), volume=180.0)]]
+    assert doubts(stacks, [stacks[0][0]]) == [None]  # nearer than another head could lie
 
 
 def test_a_brain_far_from_the_others_is_doubtful():
     stacks = [[candidate((0, 0, 0))], [candidate((4, 0, 0))], [candidate((110, 0, 0))]]
-    sentences = doubts(stacks, choose(stacks))
+    sentences = doubts(stacks, [parts[0] for parts in stacks])
     assert sentences[:2] == [None, None]
     assert sentences[2] is not None
     assert "110 mm" in sentences[2] or "108 mm" in sentences[2]

@@ -279,7 +279,7 @@ def paint_head(
 
     vary = fields.draw(rng.uniform(15, 40), 2)[:, near]
     # fluid around the brain: hardly any in these atlases, up to a centimetre in other fetuses
-    widest = rng.choice([0.0, rng.uniform(0, 4), rng.uniform(3, 9)])
+    widest = rng.choice([rng.uniform(0, 2), rng.uniform(0, 4), rng.uniform(2, 7)])
     fluid = widest * np.clip(0.6 + 0.35 * vary[0], 0.05, 1.3)
     skull = fluid + rng.uniform(0.8, 3.5)
     scalp = skull + np.clip(rng.uniform(0.3, 4.5) * (1 + 0.3 * vary[1]), 0.3, None)

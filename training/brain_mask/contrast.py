@@ -55,7 +55,7 @@ FLUIDS = [Tissue.INNER_FLUID, Tissue.OUTER_FLUID, Tissue.SECOND_BRAIN + 1, Tissu
 def draw_intensities(rng: np.random.Generator) -> np.ndarray:
     """Brightness of every tissue (COUNT,), fluid about 1."""
     n = int(Tissue.COUNT)
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         table = rng.random(n).astype(np.float32) ** rng.uniform(0.6, 1.6)
         if rng.random() < 0.8:
             table[Tissue.AIR] = rng.uniform(0, 0.1)

@@ -29,6 +29,7 @@ class TrainingOptions:
     steps: int = 12_000
     batch: int = 16
     kept_scenes: int = 160  # batches are drawn from the latest scenes
+    drawn_again: float = 0.5  # of the slices without a brain: they teach less
     rate: float = 2e-3
     warm_up: int = 200  # steps
     cool_down: float = 0.25  # the last part of the steps, in which the rate falls to nothing
@@ -56,6 +57,11 @@ def _neighbours(scene: Scene, k: int, rng: np.random.Generator) -> np.ndarray:
     return scene.images[[below, k, above]]
 
 
+def _draw_slice(scenes: list[Scene], rng: np.random.Generator) -> tuple[Scene, int]:
+    scene = scenes[rng.integers(len(scenes))]
+    return scene, int(rng.integers(len(scene.images)))
+
+
 def draw_batch(
     scenes: list[Scene], options: TrainingOptions, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,8 +70,9 @@ def draw_batch(
     images = np.empty((options.batch, 3, size, size), np.float32)
     masks = np.empty((options.batch, 1, size, size), np.float32)
     for b in range(options.batch):
-        scene = scenes[rng.integers(len(scenes))]
-        k = int(rng.integers(len(scene.images)))
+        scene, k = _draw_slice(scenes, rng)
+        if not scene.mask[k].any() and rng.random() < options.drawn_again:
+            scene, k = _draw_slice(scenes, rng)
         image, mask = _neighbours(scene, k, rng).astype(np.float32), scene.mask[None, k].astype(np.float32)
         turns = int(rng.integers(4))
         image, mask = np.rot90(image, turns, (1, 2)), np.rot90(mask, turns, (1, 2))

@@ -59,37 +59,52 @@ def choose(stacks: Sequence[Sequence[Candidate]], options: ChoiceOptions = Choic
 
 
 def doubts(
-    stacks: Sequence[Sequence[Candidate]], chosen: Sequence[int | None], options: ChoiceOptions = ChoiceOptions()
+    stacks: Sequence[Sequence[Candidate]],
+    drawn: Sequence[Candidate | None],
+    options: ChoiceOptions = ChoiceOptions(),
 ) -> list[str | None]:
-    """One sentence for each stack whose choice should not be trusted."""
-    picked = [parts[i] if i is not None else None for parts, i in zip(stacks, chosen, strict=True)]
-    present = [c for c in picked if c is not None]
+    """One sentence for each stack whose mask should not be trusted.
+
+    Parameters
+    ----------
+    stacks
+        The parts of each stack that may be a brain.
+    drawn
+        The part that was chosen in each stack, as finally drawn; None where there is none.
+    options
+        See :class:`ChoiceOptions`.
+    """
+    present = [c for c in drawn if c is not None]
     sentences: list[str | None] = []
-    for parts, candidate in zip(stacks, picked, strict=True):
-        if candidate is None:
-            sentences.append("no brain was found")
-            continue
+    for parts, candidate in zip(stacks, drawn, strict=True):
         others = [c for c in present if c is not candidate]
-        place = np.median([c.centre for c in others], axis=0) if others else candidate.centre
-        away = float(np.linalg.norm(candidate.centre - place))
-        rivals = [
-            c
-            for c in parts
-            if c is not candidate
-            and c.certainty > options.uncertain
-            and c.volume * c.certainty > options.rival * candidate.volume * candidate.certainty
-        ]
-        typical = float(np.median([c.volume for c in others])) if others else candidate.volume
-        if candidate.certainty < options.uncertain:
-            sentences.append("what looks most like a brain looks little like one")
-        elif rivals:
-            sentences.append("two parts of the picture look like a brain (twins?)")
-        elif away > options.far:
-            sentences.append(f"the brain lies {away:.0f} mm from where the other stacks show it")
-        elif not options.smallest < candidate.volume < options.largest:
-            sentences.append(f"what looks like the brain has {candidate.volume:.0f} ml")
-        elif len(others) >= 2 and not 0.4 < candidate.volume / typical < 2.5:
-            sentences.append(f"the brain has {candidate.volume:.0f} ml here and {typical:.0f} ml in the other stacks")
-        else:
-            sentences.append(None)
+        sentences.append("no brain was found" if candidate is None else _doubt(parts, candidate, others, options))
     return sentences
+
+
+def _doubt(
+    parts: Sequence[Candidate], candidate: Candidate, others: Sequence[Candidate], options: ChoiceOptions
+) -> str | None:
+    # what lies nearer than another head could lie is a part of the same one
+    near = 1.6 * (3 / (4 * np.pi) * 1000 * candidate.volume) ** (1 / 3)
+    rivals = [
+        c
+        for c in parts
+        if np.linalg.norm(c.centre - candidate.centre) > near
+        and c.certainty > options.uncertain
+        and c.volume * c.certainty > options.rival * candidate.volume * candidate.certainty
+    ]
+    place = np.median([c.centre for c in others], axis=0) if others else candidate.centre
+    away = float(np.linalg.norm(candidate.centre - place))
+    typical = float(np.median([c.volume for c in others])) if others else candidate.volume
+    if candidate.certainty < options.uncertain:
+        return "what looks most like a brain looks little like one"
+    if rivals:
+        return "two parts of the picture look like a brain (twins?)"
+    if away > options.far:
+        return f"the brain lies {away:.0f} mm from where the other stacks show it"
+    if not options.smallest < candidate.volume < options.largest:
+        return f"what looks like the brain has {candidate.volume:.0f} ml"
+    if len(others) >= 2 and not 0.4 < candidate.volume / typical < 2.5:
+        return f"the brain has {candidate.volume:.0f} ml here and {typical:.0f} ml in the other stacks"
+    return None

@@ -28,7 +28,7 @@ class FindOptions:
     views: tuple[str, ...] = ("as is", "both", "turned")
     margin: float = 16.0  # mm around the part that is looked at again
     threshold: float = 0.5
-    smoothing: float = 1.5  # mm: standard deviation of the smoothing of the probability before it is cut
+    smoothing: float = 1.0  # mm: standard deviation of the smoothing of the probability before it is cut
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,19 @@ def find_brains(
     seen = [_look(data, affine, name, options) for (data, affine), name in zip(volumes, names, strict=True)]
     parts = [find_candidates(s.probability, s.affine, s.spacing, options.candidates) for s in seen]
     chosen = choose(parts, options.choice)
-    sentences = doubts(parts, chosen, options.choice)
+    levels, drawn = [], []
+    for one, candidates, index in zip(seen, parts, chosen, strict=True):
+        level, part = (None, None) if index is None else _drawn(one, candidates[index], options)
+        levels.append(level)
+        drawn.append(part)
+    sentences = doubts(parts, drawn, options.choice)
     found = []
-    for (data, _), one, candidates, index, doubt in zip(volumes, seen, parts, chosen, sentences, strict=True):
-        if index is None:
+    for (data, _), one, level, part, doubt in zip(volumes, seen, levels, drawn, sentences, strict=True):
+        if level is None or part is None:
             found.append(FoundMask(np.zeros(data.shape, bool), 0.0, doubt))
             continue
-        level, confidence = _drawn(one, candidates[index], options)
-        fine = _on_own_grid(level, data.shape, one.pixel)
-        if confidence < 0.7 and doubt is None:
-            doubt = "the edge of the brain is uncertain"
-        found.append(FoundMask(fine, confidence if doubt is None else min(confidence, 0.5), doubt))
+        confidence = part.certainty if doubt is None else min(part.certainty, 0.5)
+        found.append(FoundMask(_on_own_grid(level, data.shape, one.pixel), confidence, doubt))
     return found
 
 
@@ -143,15 +145,15 @@ def _box_around(candidate: Candidate, spacing: tuple[float, float, float], margi
     return tuple(box)
 
 
-def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.ndarray, float]:
+def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.ndarray, Candidate]:
     """Draws the mask of a candidate.
 
     Returns
     -------
     level : float32 (slices, rows, columns)
         Positive inside the mask, on the pixels of 2 mm.
-    expected : float
-        The overlap (Dice) of the mask that its probabilities promise.
+    drawn : Candidate
+        The mask; its certainty is the overlap (Dice) that its probabilities promise.
     """
     spacing = seen.spacing
     box = _box_around(candidate, spacing, options.margin)
@@ -169,7 +171,11 @@ def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.
     inner = np.where(part, np.maximum(inner, 0.02), np.minimum(inner, -0.02))
     level = np.full(seen.probability.shape, -0.5, np.float32)
     level[box] = inner
-    return level, min(expected, 1.0)
+    whole = level > 0
+    middle = np.array(ndimage.center_of_mass(whole))[::-1]
+    centre = seen.affine[:3, :3] @ middle + seen.affine[:3, 3]
+    volume = float(whole.sum()) * float(np.prod(spacing)) / 1000
+    return level, Candidate(whole, centre, volume, min(expected, 1.0))
 
 
 def _on_own_grid(level: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
