@@ -85,7 +85,7 @@ def draw_intensities(rng: np.random.Generator) -> np.ndarray:
         table[Tissue.OUTER_FLUID] = table[Tissue.INNER_FLUID] * rng.normal(1, 0.05)
     if rng.random() < 0.25:  # dark or dim amniotic fluid: moving, or with blood
         table[Tissue.AMNIOTIC] = rng.uniform(0.05, 0.7)
-    elif rng.random() < 0.5:
+    elif rng.random() < 0.75:
         table[Tissue.AMNIOTIC] = table[Tissue.OUTER_FLUID] * rng.normal(1, 0.08)
     table[9:17] = table[1:9] * rng.normal(1, 0.1, 8)
     return table
