@@ -155,12 +155,15 @@ def evaluate_real(folder: Path) -> list[Row]:
 # --------------------------------------------------------------------------------------------- atlas brains
 
 
-def evaluate_atlas(folder: Path, acquisitions: int) -> list[Row]:
-    """Acquisitions of three stacks of CRL brains, weeks 27 and 33 in turn; then some of twins, some without a brain."""
+def evaluate_atlas(folder: Path, acquisitions: int, kept: Path | None = None) -> list[Row]:
+    """Acquisitions of three stacks of CRL brains, weeks 27 and 33 in turn; then some of twins, some without a brain.
+
+    They are kept in the folder ``kept``, if one is given, and read from there the next time.
+    """
     margin = SceneOptions().margin
     heads = {week: read_head(folder / f"STA{week}.nii.gz", margin) for week in (27, 33)}
     rows = []
-    few = max(acquisitions // 5, 1)
+    few = max(acquisitions // 10, 1)
     for number in range(acquisitions + 2 * few):
         week = (27, 33)[number % 2]
         if number < acquisitions:
@@ -169,7 +172,20 @@ def evaluate_atlas(folder: Path, acquisitions: int) -> list[Row]:
             table, present = "atlas, twins", [heads[27], heads[27]]
         else:
             table, present = "no brain", []
-        stacks = acquire_three(np.random.default_rng([2026, number]), present)
+        path = None if kept is None else kept / f"{number}.npz"
+        if path is not None and path.exists():
+            with np.load(path) as read:
+                stacks = [
+                    (read[f"image{k}"].astype(np.float32), read[f"mask{k}"], read[f"affine{k}"]) for k in range(3)
+                ]
+        else:
+            stacks = acquire_three(np.random.default_rng([2026, number]), present)
+        if path is not None and not path.exists():
+            arrays = {}
+            for k, (image, mask, affine) in enumerate(stacks):
+                arrays |= {f"image{k}": np.rint(image).astype(np.uint16), f"mask{k}": mask, f"affine{k}": affine}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **arrays)
         rows += score(table, [f"{number}-{k}" for k in range(3)], stacks)
     return rows
 
@@ -201,6 +217,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--acquisitions", type=int, default=50)
+    parser.add_argument("--kept", type=Path, help="folder to keep the acquisitions of atlas brains in")
     parser.add_argument("--only", choices=["real", "atlas"])
     given = parser.parse_args()
     rows = []
@@ -208,7 +225,7 @@ def main() -> None:
         rows += evaluate_real(given.data / "fetal-mial-sub-01")
         print_table(rows, each=True)
     if given.only != "real":
-        atlas = evaluate_atlas(given.data / "atlas-crl", given.acquisitions)
+        atlas = evaluate_atlas(given.data / "atlas-crl", given.acquisitions, given.kept)
         print_table(atlas, each=False)
         rows += atlas
     if given.output:

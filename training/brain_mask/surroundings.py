@@ -47,11 +47,13 @@ def read_head(image: Path, margin: float) -> Head:
     return Head(values.astype(np.float32), inside, signed_distance(inside, SPACING), margin)
 
 
-def _balls(centres: np.ndarray, radii: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Distance (mm) outside the union of balls, negative inside, at ``grid`` (..., 3)."""
-    result = np.full(grid.shape[:-1], np.inf, np.float32)
+def _balls(centres: np.ndarray, radii: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Distance (mm) outside the union of balls, negative inside, on the cube of ``axis``."""
+    result = np.full((len(axis),) * 3, np.inf, np.float32)
     for centre, radius in zip(centres, radii, strict=True):
-        np.minimum(result, np.linalg.norm(grid - centre.astype(np.float32), axis=-1) - np.float32(radius), out=result)
+        x, y, z = ((axis - c).astype(np.float32) ** 2 for c in centre)
+        distance = np.sqrt(x[:, None, None] + (y[:, None] + z)) - np.float32(radius)
+        np.minimum(result, distance, out=result)
     return result
 
 
@@ -62,14 +64,13 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
     outside.
     """
     axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
-    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).astype(np.float32)
     centre = rng.uniform(-45, 45, 3)
     turn = Rotation.from_quat(rng.standard_normal(4))
     down, ahead = turn.apply([0, 0, -1]), turn.apply([0, 1, 0])
 
     # Voronoi cells on a coarse grid, warped by noise so that walls are not flat
     warp = np.stack([ndimage.gaussian_filter(rng.standard_normal((SIZE // 3,) * 3), 3) for _ in range(3)], axis=-1)
-    coarse = grid[1::3, 1::3, 1::3] + 60 * warp.astype(np.float32)
+    coarse = np.stack(np.meshgrid(*[axis[1::3]] * 3, indexing="ij"), axis=-1) + 60 * warp.astype(np.float32)
     seeds = rng.uniform(-140, 140, (int(rng.integers(60, 260)), 3))
     cell = KDTree(seeds).query(coarse)[1]
     cell = np.repeat(np.repeat(np.repeat(cell, 3, 0), 3, 1), 3, 2)
@@ -77,7 +78,7 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
     volume[rng.random(len(seeds)) < 0.05] = rng.uniform(0.7, 1.1)
     volume = volume[cell]
 
-    body = _balls(rng.uniform(-30, 30, (2, 3)), rng.uniform(95, 150, 2), grid)
+    body = _balls(rng.uniform(-30, 30, (2, 3)), rng.uniform(95, 150, 2), axis)
     rim = rng.uniform(8, 30)
     volume = np.where(body > -rim, rng.uniform(0.4, 1.0), volume)
     volume = np.where(np.abs(body + rim) < rng.uniform(2, 5), rng.uniform(0.05, 0.2), volume)
@@ -85,26 +86,26 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
 
     # uterus: balls around the head and down the fetus
     trunk = [centre + down * s + 12 * rng.standard_normal(3) for s in (55, 80, 105)]
-    womb = _balls(np.array([centre, *trunk]) + rng.normal(0, 12, (4, 3)), rng.uniform(52, 72, 4), grid)
+    womb = _balls(np.array([centre, *trunk]) + rng.normal(0, 12, (4, 3)), rng.uniform(52, 72, 4), axis)
     volume = np.where(womb < rng.uniform(4, 9), rng.uniform(0.15, 0.4), volume)
     fluid = rng.uniform(0.75, 1.15)
     volume = np.where(womb < 0, fluid, volume)
     side = rng.standard_normal(3)
     side /= np.linalg.norm(side)
-    placenta = (womb < 0) & (womb > -rng.uniform(15, 30)) & (((grid - centre.astype(np.float32)) @ side) > 5)
+    placenta = (womb < 0) & (womb > -rng.uniform(15, 30)) & (_along(axis, side, centre) > 5)
     volume = np.where(placenta, rng.uniform(0.3, 0.55) * (1 + 0.1 * volume), volume)
 
     # fetus: balls for trunk, limbs and face; a finer mosaic inside
-    fetus = _balls(np.array(trunk), rng.uniform(22, 32, 3), grid)
+    fetus = _balls(np.array(trunk), rng.uniform(22, 32, 3), axis)
     limbs = np.array([p + 35 * _unit(rng) * s for p in trunk for s in np.linspace(0.7, 1.5, 6)])
-    fetus = np.minimum(fetus, _balls(limbs, rng.uniform(5, 9, len(limbs)), grid))
+    fetus = np.minimum(fetus, _balls(limbs, rng.uniform(5, 9, len(limbs)), axis))
     face = (
         centre
         + np.outer([38.0, 44, 30], ahead) * 0.7
         + np.outer([22.0, 36, 34], down)
         + 4 * rng.standard_normal((3, 3))
     )
-    fetus = np.minimum(fetus, _balls(face, np.array([16.0, 13, 18]), grid))
+    fetus = np.minimum(fetus, _balls(face, np.array([16.0, 13, 18]), axis))
     organs = rng.uniform(0.1, 0.5, 40).astype(np.float32)
     organs[rng.integers(40, size=3)] = 0.9
     mosaic = organs[np.roll(cell, SIZE // 2, axis=0) % 40]
@@ -113,31 +114,48 @@ def draw_volume(rng: np.random.Generator, heads: Sequence[Head]) -> tuple[np.nda
     mask = np.zeros(volume.shape, bool)
     for number, head in enumerate(heads):
         if number == 0:
-            volume, mask = _with_head(volume, grid, rng, head, centre, turn)
+            volume, mask = _with_head(volume, axis, rng, head, centre, turn)
         else:
             aside = centre - 1.6 * centre.clip(-30, 30) - 85 * down * (1 if down @ centre > 0 else -1)
             other = Rotation.from_quat(rng.standard_normal(4))
-            volume, _ = _with_head(volume, grid, rng, head, aside, other)
+            volume, _ = _with_head(volume, axis, rng, head, aside, other)
     texture = ndimage.gaussian_filter(rng.standard_normal(volume.shape).astype(np.float32), 1.2)
     return (volume * (1 + 0.25 * texture)).astype(np.float32), mask
 
 
+def _along(axis: np.ndarray, direction: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    x, y, z = ((axis - c) * d for c, d in zip(centre, direction, strict=True))
+    return x[:, None, None] + (y[:, None] + z)
+
+
 def _with_head(
-    volume: np.ndarray, grid: np.ndarray, rng: np.random.Generator, head: Head, centre: np.ndarray, turn: Rotation
+    volume: np.ndarray, axis: np.ndarray, rng: np.random.Generator, head: Head, centre: np.ndarray, turn: Rotation
 ) -> tuple[np.ndarray, np.ndarray]:
     """``volume`` with a head at ``centre``, and its mask: each voxel looked up in the brain's own frame."""
     size = rng.uniform(0.93, 1.07)
-    local = turn.inv().apply((grid - centre.astype(np.float32)).reshape(-1, 3)).T / (SPACING * size)
-    occupied = np.argwhere(head.inside)
-    local += ((occupied.min(0) + occupied.max(0)) / 2)[:, None]
-    # beyond the block the distance is large
-    away = ndimage.map_coordinates(head.distance, local, order=1, cval=99.0).reshape(volume.shape)
-    image = ndimage.map_coordinates(head.image, local, order=1).reshape(volume.shape)
     skull, scalp = rng.uniform(1.5, 3), rng.uniform(4, 7)
-    volume = np.where(away < scalp, rng.uniform(0.2, 0.5), volume)
-    volume = np.where(away < skull, rng.uniform(0.03, 0.15), volume)
-    volume = np.where(away < 0.5, image * rng.uniform(0.9, 1.1), volume)
-    return volume, away * size < head.margin
+    bright, dim, brightness = rng.uniform(0.2, 0.5), rng.uniform(0.03, 0.15), rng.uniform(0.9, 1.1)
+    block = tuple(
+        slice(max(int(low), 0), max(int(high), 0))
+        for low, high in zip(*((centre + side - axis[0]) / SPACING for side in (-85, 85)), strict=True)
+    )
+    near = [axis[part] - c for part, c in zip(block, centre, strict=True)]
+    points = np.stack(np.meshgrid(*near, indexing="ij")).astype(np.float32)
+    local = np.tensordot(turn.inv().as_matrix() / (SPACING * size), points, 1)
+    occupied = np.argwhere(head.inside)
+    local += ((occupied.min(0) + occupied.max(0)) / 2)[:, None, None, None]
+    # beyond the block the distance is large
+    away = ndimage.map_coordinates(head.distance, local, order=1, cval=99.0)
+    image = ndimage.map_coordinates(head.image, local, order=1)
+    part = volume[block]
+    part = np.where(away < scalp, bright, part)
+    part = np.where(away < skull, dim, part)
+    part = np.where(away < 0.5, image * brightness, part)
+    volume = volume.copy()
+    volume[block] = part
+    mask = np.zeros(volume.shape, bool)
+    mask[block] = away * size < head.margin
+    return volume, mask
 
 
 def _unit(rng: np.random.Generator) -> np.ndarray:
@@ -155,6 +173,9 @@ def acquire(
     columns = (np.arange(n) - (n - 1) / 2) * pixel
     data = np.zeros((n, n, n_slices), np.float32)
     drawn = np.zeros(data.shape, bool)
+    # the fetus has moved since the last stack
+    lie = Rotation.from_euler("xyz", rng.normal(0, 8.0, 3), degrees=True).as_matrix()
+    offset = rng.normal(0, 5.0, 3)
     angles, shift = np.zeros(3), np.zeros(3)
     for k in range(n_slices):
         angles = 0.9 * angles + rng.normal(0, 1.0, 3)
@@ -165,7 +186,7 @@ def acquire(
         for part in (-0.33, 0.0, 0.33):
             frame = np.empty((3, n, n), np.float32)
             frame[0], frame[1], frame[2] = columns[:, None], columns[None], depth + part * thickness
-            world = np.tensordot(moved @ matrix, frame, 1) + shift[:, None, None]
+            world = np.tensordot(lie @ moved @ matrix, frame, 1) + (offset + shift)[:, None, None]
             index = world / SPACING + (SIZE - 1) / 2
             total = total + ndimage.map_coordinates(volume, index, order=1)
             if part == 0.0:

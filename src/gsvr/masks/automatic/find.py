@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from gsvr.errors import InputError
+from gsvr.masks.automatic.agreement import AgreementOptions, Opinion, agreed_probability
 from gsvr.masks.automatic.candidates import Candidate, CandidateOptions, find_candidates
 from gsvr.masks.automatic.choice import ChoiceOptions, choose, doubts
 from gsvr.masks.automatic.network import neighbour_step, probabilities, with_neighbours
@@ -24,6 +25,7 @@ class FindOptions:
     threads: int = 1
     candidates: CandidateOptions = field(default_factory=CandidateOptions)
     choice: ChoiceOptions = field(default_factory=ChoiceOptions)
+    agreement: AgreementOptions = field(default_factory=AgreementOptions)
     # the second look, at the part found
     views: tuple[str, ...] = ("as is", "both", "turned")
     margin: float = 16.0  # mm around the part that is looked at again
@@ -80,9 +82,15 @@ def find_brains(
     seen = [_look(data, affine, name, options) for (data, affine), name in zip(volumes, names, strict=True)]
     parts = [find_candidates(s.probability, s.affine, s.spacing, options.candidates) for s in seen]
     chosen = choose(parts, options.choice)
-    levels, drawn = [], []
-    for one, candidates, index in zip(seen, parts, chosen, strict=True):
-        level, part = (None, None) if index is None else _drawn(one, candidates[index], options)
+    opinions = [
+        None if index is None else _second_look(one, candidates[index], options)
+        for one, candidates, index in zip(seen, parts, chosen, strict=True)
+    ]
+    levels: list[np.ndarray | None] = []
+    drawn: list[Candidate | None] = []
+    for opinion in opinions:
+        others = [o for o in opinions if o is not None and o is not opinion]
+        level, part = (None, None) if opinion is None else _drawn(opinion, others, options)
         levels.append(level)
         drawn.append(part)
     sentences = doubts(parts, drawn, options.choice)
@@ -128,13 +136,15 @@ def normalised(slices: Float[np.ndarray, "slices rows columns"]) -> Float[np.nda
     return (slices / (2 * float(bright.mean()) + 1e-6)).astype(np.float32)
 
 
-def _box_around(candidate: Candidate, spacing: tuple[float, float, float], margin: float) -> tuple[slice, ...]:
-    """The part of the stack around a candidate, rows and columns a multiple of 16 where the picture is large enough."""
+def _box_around(
+    part: Bool[np.ndarray, "slices rows columns"], spacing: tuple[float, float, float], margin: float
+) -> tuple[slice, ...]:
+    """The part of the stack around a region, rows and columns a multiple of 16 where the picture is large enough."""
     box = []
     for axis, step in enumerate(spacing):
-        occupied = np.flatnonzero(candidate.part.any(axis=tuple(a for a in range(3) if a != axis)))
+        occupied = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
         around = int(np.ceil(margin / step))
-        n = candidate.part.shape[axis]
+        n = part.shape[axis]
         low, high = max(int(occupied[0]) - around, 0), min(int(occupied[-1]) + around + 1, n)
         if axis:
             # the network pads to a multiple of 16 pixels: better with picture than with nothing
@@ -145,8 +155,33 @@ def _box_around(candidate: Candidate, spacing: tuple[float, float, float], margi
     return tuple(box)
 
 
-def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.ndarray, Candidate]:
-    """Draws the mask of a candidate.
+def _second_look(seen: _Seen, candidate: Candidate, options: FindOptions) -> Opinion:
+    """The brain around a candidate, the mean over mirrored views; 0 far from it."""
+    box = _box_around(candidate.part, seen.spacing, options.margin)
+    again = probabilities(seen.triples[box[0], :, box[1], box[2]], options.threads, options.views)
+    probability = np.zeros_like(seen.probability)
+    probability[box] = ndimage.gaussian_filter(again, [options.smoothing / s for s in seen.spacing], mode="nearest")
+    part = np.zeros_like(candidate.part)
+    part[box] = _main_part(probability[box], candidate.part[box], seen.spacing, options)
+    return Opinion(probability, part, seen.affine, _centre(part, seen.affine), seen.spacing)
+
+
+def _main_part(
+    probability: np.ndarray, before: np.ndarray, spacing: tuple[float, float, float], options: FindOptions
+) -> np.ndarray:
+    """The part of ``probability`` that overlaps most with the part found before."""
+    parts = find_candidates(probability, np.eye(4), spacing, options.candidates)
+    overlaps = [int((p.part & before).sum()) for p in parts]
+    return parts[int(np.argmax(overlaps))].part if parts and max(overlaps) > 0 else before
+
+
+def _centre(part: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    middle = np.array(ndimage.center_of_mass(part))[::-1]
+    return affine[:3, :3] @ middle + affine[:3, 3]
+
+
+def _drawn(own: Opinion, others: Sequence[Opinion], options: FindOptions) -> tuple[np.ndarray, Candidate]:
+    """Draws the mask of a stack.
 
     Returns
     -------
@@ -155,27 +190,20 @@ def _drawn(seen: _Seen, candidate: Candidate, options: FindOptions) -> tuple[np.
     drawn : Candidate
         The mask; its certainty is the overlap (Dice) that its probabilities promise.
     """
-    spacing = seen.spacing
-    box = _box_around(candidate, spacing, options.margin)
-    # a second look, the mean over mirrored views
-    probability = probabilities(seen.triples[box[0], :, box[1], box[2]], options.threads, options.views)
-    smooth = ndimage.gaussian_filter(probability, [options.smoothing / s for s in spacing], mode="nearest")
-    before = candidate.part[box]
-    parts = find_candidates(smooth, np.eye(4), spacing, options.candidates)
-    overlaps = [int((p.part & before).sum()) for p in parts]
-    part = parts[int(np.argmax(overlaps))].part if parts and max(overlaps) > 0 else before
+    spacing = own.spacing
+    box = _box_around(own.part, spacing, options.margin)
+    probability = agreed_probability(own, others, box, options.agreement)
+    part = _main_part(probability, own.part[box], spacing, options)
     part = np.stack([np.asarray(ndimage.binary_fill_holes(plane)) for plane in part])
     near = depth(~part, spacing) < 8.0
     expected = 2 * float(probability[part].sum()) / (float(probability[near].sum()) + float(part.sum()) + 1e-6)
-    inner = np.where(near, smooth, 0) - options.threshold
+    inner = np.where(near, probability, 0) - options.threshold
     inner = np.where(part, np.maximum(inner, 0.02), np.minimum(inner, -0.02))
-    level = np.full(seen.probability.shape, -0.5, np.float32)
+    level = np.full(own.probability.shape, -0.5, np.float32)
     level[box] = inner
     whole = level > 0
-    middle = np.array(ndimage.center_of_mass(whole))[::-1]
-    centre = seen.affine[:3, :3] @ middle + seen.affine[:3, 3]
     volume = float(whole.sum()) * float(np.prod(spacing)) / 1000
-    return level, Candidate(whole, centre, volume, min(expected, 1.0))
+    return level, Candidate(whole, _centre(whole, own.affine), volume, min(expected, 1.0))
 
 
 def _on_own_grid(level: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
