@@ -17,6 +17,8 @@ from gsvr.operators.acquisition import PoseEquations, moved_poses
 from gsvr.operators.lattice import LatticeOperator
 from tests.acquisitions import small_lattice, small_slices
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
