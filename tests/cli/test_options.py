@@ -18,6 +18,7 @@ from gsvr.backends.devices import Device
 from gsvr.cli import app
 from gsvr.io.field import write_field
 from gsvr.model.fields import LatticeField
+from gsvr.model.slices import Stack
 from gsvr.solver.schedule import default_stages
 from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES
 from tests.acquisitions import random_amplitudes, small_lattice
@@ -33,6 +34,15 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.pipeline.run": lambda *_: None,
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
         "gsvr.cli.reconstruct._summarise": lambda *_: None,
+    },
+    "mask": {
+        "gsvr.cli.progress.log_to": lambda *_: None,
+        "gsvr.io.nifti.read_stack": lambda path, *_: Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None),
+        "gsvr.masks.drawn.first_masks": lambda stacks, _: SimpleNamespace(
+            masks=[MASK] * len(stacks), found=[True] * len(stacks)
+        ),
+        "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
+        "gsvr.report.picture.save_mid_slices": lambda *_: None,
     },
     "render": {"gsvr.render.volume.render_volume": None, "gsvr.io.nifti.write_volume": None},
     "plane": {
@@ -52,6 +62,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.cli.simulate._write": lambda *_: None,
     },
 }
+MASK = np.ones((2, 3, 4), bool)
 TRUTH, STACKS = "v.nii --truth t.nii", "--input-stacks a.nii b.nii c.nii"
 
 
@@ -82,6 +93,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "output_volume": file_case("--output-volume", "w.nii", "write_outputs.paths.volume"),
         "stack_masks": Case("--stack-masks m.nii n.nii", {"prepare.inputs.masks": [Path("m.nii"), Path("n.nii")]}),
+        "output_stack_masks": file_case("--output-stack-masks", "o/m", "write_outputs.paths.stack_masks"),
         "thicknesses": Case("--thicknesses 2.5 4", {"prepare.inputs.thicknesses": [2.5, 4.0]}),
         "output_resolution": Case("--output-resolution 0.7", {"run.output_resolution": 0.7}),
         "slice_order": Case("--slice-order descending", {"prepare.inputs.slice_order": "descending"}),
@@ -104,6 +116,11 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "device": Case("--device cuda:1", {"prepare.options.backend": "cuda:1"}),
         "seed": Case("--seed 7", {"prepare.options.seed": 7}),
+        "verbose": Case("--verbose", {"log_to.verbose": True}),
+    },
+    "mask": {
+        "output_dir": file_case("--output-dir", "other", "write_stack_masks.folder"),
+        "output_picture": file_case("--output-picture", "p.png", "save_mid_slices.path"),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
     "render": {
@@ -153,6 +170,7 @@ CASES: dict[str, dict[str, Case]] = {
 # What a command needs at least; of an option that is given again the last value counts, but lists grow.
 NEEDED = {
     "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
+    "mask": "a.nii b.nii --output-dir out --output-picture q.png",
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",

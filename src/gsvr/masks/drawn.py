@@ -1,15 +1,15 @@
-"""Masks to start with: drawn ones, those of other stacks carried over, or the foreground."""
+"""Masks to start with: drawn ones, found ones, those of other stacks carried over, or the foreground."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from gsvr.compiled.threads import parallel_map
+from gsvr.compiled.threads import parallel_map, thread_count
 from gsvr.errors import InputError
 from gsvr.masks.options import MaskOptions
 from gsvr.model.geometry import transform_points
@@ -30,42 +30,111 @@ class StackMasks:
     fields_of_view
         Pixels to keep at hand.
     drawn
-        Whether the mask was drawn on this stack.
+        Whether the mask was made on this stack, by hand or automatically, so that it may vote.
+    found
+        Whether it was found automatically.
     """
 
     masks: list[np.ndarray]
     fields_of_view: list[np.ndarray]
     drawn: list[bool]
+    found: list[bool]
 
 
 def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> StackMasks:
-    """Masks to start with: drawn ones, else those of other stacks carried over, else the foreground.
+    """Masks to start with: drawn ones, else those found automatically, else those of other stacks, else the foreground.
 
     Raises
     ------
     InputError
-        If a stack does not overlap the masks of the others.
+        If no brain is found where one is looked for, or a stack does not overlap the masks of the others.
     """
     options = options or MaskOptions()
-    drawn = [stack.mask is not None for stack in stacks]
-    if not any(drawn):
+    drawn = [stack.mask for stack in stacks]
+    searched = [stack for stack in stacks if stack.mask is None and _is_searched(stack, options)]
+    found = dict(zip((id(stack) for stack in searched), _found_masks(searched, stacks, options), strict=True))
+    own = [mask if mask is not None else found.get(id(stack)) for mask, stack in zip(drawn, stacks, strict=True)]
+    if not searched and not any(mask is not None for mask in own):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
-        return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
+        nothing = [False] * len(stacks)
+        return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), nothing, nothing)
+    lenders = [replace(stack, mask=mask) for stack, mask in zip(stacks, own, strict=True) if mask is not None]
+    masks = [
+        _borrowed(stack, lenders, options.borrowed) if mask is None else mask
+        for stack, mask in zip(stacks, own, strict=True)
+    ]
+    return StackMasks(
+        masks,
+        _fields_of_view(stacks, masks, options.reach),
+        drawn=[mask is not None for mask in own],
+        found=[found.get(id(stack)) is not None for stack in stacks],
+    )
+
+
+def _is_searched(stack: Stack, options: MaskOptions) -> bool:
+    """Whether the brain is looked for in a stack."""
+    if options.automatic != "auto":
+        return options.automatic == "always"
+    from gsvr.masks.automatic import shows_more_than_a_brain
+
+    return shows_more_than_a_brain(stack.data, stack.affine)
+
+
+def _found_masks(
+    searched: list[Stack], stacks: list[Stack], options: MaskOptions
+) -> list[Bool[np.ndarray, "columns rows slices"] | None]:
+    """The brain in each of the stacks that are searched; None where that is doubtful.
+
+    Raises
+    ------
+    InputError
+        If it is doubtful everywhere, and there is no drawn mask either.
+    """
+    if not searched:
+        return []
+    from gsvr.masks.automatic import FindOptions, find_brains
+
+    drawn = [stack for stack in stacks if stack.mask is not None]
+    volumes, names = [(stack.data, stack.affine) for stack in searched], [stack.name for stack in searched]
     masks = []
-    for stack in stacks:
-        if stack.mask is not None:
-            masks.append(stack.mask)
-            continue
-        mask = _borrowed_mask(stack, [other for other in stacks if other.mask is not None], options.borrowed)
-        if not mask.any():
-            raise InputError(
-                f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, "
-                "or leave it out"
-            )
-        logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, options.borrowed)
-        masks.append(mask)
-    return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
+    for stack, found in zip(searched, find_brains(volumes, names, FindOptions(threads=thread_count())), strict=True):
+        doubt = found.doubt
+        if doubt is None and drawn and not _agrees(found.mask, _borrowed_mask(stack, drawn, options.borrowed)):
+            doubt = f"{stack.name}: what looks like a brain is not where the drawn masks are"
+        if doubt is None:
+            logger.info("%s: brain found, confidence %.2f", stack.name, found.confidence)
+        else:
+            logger.warning("%s", doubt)
+        masks.append(found.mask if doubt is None else None)
+    if not drawn and not any(mask is not None for mask in masks):
+        raise InputError(
+            "no brain was found with confidence in any stack: draw the mask of one of them (`masks`), and the others "
+            "follow; or crop the stacks to the brain"
+        )
+    return masks
+
+
+def _agrees(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether most of what was found lies where it is expected."""
+    return bool((found & expected).sum() > 0.5 * found.sum())
+
+
+def _borrowed(stack: Stack, lenders: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
+    """The masks of other stacks.
+
+    Raises
+    ------
+    InputError
+        If the stack does not overlap them.
+    """
+    mask = _borrowed_mask(stack, lenders, extra)
+    if not mask.any():
+        raise InputError(
+            f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, or leave it out"
+        )
+    logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, extra)
+    return mask
 
 
 def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:

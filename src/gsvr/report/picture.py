@@ -25,6 +25,7 @@ Convention = Literal["radiological", "neurological"]
 
 PLANES = ("axial", "coronal", "sagittal")
 _BACKGROUND, _TEXT, _FAINT_TEXT = (22, 22, 24), (235, 235, 235), (160, 160, 165)
+_OUTLINE = (255, 150, 40)
 # All in pixels: around and between panels, strips of text, and text.
 _GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
@@ -54,6 +55,8 @@ class PictureOptions:
         After each volume but the first, add a row: its difference from the first, inside the first's mask.
     difference_range
         Difference shown at full colour, as a share of the intensity window.
+    outline
+        Draw the edge of each volume's mask.
     """
 
     panel_size: int = 360
@@ -65,6 +68,7 @@ class PictureOptions:
     margin: float = 5.0
     difference: bool = False
     difference_range: float = 0.25
+    outline: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,11 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
         if number and not options.shared_position:
             views.append(_view(volume, options))
         planes = _sample_planes(volume, views[-1], options)
-        rows.append(_Row(label, [_grey((plane - low) / (high - low)) for plane in planes]))
+        panels = [_grey((plane - low) / (high - low)) for plane in planes]
+        if options.outline and volume.mask is not None:
+            anatomy = _sample_anatomy(volume, views[-1], options)
+            panels = [_outlined(panel, where) for panel, where in zip(panels, anatomy, strict=True)]
+        rows.append(_Row(label, panels))
         if number == 0:
             reference = planes
             if options.difference:
@@ -229,6 +237,11 @@ def _sample_anatomy(volume: Volume, view: _View, options: PictureOptions) -> lis
 def _grey(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:
     grey = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _outlined(panel: UInt8[np.ndarray, "size size 3"], where: Bool[np.ndarray, "size size"]) -> np.ndarray:
+    """A panel with the inner edge of a mask."""
+    return np.where((where & ~ndimage.binary_erosion(where, iterations=2))[..., None], np.uint8(_OUTLINE), panel)
 
 
 def _diverging(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:

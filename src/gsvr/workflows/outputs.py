@@ -18,7 +18,9 @@ from gsvr.io.field import write_field
 from gsvr.io.nifti import stack_name, write_volume
 from gsvr.io.record import versions, write_record
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
-from gsvr.model.slices import Slices
+from gsvr.masks.drawn import StackMasks
+from gsvr.model.slices import Slices, Stack
+from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation
 from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.workflows.pipeline import Reconstruction
@@ -51,6 +53,8 @@ class OutputPaths:
         Folders for motion-corrected slices and for what the model predicts of them, or None.
     uncertainty
         Standard deviation of every voxel (NIfTI), or None.
+    stack_masks
+        Folder for the masks that every stack started with, or None.
     """
 
     volume: Path
@@ -63,6 +67,7 @@ class OutputPaths:
     slices: Path | None = None
     simulated_slices: Path | None = None
     uncertainty: Path | None = None
+    stack_masks: Path | None = None
 
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
@@ -99,12 +104,12 @@ class OutputPaths:
         files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
         for path in (self.poses, self.model, self.record):
             check_writable_file(path)
-        for folder in (self.transforms, self.slices, self.simulated_slices):
+        for folder in (self.transforms, self.slices, self.simulated_slices, self.stack_masks):
             if folder is not None:
                 check_writable_folder(folder)
         sidecars = [path.with_name(f"{stack_name(path)}.json") for path in stacks]
         taken = {path.resolve(): "the input" for path in (*stacks, *masks, *sidecars)}
-        for path in (*files, self.transforms, self.slices, self.simulated_slices, self.uncertainty):
+        for path in (*files, self.transforms, self.slices, self.simulated_slices, self.uncertainty, self.stack_masks):
             if path is None:
                 continue
             if path.resolve() in taken:
@@ -141,7 +146,7 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     parallel_map(
         lambda write: write(),
         (
-            lambda: save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions()),
+            lambda: _save_picture(paths.picture, reconstruction),
             lambda: write_volume(paths.volume, volume.data, volume.affine),
             lambda: write_volume(paths.mask, mask, volume.affine),
             lambda: write_field(paths.model, result.field, {"noise": result.noise}, *field_mask),
@@ -155,8 +160,33 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
+    if paths.stack_masks is not None:
+        write_stack_masks(paths.stack_masks, reconstruction.stacks, reconstruction.masks)
     # last of all, so that a record means that everything is there
     write_record(paths.record, run_record(reconstruction, paths, settings))
+
+
+def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
+    """Mid-slices of the volume and, where masks were found automatically, of those stacks with their outlines."""
+    volume, masks = reconstruction.volume, reconstruction.masks
+    rows = [("reconstruction", volume)]
+    rows += [
+        (f"{stack.name}, brain found", Volume(stack.data, stack.affine, mask))
+        for stack, mask, found in zip(reconstruction.stacks, masks.masks, masks.found, strict=True)
+        if found
+    ]
+    # the volume of a run without such stacks is shown as ever; others have windows and places of their own
+    alone = len(rows) == 1
+    options = PictureOptions(shared_window=alone, shared_position=alone, outline=not alone)
+    save_mid_slices(path, rows, options)
+
+
+def write_stack_masks(folder: Path, stacks: Sequence[Stack], masks: StackMasks) -> list[Path]:
+    """Write the mask of every stack, on its grid; the names are those of the stacks, and ``_mask``."""
+    paths = [folder / f"{stack.name}_mask.nii.gz" for stack in stacks]
+    for path, stack, mask in zip(paths, stacks, masks.masks, strict=True):
+        write_volume(path, mask, stack.affine)
+    return paths
 
 
 def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
@@ -205,8 +235,9 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
                 "spacing": stack.spacing,
                 "thickness": stack.thickness,
                 "mask_given": stack.mask is not None,
+                "mask_found": found,
             }
-            for stack in reconstruction.stacks
+            for stack, found in zip(reconstruction.stacks, reconstruction.masks.found, strict=True)
         ],
         "outputs": paths,
         "timings_seconds": reconstruction.timings,

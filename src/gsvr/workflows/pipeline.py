@@ -97,6 +97,8 @@ class Job:
     ----------
     stacks
         What was read.
+    masks
+        Of every stack.
     slices
         What is reconstructed.
     options
@@ -106,6 +108,7 @@ class Job:
     """
 
     stacks: list[Stack]
+    masks: StackMasks
     slices: Slices
     options: SolverOptions | PublishedOptions
     timings: dict[str, float]
@@ -117,7 +120,7 @@ class Reconstruction:
 
     Attributes
     ----------
-    stacks, options
+    stacks, masks, options
         As in the job.
     result
         Field, poses and weights.
@@ -130,6 +133,7 @@ class Reconstruction:
     """
 
     stacks: list[Stack]
+    masks: StackMasks
     options: SolverOptions | PublishedOptions
     result: Result
     volume: Volume
@@ -269,8 +273,8 @@ def prepare(
     read = time.perf_counter()
     if fit_stages and isinstance(options, SolverOptions):
         options = fitting_options(stacks, options)
-    slices, _ = prepare_slices(stacks, options)
-    return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
+    slices, masks = prepare_slices(stacks, options)
+    return Job(stacks, masks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
 
 
 def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = None) -> Reconstruction:
@@ -299,4 +303,4 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
-    return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)
+    return Reconstruction(job.stacks, job.masks, job.options, result, volume, backend, job.timings | timings)
