@@ -295,16 +295,16 @@ def paint_head(
         jitter = rng.normal(0, 0.06, (4, 3))
         face = np.full(kind.shape, 9.0, np.float32)
         shapes = (
-            ((0.0, 0.62, -0.75), (0.62, 0.42, 0.6)),
-            ((0.0, 0.55, -1.15), (0.45, 0.4, 0.35)),
-            ((0.0, -0.1, -1.05), (0.5, 0.5, 0.6)),
+            ((0.0, 0.5, -0.8), (0.8, 0.55, 0.65)),
+            ((0.0, 0.6, -1.3), (0.5, 0.4, 0.4)),
+            ((0.0, -0.2, -1.0), (0.7, 0.6, 0.65)),
         )
         for (centre, size), shift in zip(shapes, jitter, strict=False):
             local_unit = (unit - (np.array(centre) + shift)[:, None]) / (np.array(size) * rng.uniform(0.85, 1.2, 3))[
                 :, None
             ]
             face = np.minimum(face, np.sqrt(np.einsum("ij,ij->j", local_unit, local_unit)))
-        mosaic = _mosaic(fields.draw(rng.uniform(4, 8), 2)[:, near], rng)
+        mosaic = _mosaic(fields.draw(rng.uniform(3, 8), 2)[:, near], rng)
         np.copyto(kind, np.uint8(Tissue.SCALP), where=face < 1.12)
         np.copyto(kind, np.uint8(Tissue.FACE) + mosaic, where=face < 1)
         np.copyto(kind, np.uint8(Tissue.SCALP), where=distance < scalp)
