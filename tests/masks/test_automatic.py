@@ -94,6 +94,12 @@ def test_twins_are_doubtful():
     assert doubts(stacks, [stacks[0][0]]) == [None]  # nearer than another head could lie
 
 
+def test_twins_in_most_stacks_make_all_doubtful():
+    two = [candidate((0, 0, 0)), candidate((90, 0, 0), volume=180.0)]
+    sentences = doubts([two, two, two[:1]], [two[0]] * 3)
+    assert all(sentence is not None and "twins" in sentence for sentence in sentences)
+
+
 def test_a_brain_far_from_the_others_is_doubtful():
     stacks = [[candidate((0, 0, 0))], [candidate((4, 0, 0))], [candidate((110, 0, 0))]]
     sentences = doubts(stacks, [parts[0] for parts in stacks])

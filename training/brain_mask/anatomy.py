@@ -165,6 +165,9 @@ def paint_uterus(
     if rng.random() < 0.5:
         np.copyto(tissue, np.uint8(Tissue.UTERUS_LINING), where=radius < 1 + wall * rng.uniform(0.2, 0.7))
     np.copyto(tissue, np.uint8(Tissue.AMNIOTIC), where=radius < 1)
+    if rng.random() < 0.4:  # little room: fluid in pockets only
+        tight = (radius < 1) & (slow[1] < rng.uniform(-0.8, 0.8))
+        tissue[tight] = rng.choice([Tissue.PLACENTA, Tissue.UTERUS])
     if rng.random() < 0.8:
         thickness = rng.uniform(10, 50) / semi_axes.mean()
         side = rng.standard_normal(3)
@@ -281,8 +284,8 @@ def paint_head(
     # fluid around the brain: hardly any in these atlases, up to a centimetre in other fetuses
     widest = rng.choice([rng.uniform(0, 2), rng.uniform(0, 4), rng.uniform(2, 7)])
     fluid = widest * np.clip(0.6 + 0.35 * vary[0], 0.05, 1.3)
-    skull = fluid + rng.uniform(0.8, 3.5)
-    scalp = skull + np.clip(rng.uniform(0.3, 4.5) * (1 + 0.3 * vary[1]), 0.3, None)
+    skull = fluid + rng.uniform(0.6, 2.4)
+    scalp = skull + np.clip(rng.uniform(0.2, 3.0) * (1 + 0.3 * vary[1]), 0.2, None)
 
     kind = tissue[near]
     inner = distance < fluid
@@ -292,16 +295,16 @@ def paint_head(
         jitter = rng.normal(0, 0.06, (4, 3))
         face = np.full(kind.shape, 9.0, np.float32)
         shapes = (
-            ((0.0, 0.62, -0.75), (0.62, 0.42, 0.6)),
-            ((0.0, 0.55, -1.15), (0.45, 0.4, 0.35)),
-            ((0.0, -0.1, -1.05), (0.5, 0.5, 0.6)),
+            ((0.0, 0.5, -0.8), (0.8, 0.55, 0.65)),
+            ((0.0, 0.6, -1.3), (0.5, 0.4, 0.4)),
+            ((0.0, -0.2, -1.0), (0.7, 0.6, 0.65)),
         )
         for (centre, size), shift in zip(shapes, jitter, strict=False):
             local_unit = (unit - (np.array(centre) + shift)[:, None]) / (np.array(size) * rng.uniform(0.85, 1.2, 3))[
                 :, None
             ]
             face = np.minimum(face, np.sqrt(np.einsum("ij,ij->j", local_unit, local_unit)))
-        mosaic = _mosaic(fields.draw(rng.uniform(4, 8), 2)[:, near], rng)
+        mosaic = _mosaic(fields.draw(rng.uniform(3, 8), 2)[:, near], rng)
         np.copyto(kind, np.uint8(Tissue.SCALP), where=face < 1.12)
         np.copyto(kind, np.uint8(Tissue.FACE) + mosaic, where=face < 1)
         np.copyto(kind, np.uint8(Tissue.SCALP), where=distance < scalp)

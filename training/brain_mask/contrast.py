@@ -47,7 +47,7 @@ MOSAICS = {
     Tissue.ORGAN: (4, 0.1, 0.55),
     Tissue.MATERNAL: (8, 0.05, 0.6),
     Tissue.FETAL: (8, 0.1, 0.55),
-    Tissue.FACE: (8, 0.05, 0.6),
+    Tissue.FACE: (8, 0.05, 0.7),
 }
 FLUIDS = [Tissue.INNER_FLUID, Tissue.OUTER_FLUID, Tissue.SECOND_BRAIN + 1, Tissue.SECOND_BRAIN + 3]
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 from training.brain_mask.network import CHANNELS, BrainNetwork
@@ -40,9 +42,24 @@ def export(checkpoint: Path, output: Path) -> None:
         dynamo=False,
     )
     model = onnx.load(output)
+    _halve(model)
     model.doc_string = f"Fetal brain in three neighbouring slices of 2 mm pixels; {saved['step']} steps of training"
     onnx.checker.check_model(model)
     onnx.save(model, output)
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Keeps the weights in half precision; a cast before their use makes them float32 again."""
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def main() -> None:

@@ -76,30 +76,39 @@ def doubts(
     """
     present = [c for c in drawn if c is not None]
     sentences: list[str | None] = []
+    rivals = [c is not None and bool(_rivals(parts, c, options)) for parts, c in zip(stacks, drawn, strict=True)]
+    # where half of the stacks show two, the others show one of two
+    twins = 2 * sum(rivals) >= len(rivals)
     for parts, candidate in zip(stacks, drawn, strict=True):
         others = [c for c in present if c is not candidate]
+        if candidate is not None and twins and any(rivals) and not _rivals(parts, candidate, options):
+            sentences.append("other stacks show two parts that look like a brain (twins?)")
+            continue
         sentences.append("no brain was found" if candidate is None else _doubt(parts, candidate, others, options))
     return sentences
 
 
-def _doubt(
-    parts: Sequence[Candidate], candidate: Candidate, others: Sequence[Candidate], options: ChoiceOptions
-) -> str | None:
+def _rivals(parts: Sequence[Candidate], candidate: Candidate, options: ChoiceOptions) -> list[Candidate]:
     # what lies nearer than another head could lie is a part of the same one
     near = 1.6 * (3 / (4 * np.pi) * 1000 * candidate.volume) ** (1 / 3)
-    rivals = [
+    return [
         c
         for c in parts
         if np.linalg.norm(c.centre - candidate.centre) > near
         and c.certainty > options.uncertain
         and c.volume * c.certainty > options.rival * candidate.volume * candidate.certainty
     ]
+
+
+def _doubt(
+    parts: Sequence[Candidate], candidate: Candidate, others: Sequence[Candidate], options: ChoiceOptions
+) -> str | None:
     place = np.median([c.centre for c in others], axis=0) if others else candidate.centre
     away = float(np.linalg.norm(candidate.centre - place))
     typical = float(np.median([c.volume for c in others])) if others else candidate.volume
     if candidate.certainty < options.uncertain:
         return "what looks most like a brain looks little like one"
-    if rivals:
+    if _rivals(parts, candidate, options):
         return "two parts of the picture look like a brain (twins?)"
     if away > options.far:
         return f"the brain lies {away:.0f} mm from where the other stacks show it"
