@@ -17,6 +17,7 @@ import typer.main
 from gsvr.backends.devices import Device
 from gsvr.cli import app
 from gsvr.io.field import write_field
+from gsvr.masks.drawn import StackMasks
 from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Stack
 from gsvr.solver.schedule import default_stages
@@ -38,9 +39,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     "mask": {
         "gsvr.cli.progress.log_to": lambda *_: None,
         "gsvr.io.nifti.read_stack": lambda path, *_: Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None),
-        "gsvr.masks.drawn.first_masks": lambda stacks, _: SimpleNamespace(
-            masks=[MASK] * len(stacks), found=[True] * len(stacks)
-        ),
+        "gsvr.masks.drawn.first_masks": lambda stacks, _: StackMasks([MASK], [MASK], [True], [True]),
         "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
         "gsvr.report.picture.save_mid_slices": lambda *_: None,
     },
@@ -170,7 +169,7 @@ CASES: dict[str, dict[str, Case]] = {
 # What a command needs at least; of an option that is given again the last value counts, but lists grow.
 NEEDED = {
     "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
-    "mask": "a.nii b.nii --output-dir out --output-picture q.png",
+    "mask": "a.nii --output-dir out --output-picture q.png",
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
