@@ -37,7 +37,13 @@ class Kernel(Protocol):
     def derivatives(self, amplitudes: Array) -> Array:
         """Pixel, its derivative by d = pixel - Gaussian (3), and the torques (3), in the slice frame: seven rows.
 
-        A slice that turns about a point sees the derivative (pixel - point) x (derivative by d) - torque.
+        Derivatives are per mm. A slice that turns about a point sees the derivative
+        (pixel - point) x (derivative by d) - torque.
+
+        Raises
+        ------
+        ValueError
+            Where only the nearest Gaussians count (`SliceViews.squared_radii`).
         """
         ...
 

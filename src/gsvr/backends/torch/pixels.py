@@ -23,11 +23,9 @@ class TorchPixels:
         self._owner: Int64[Tensor, " p"] = moved(slices.per_pixel(np.arange(slices.n_slices)), torch.int64, device)
 
     def per_pixel(self, per_slice: Float[np.ndarray, " n"]) -> Float32[Tensor, " p"]:
-        """Repeat one number a slice for all of its pixels."""
         return moved(per_slice, torch.float32, self._device)[self._owner]
 
     def sum_per_slice(self, flat: Tensor) -> Float[np.ndarray, " n"]:
-        """Sum over the pixels of each slice."""
         return self._sums(flat).cpu().double().numpy()
 
     def pose_equations(
