@@ -41,7 +41,7 @@ BOTH = SolverOptions(stages=(*SHORTEST_STAGES, replace(SHORTEST_STAGES[-1], name
 @pytest.fixture(scope="module")
 def slices() -> Slices:
     """What the scanner recorded of the moving brain: nothing of its motion."""
-    return prepare_slices(moving_brain().stacks, QUICK)[0]
+    return prepare_slices(moving_brain().stacks, QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +307,7 @@ def test_good_poses_stay_where_they_are(slices: Slices, result: Result, last: St
 @cache
 def with_true_poses(last: Stage) -> Result:
     """What is left is the volume."""
-    slices = prepare_slices(moving_brain().stacks, QUICK)[0]
+    slices = prepare_slices(moving_brain().stacks, QUICK)
     options = SolverOptions(stages=(COARSE, last), uncertainty_samples=2)
     return reconstruct(slices, options, poses=true_poses(slices, moving_brain()))
 

@@ -15,7 +15,7 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.field import write_field
-from gsvr.io.nifti import stack_name, write_volume
+from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.record import versions, write_record
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.model.slices import Slices
@@ -67,7 +67,7 @@ class OutputPaths:
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
         """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
-        stem = volume.name.removesuffix(".gz").removesuffix(".nii")
+        stem = stack_name(volume)
         paths: dict[str, Path | None] = {
             "mask": volume.with_name(f"{stem}_mask.nii.gz"),
             "poses": volume.with_name(f"{stem}_poses.json"),
@@ -112,19 +112,6 @@ class OutputPaths:
             taken[path.resolve()] = "another output of this run"
 
 
-def check_volume_path(path: Path) -> None:
-    """Refuse, before any work is done, a name under which no NIfTI file could be written.
-
-    Raises
-    ------
-    InputError
-        If the name does not end in ``.nii`` or ``.nii.gz``, is that of a folder, or its folder cannot be written.
-    """
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
-    check_writable_file(path)
-
-
 def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
     """Write everything; each file whole or not at all.
 
@@ -136,7 +123,6 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction)
-    field_mask = np.asarray(result.mask.mask), result.mask.affine
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
         lambda write: write(),
@@ -144,12 +130,12 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
             lambda: save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions()),
             lambda: write_volume(paths.volume, volume.data, volume.affine),
             lambda: write_volume(paths.mask, mask, volume.affine),
-            lambda: write_field(paths.model, result.field, {"noise": result.noise}, *field_mask),
+            lambda: write_field(paths.model, result.field, {"noise": result.noise}, result.mask),
             lambda: _write_poses(paths, records),
         ),
     )
     if paths.uncertainty is not None:
-        deviation = render_deviation(result.deviations, volume, backend=reconstruction.backend)
+        deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
     if paths.slices is not None:
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
@@ -197,7 +183,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
         "version": 1,
         "versions": versions(),
         "settings": settings,
-        "options": reconstruction.options,
+        "options": reconstruction.job.options,
         "stacks": [
             {
                 "name": stack.name,
@@ -206,7 +192,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
                 "thickness": stack.thickness,
                 "mask_given": stack.mask is not None,
             }
-            for stack in reconstruction.stacks
+            for stack in reconstruction.job.stacks
         ],
         "outputs": paths,
         "timings_seconds": reconstruction.timings,

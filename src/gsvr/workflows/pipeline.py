@@ -17,7 +17,7 @@ from gsvr.errors import InputError
 from gsvr.io.image import load_image
 from gsvr.io.nifti import read_mask, stack_from_image
 from gsvr.masks.checks import check_content, check_overlap
-from gsvr.masks.drawn import StackMasks, first_masks
+from gsvr.masks.drawn import first_masks
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_volume
@@ -117,23 +117,19 @@ class Reconstruction:
 
     Attributes
     ----------
-    stacks, options
-        As in the job.
+    job
+        What was reconstructed, and how.
     result
         Field, poses and weights.
     volume
         The field on a voxel grid, with the brain mask.
-    backend
-        What the field was fitted on, and is rendered on.
     timings
-        Wall seconds by step.
+        Wall seconds by step, those of the job among them.
     """
 
-    stacks: list[Stack]
-    options: SolverOptions | PublishedOptions
+    job: Job
     result: Result
     volume: Volume
-    backend: str
     timings: dict[str, float]
 
 
@@ -224,7 +220,7 @@ def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarr
     return fitting, refusal
 
 
-def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> tuple[Slices, StackMasks]:
+def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> Slices:
     """Masks, overlap check and slices.
 
     Raises
@@ -235,7 +231,7 @@ def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOption
     masks = first_masks(stacks, options.masks)
     check_overlap(stacks, masks)
     check_content(stacks, masks)
-    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
+    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn)
 
 
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
@@ -269,7 +265,7 @@ def prepare(
     read = time.perf_counter()
     if fit_stages and isinstance(options, SolverOptions):
         options = fitting_options(stacks, options)
-    slices, _ = prepare_slices(stacks, options)
+    slices = prepare_slices(stacks, options)
     return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
 
 
@@ -299,4 +295,4 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
-    return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)
+    return Reconstruction(job, result, volume, job.timings | timings)
