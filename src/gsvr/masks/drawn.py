@@ -51,21 +51,12 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
     if not any(drawn):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
-        return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
-    masks = []
-    for stack in stacks:
-        if stack.mask is not None:
-            masks.append(stack.mask)
-            continue
-        mask = _borrowed_mask(stack, [other for other in stacks if other.mask is not None], options.borrowed)
-        if not mask.any():
-            raise InputError(
-                f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, "
-                "or leave it out"
-            )
-        logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, options.borrowed)
-        masks.append(mask)
-    return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
+    else:
+        masks = [_borrowed_mask(s, stacks, options.borrowed) if s.mask is None else s.mask for s in stacks]
+    views = parallel_map(
+        lambda number: within(masks[number], options.reach, stacks[number].spacing.tolist()), range(len(stacks))
+    )
+    return StackMasks(masks, views, drawn)
 
 
 def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
@@ -102,21 +93,22 @@ def _otsu(values: np.ndarray) -> float:
     return float(centres[np.argmax(below * above * (mean_below - mean_above) ** 2)])
 
 
-def _fields_of_view(stacks: list[Stack], masks: list[np.ndarray], reach: float) -> list[np.ndarray]:
-    """Pixels within `reach` mm of each mask, in three dimensions."""
-    return parallel_map(
-        lambda number: within(masks[number], reach, stacks[number].spacing.tolist()), range(len(stacks))
-    )
-
-
-def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
-    """Union of the masks of other stacks, carried through the world and widened."""
+def _borrowed_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
+    """Union of the masks of all stacks, carried through the world and widened."""
     index = np.indices(stack.data.shape).reshape(3, -1).T
     world = index @ stack.affine[:3, :3].T + stack.affine[:3, 3]
     nearest = np.full(len(index), np.inf)
-    for other in others:
-        outside = distance_to(np.asarray(other.mask), other.spacing.tolist())
+    for other in stacks:
+        if other.mask is None:
+            continue
+        outside = distance_to(other.mask, other.spacing.tolist())
         at = transform_points(np.linalg.inv(other.affine), world)
         distance = ndimage.map_coordinates(outside, at.T, order=1, mode="constant", cval=np.inf)
         nearest = np.minimum(nearest, np.where(np.isfinite(distance), distance, np.inf))
-    return (nearest <= extra).reshape(stack.data.shape)
+    mask = (nearest <= extra).reshape(stack.data.shape)
+    if not mask.any():
+        raise InputError(
+            f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, or leave it out"
+        )
+    logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, extra)
+    return mask
