@@ -23,6 +23,8 @@ from gsvr.render.volume import render_volume
 from gsvr.solver.gains import SliceGains
 from gsvr.solver.loss import RobustLoss
 from gsvr.solver.motion import SliceMotion
+from gsvr.solver.priors.lattice import LatticePrior
+from gsvr.solver.priors.neighbours import NeighbourPrior
 from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
@@ -147,8 +149,8 @@ def change_prior(options: SolverOptions, factor: float) -> SolverOptions:
     """Priors on the volume, of lattices and of free Gaussians, this many times as strong."""
     return replace(
         options,
-        prior=replace(options.prior, strength=factor * options.prior.strength),
-        neighbours=replace(options.neighbours, strength=factor * options.neighbours.strength),
+        prior=LatticePrior(strength=factor * LatticePrior.strength),
+        neighbours=NeighbourPrior(strength=factor * NeighbourPrior.strength),
     )
 
 
@@ -162,7 +164,7 @@ def few_gaussians(options: SolverOptions, most: int) -> SolverOptions:
 
 
 def _neighbours(options: SolverOptions, **changes: int) -> SolverOptions:
-    return replace(options, neighbours=replace(options.neighbours, **changes))
+    return replace(options, neighbours=replace(NeighbourPrior(), **changes))
 
 
 def _moving_geometry(options: SolverOptions) -> SolverOptions:

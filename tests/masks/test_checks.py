@@ -43,7 +43,8 @@ def test_stacks_of_one_examination_pass():
 
 def test_a_mask_that_shows_nothing_is_refused_by_name():
     stacks = three_balls()
-    stacks[1] = replace(stacks[1], data=np.where(stacks[1].mask, 0, stacks[1].data + 1).astype(np.float32))
+    inside = np.asarray(stacks[1].mask)
+    stacks[1] = replace(stacks[1], data=np.where(inside, 0, stacks[1].data + 1).astype(np.float32))
     with pytest.raises(InputError, match=r"^stack-1 is zero everywhere inside its mask"):
         check_content(stacks, masks_of(stacks))
 

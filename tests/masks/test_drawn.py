@@ -87,7 +87,7 @@ def test_a_borrowed_mask_is_widened_in_mm_of_the_lender():
         for number, spacing in ((1, (1.4, 1.75, 3.5)), (2, (2.0, 2.8, 5.6)))
     )
     mask = first_masks([lender, borrower], MaskOptions(borrowed=10.0)).masks[1]
-    edge = 0.5 * np.linalg.norm(lender.spacing)  # how far the mask of the lender is from the ball it is drawn on
+    edge = 0.5 * float(np.linalg.norm(lender.spacing))  # how far the mask of the lender is from the ball it is drawn on
     assert np.all(mask[inside_ball(borrower, RADIUS + 10.0 - edge)])
     assert not np.any(mask & ~inside_ball(borrower, RADIUS + 10.0 + edge))
 

@@ -52,7 +52,11 @@ def defined_loss(field: GaussianField, poses: np.ndarray, seen: np.ndarray, prof
     )
     axes = (poses @ SLICES.frames)[owner, :3, :3]
     points = transform_points(poses[owner], SLICES.pixel_positions())
-    covariances, above, below = field.covariances[seen], 0.0, field.normalisation
+    covariances, above, below = (
+        field.covariances[seen],
+        np.zeros(len(points)),
+        np.full(len(points), field.normalisation),
+    )
     for weight, offsets, blur in zip(
         spread.weights, spread.offsets.swapaxes(0, 1), spread.covariances.swapaxes(0, 1), strict=True
     ):
@@ -88,7 +92,7 @@ def test_loss_and_gradient_are_those_of_the_definition(backend: Backend, profile
                     moved = replace(field, **{name: getattr(field, name).astype(np.float64) + sign * step * direction})
                 ends.append(defined_loss(moved, poses, seen, profile))
             # float32 kernels, and a sum over many entries of either sign
-            size = np.linalg.norm(gradient)
+            size = float(np.linalg.norm(gradient))
             assert (gradient * direction).sum() == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=2e-3 * size), (
                 name
             )
