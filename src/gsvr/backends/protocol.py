@@ -85,6 +85,23 @@ class GaussianKernel(Kernel, Protocol):
         ...
 
 
+def pose_columns(planes: Array, u: Array, v: Array) -> list[Array]:
+    """Derivatives of pixels by the six parameters of `gsvr.operators.acquisition.moved_poses`.
+
+    The point spread function turns with the slice. With d = pixel - Gaussian and g the derivative by d, a rotation w
+    changes d by w x (mu - centre), so the derivative by w is (pixel - centre) x g - d x g, summed over Gaussians.
+
+    Parameters
+    ----------
+    planes
+        Of `Kernel.derivatives`.
+    u, v
+        Position of the pixels from their slice's centre (mm).
+    """
+    _, by_u, by_v, by_w, about_u, about_v, about_w = planes
+    return [v * by_w - about_u, -u * by_w - about_v, u * by_v - v * by_u - about_w, by_u, by_v, by_w]
+
+
 @runtime_checkable
 class Pixels(Protocol):
     """The pixels of some slices on a backend.
