@@ -5,7 +5,7 @@ From files to a volume::
 
     stacks = gsvr.read_stacks(gsvr.StackInputs(["a.nii.gz", "b.nii.gz"], thicknesses=3.0))
     options = gsvr.fitting_options(stacks, gsvr.SolverOptions())
-    slices, _ = gsvr.prepare_slices(stacks, options)
+    slices = gsvr.prepare_slices(stacks, options)
     result = gsvr.reconstruct(slices, options)
     volume = gsvr.render_volume(result.field, 0.8, result.mask)
 

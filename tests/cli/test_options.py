@@ -20,6 +20,7 @@ from gsvr.io.field import write_field
 from gsvr.masks.drawn import StackMasks
 from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
 from gsvr.solver.schedule import default_stages
 from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES
 from tests.acquisitions import random_amplitudes, small_lattice
@@ -137,10 +138,10 @@ CASES: dict[str, dict[str, Case]] = {
         "profile": Case("--profile gaussian --thickness 2", {"render_plane.profile": "gaussian"}),
     },
     "evaluate": {
-        "truth": file_case("--truth", "u.nii", "evaluate_truth.inputs.truth", TRUTH),
-        "truth_mask": file_case("--truth-mask", "m.nii", "evaluate_truth.inputs.truth_mask", TRUTH),
-        "poses": file_case("--poses", "p.json", "evaluate_truth.inputs.poses", f"{TRUTH} --true-poses q.json"),
-        "true_poses": file_case("--true-poses", "q.json", "evaluate_truth.inputs.true_poses", f"{TRUTH} --poses p"),
+        "truth": file_case("--truth", "u.nii", "evaluate_truth.truth", TRUTH),
+        "truth_mask": file_case("--truth-mask", "m.nii", "evaluate_truth.truth_mask", TRUTH),
+        "poses": file_case("--poses", "p.json", "evaluate_truth.poses", f"{TRUTH} --true-poses q.json"),
+        "true_poses": file_case("--true-poses", "q.json", "evaluate_truth.true_poses", f"{TRUTH} --poses p"),
         "align": Case(f"{TRUTH} --no-align", {"evaluate_truth.align": False}),
         "output_json": file_case("--output-json", "s.json", "write_record.path", TRUTH),
         "output_picture": Case(f"{TRUTH} --output-picture p.png", {"evaluate_truth.picture": Path("p.png")}),
@@ -219,7 +220,8 @@ def _in_a_folder_with_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     lattice = small_lattice(spacing=3.0, sigma=2.2)
     affine = np.diag([3.0, 2.0, 2.5, 1.0])
     field = LatticeField(lattice, random_amplitudes(lattice))
-    write_field(tmp_path / "f.safetensors", field, {}, np.ones((2, 3, 3), bool), affine)
+    mask = np.ones((2, 3, 3), bool)
+    write_field(tmp_path / "f.safetensors", field, {}, Volume(mask.astype(np.float32), affine, mask))
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)

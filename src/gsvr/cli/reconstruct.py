@@ -128,7 +128,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
     shape = " x ".join(str(n) for n in reconstruction.volume.data.shape)
     typer.echo(f"{paths.volume}: {shape} voxels of {reconstruction.volume.spacing[0]:g} mm in {seconds:.1f} s")
     typer.echo(
-        f"  {int(used.sum())} slices of {len(reconstruction.stacks)} stacks, {result.slices.n_pixels:,} pixels; "
+        f"  {int(used.sum())} slices of {len(reconstruction.job.stacks)} stacks, {result.slices.n_pixels:,} pixels; "
         f"{doubted} of the slices fit badly and count less than half"
     )
     for number, name in enumerate(result.slices.stack_names):

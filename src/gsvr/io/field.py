@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -17,6 +16,7 @@ from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import to_plain
 from gsvr.model.fields import GaussianField, Lattice, LatticeField
+from gsvr.model.volume import Volume
 
 _FORMAT = "gsvr-field"
 _VERSION = 1
@@ -39,22 +39,20 @@ class StoredField:
         The field, in volume world (mm).
     metadata
         What the writer said about it, JSON types only.
-    mask, mask_affine
-        Anatomy of interest on a voxel grid and voxel index -> world (RAS+, mm), or both None.
+    mask
+        Anatomy of interest (volume world), as a volume's mask and data, or None.
     """
 
     field: LatticeField | GaussianField
     metadata: dict[str, Any]
-    mask: Bool[np.ndarray, "x y z"] | None = None
-    mask_affine: Float[np.ndarray, "4 4"] | None = None
+    mask: Volume | None = None
 
 
 def write_field(
     path: str | Path,
     field: LatticeField | GaussianField,
     metadata: Mapping[str, Any] | None = None,
-    mask: Bool[np.ndarray, "x y z"] | None = None,
-    mask_affine: Float[np.ndarray, "4 4"] | None = None,
+    mask: Volume | None = None,
 ) -> None:
     """Write a field, whole or not at all; equal fields give equal bytes.
 
@@ -66,19 +64,19 @@ def write_field(
         The field, in volume world (mm).
     metadata
         Anything `gsvr.io.record.to_plain` can turn into JSON.
-    mask, mask_affine
-        Anatomy of interest on a voxel grid and voxel index -> world (RAS+, mm); both or neither.
+    mask
+        A volume whose mask is the anatomy of interest (volume world); its data are not kept.
 
     Raises
     ------
     ValueError
-        If only one of `mask` and `mask_affine` is given.
+        If the volume has no mask.
     """
-    if (mask is None) != (mask_affine is None):
-        raise ValueError("a mask needs its affine, and an affine its mask")
     tensors, of_field = field_tensors(field)
-    if mask is not None and mask_affine is not None:
-        tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
+    if mask is not None:
+        if mask.mask is None:
+            raise ValueError("the volume given as `mask` has no mask: give its voxels as Volume.mask")
+        tensors |= {"mask": mask.mask.astype(np.uint8), "mask_affine": mask.affine}
     header = {"format": _FORMAT, "version": _VERSION, **of_field, "metadata": to_plain(metadata or {})}
     write_tensors(path, tensors, header)
 
@@ -152,15 +150,15 @@ def read_field(path: str | Path) -> StoredField:
     field = field_from(tensors, header, path)
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: its metadata are missing: write it again")
-    has_mask = "mask" in tensors
-    if has_mask:
+    mask = None
+    if "mask" in tensors:
         check_tensors(tensors, _MASK, path)
-    return StoredField(
-        field=field,
-        metadata=metadata,
-        mask=tensors["mask"].astype(bool) if has_mask else None,
-        mask_affine=tensors["mask_affine"] if has_mask else None,
-    )
+        inside = tensors["mask"].astype(bool)
+        try:
+            mask = Volume(inside.astype(np.float32), tensors["mask_affine"], inside)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}: write it again") from error
+    return StoredField(field, metadata, mask)
 
 
 def field_from(

@@ -18,6 +18,7 @@ from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from gsvr.errors import InputError
+from gsvr.model.validation import as_affine
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ _UNREADABLE = (
 )
 # The lower three bits of xyzt_units: unknown, metre, millimetre, micrometre. Unknown has always meant mm.
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-# Volume of the parallelepiped of three unit axes below which they no longer span space.
-_SMALLEST_DETERMINANT = 1e-3
 # mm (or the file's unit) between the header's two affines before it is worth a warning
 _FORM_TOLERANCE = 1.0
 
@@ -151,15 +150,12 @@ def _affine(image: nibabel.Nifti1Pair, path: Path) -> Float[np.ndarray, "4 4"]:
     affine = np.array(image.affine, dtype=np.float64)
     _warn_if_forms_disagree(image, path)
     affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    spans = (
-        np.isfinite(affine).all()
-        and (lengths > 0).all()
-        and abs(np.linalg.det(affine[:3, :3] / lengths)) > _SMALLEST_DETERMINANT
-    )
-    if not spans:
-        raise InputError(f"{path} has an unusable affine (zero, parallel or not finite axes): export it again")
-    return affine
+    try:
+        return as_affine("the affine", affine)
+    except ValueError as error:
+        raise InputError(
+            f"{path} has an unusable affine (zero, parallel or not finite axes): export it again"
+        ) from error
 
 
 def _warn_if_forms_disagree(image: nibabel.Nifti1Pair, path: Path) -> None:

@@ -50,26 +50,20 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
         If no brain is found where one is looked for, or a stack does not overlap the masks of the others.
     """
     options = options or MaskOptions()
-    drawn = [stack.mask for stack in stacks]
-    searched = [stack for stack in stacks if stack.mask is None and _is_searched(stack, options)]
-    found = dict(zip((id(stack) for stack in searched), _found_masks(searched, stacks, options), strict=True))
-    own = [mask if mask is not None else found.get(id(stack)) for mask, stack in zip(drawn, stacks, strict=True)]
-    if not searched and not any(mask is not None for mask in own):
+    searched = [stack.mask is None and _is_searched(stack, options) for stack in stacks]
+    found = _found_masks(stacks, searched, options) if any(searched) else [None] * len(stacks)
+    own = [
+        replace(stack, mask=mask) if stack.mask is None else stack for stack, mask in zip(stacks, found, strict=True)
+    ]
+    if not any(stack.mask is not None for stack in own):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
-        nothing = [False] * len(stacks)
-        return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), nothing, nothing)
-    lenders = [replace(stack, mask=mask) for stack, mask in zip(stacks, own, strict=True) if mask is not None]
-    masks = [
-        _borrowed(stack, lenders, options.borrowed) if mask is None else mask
-        for stack, mask in zip(stacks, own, strict=True)
-    ]
-    return StackMasks(
-        masks,
-        _fields_of_view(stacks, masks, options.reach),
-        drawn=[mask is not None for mask in own],
-        found=[found.get(id(stack)) is not None for stack in stacks],
+    else:
+        masks = [_borrowed_mask(s, own, options.borrowed) if s.mask is None else s.mask for s in own]
+    views = parallel_map(
+        lambda number: within(masks[number], options.reach, stacks[number].spacing.tolist()), range(len(stacks))
     )
+    return StackMasks(masks, views, [stack.mask is not None for stack in own], [mask is not None for mask in found])
 
 
 def _is_searched(stack: Stack, options: MaskOptions) -> bool:
@@ -82,32 +76,36 @@ def _is_searched(stack: Stack, options: MaskOptions) -> bool:
 
 
 def _found_masks(
-    searched: list[Stack], stacks: list[Stack], options: MaskOptions
+    stacks: list[Stack], searched: list[bool], options: MaskOptions
 ) -> list[Bool[np.ndarray, "columns rows slices"] | None]:
-    """The brain in each of the stacks that are searched; None where that is doubtful.
+    """The brain in each of the stacks that are searched; None where it is not, or where the brain is doubtful.
 
     Raises
     ------
     InputError
         If it is doubtful everywhere, and there is no drawn mask either.
     """
-    if not searched:
-        return []
     from gsvr.masks.automatic import FindOptions, find_brains
 
-    drawn = [stack for stack in stacks if stack.mask is not None]
-    volumes, names = [(stack.data, stack.affine) for stack in searched], [stack.name for stack in searched]
-    masks = []
-    for stack, found in zip(searched, find_brains(volumes, names, FindOptions(threads=thread_count())), strict=True):
-        doubt = found.doubt
-        if doubt is None and drawn and not _agrees(found.mask, _borrowed_mask(stack, drawn, options.borrowed)):
+    looked_at = [stack for stack, wanted in zip(stacks, searched, strict=True) if wanted]
+    volumes, names = [(stack.data, stack.affine) for stack in looked_at], [stack.name for stack in looked_at]
+    brains = iter(find_brains(volumes, names, FindOptions(threads=thread_count())))
+    any_drawn = any(stack.mask is not None for stack in stacks)
+    masks: list[np.ndarray | None] = []
+    for stack, wanted in zip(stacks, searched, strict=True):
+        if not wanted:
+            masks.append(None)
+            continue
+        brain = next(brains)
+        doubt = brain.doubt
+        if doubt is None and any_drawn and not _agrees(brain.mask, _carried_mask(stack, stacks, options.borrowed)):
             doubt = f"{stack.name}: what looks like a brain is not where the drawn masks are"
         if doubt is None:
-            logger.info("%s: brain found, confidence %.2f", stack.name, found.confidence)
+            logger.info("%s: brain found, confidence %.2f", stack.name, brain.confidence)
         else:
             logger.warning("%s", doubt)
-        masks.append(found.mask if doubt is None else None)
-    if not drawn and not any(mask is not None for mask in masks):
+        masks.append(brain.mask if doubt is None else None)
+    if not any_drawn and not any(mask is not None for mask in masks):
         raise InputError(
             "no brain was found with confidence in any stack: draw the mask of one of them (`masks`), and the others "
             "follow; or crop the stacks to the brain"
@@ -118,23 +116,6 @@ def _found_masks(
 def _agrees(found: np.ndarray, expected: np.ndarray) -> bool:
     """Whether most of what was found lies where it is expected."""
     return bool((found & expected).sum() > 0.5 * found.sum())
-
-
-def _borrowed(stack: Stack, lenders: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
-    """The masks of other stacks.
-
-    Raises
-    ------
-    InputError
-        If the stack does not overlap them.
-    """
-    mask = _borrowed_mask(stack, lenders, extra)
-    if not mask.any():
-        raise InputError(
-            f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, or leave it out"
-        )
-    logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, extra)
-    return mask
 
 
 def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
@@ -171,20 +152,32 @@ def _otsu(values: np.ndarray) -> float:
     return float(centres[np.argmax(below * above * (mean_below - mean_above) ** 2)])
 
 
-def _fields_of_view(stacks: list[Stack], masks: list[np.ndarray], reach: float) -> list[np.ndarray]:
-    """Pixels within `reach` mm of each mask, in three dimensions."""
-    return parallel_map(
-        lambda number: within(masks[number], reach, stacks[number].spacing.tolist()), range(len(stacks))
-    )
+def _borrowed_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
+    """Union of the masks of all stacks, carried through the world and widened.
+
+    Raises
+    ------
+    InputError
+        If the stack does not overlap them.
+    """
+    mask = _carried_mask(stack, stacks, extra)
+    if not mask.any():
+        raise InputError(
+            f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, or leave it out"
+        )
+    logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, extra)
+    return mask
 
 
-def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
-    """Union of the masks of other stacks, carried through the world and widened."""
+def _carried_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
+    """Pixels within `extra` mm of the masks of all stacks."""
     index = np.indices(stack.data.shape).reshape(3, -1).T
     world = index @ stack.affine[:3, :3].T + stack.affine[:3, 3]
     nearest = np.full(len(index), np.inf)
-    for other in others:
-        outside = distance_to(np.asarray(other.mask), other.spacing.tolist())
+    for other in stacks:
+        if other.mask is None:
+            continue
+        outside = distance_to(other.mask, other.spacing.tolist())
         at = transform_points(np.linalg.inv(other.affine), world)
         distance = ndimage.map_coordinates(outside, at.T, order=1, mode="constant", cval=np.inf)
         nearest = np.minimum(nearest, np.where(np.isfinite(distance), distance, np.inf))

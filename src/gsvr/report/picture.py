@@ -29,6 +29,8 @@ _OUTLINE = (255, 150, 40)
 # All in pixels: around and between panels, strips of text, and text.
 _GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
+# The intensity window, as percentiles inside the mask; the share of it at which a difference is shown at full colour.
+_PERCENTILES, _DIFFERENCE_RANGE = (0.5, 99.5), 0.25
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,6 @@ class PictureOptions:
         ``"radiological"`` shows the patient's left on the right, ``"neurological"`` on the left.
     shared_window
         Show all volumes with the intensity window of the first; False: each with its own.
-    percentiles
-        The window, as percentiles of the intensities inside the mask.
     shared_position
         Cut all volumes where the first is cut; False: each through its own centre.
     crop
@@ -53,8 +53,6 @@ class PictureOptions:
         Space around the mask (mm).
     difference
         After each volume but the first, add a row: its difference from the first, inside the first's mask.
-    difference_range
-        Difference shown at full colour, as a share of the intensity window.
     outline
         Draw the edge of each volume's mask.
     """
@@ -62,12 +60,10 @@ class PictureOptions:
     panel_size: int = 360
     convention: Convention = "radiological"
     shared_window: bool = True
-    percentiles: tuple[float, float] = (0.5, 99.5)
     shared_position: bool = True
     crop: bool = True
     margin: float = 5.0
     difference: bool = False
-    difference_range: float = 0.25
     outline: bool = False
 
 
@@ -139,10 +135,10 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
     rows: list[_Row] = []
     reference: list[np.ndarray] = []
     inside: list[np.ndarray] = []
-    low, high = _window(volumes[0][1], options.percentiles)
+    low, high = _window(volumes[0][1])
     for number, (label, volume) in enumerate(volumes):
         if number and not options.shared_window:
-            low, high = _window(volume, options.percentiles)
+            low, high = _window(volume)
         if number and not options.shared_position:
             views.append(_view(volume, options))
         planes = _sample_planes(volume, views[-1], options)
@@ -156,8 +152,8 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
             if options.difference:
                 inside = _sample_anatomy(volume, views[0], options)
         elif options.difference:
-            scale = options.difference_range * (high - low)
-            note = f"{label} - {volumes[0][0]}  (± {100 * options.difference_range:.0f} % of the window)"
+            scale = _DIFFERENCE_RANGE * (high - low)
+            note = f"{label} - {volumes[0][0]}  (± {100 * _DIFFERENCE_RANGE:.0f} % of the window)"
             triples = zip(planes, reference, inside, strict=True)
             rows.append(_Row(note, [_diverging(where * (new - old) / scale) for new, old, where in triples]))
     return _compose(rows, views, options)
@@ -204,8 +200,8 @@ def _view(volume: Volume, options: PictureOptions) -> _View:
     )
 
 
-def _window(volume: Volume, percentiles: tuple[float, float]) -> tuple[float, float]:
-    low, high = np.percentile(volume.data[_anatomy(volume)], percentiles)
+def _window(volume: Volume) -> tuple[float, float]:
+    low, high = np.percentile(volume.data[_anatomy(volume)], _PERCENTILES)
     return float(low), float(high if high > low else low + 1)
 
 

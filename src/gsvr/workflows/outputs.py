@@ -15,7 +15,7 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.field import write_field
-from gsvr.io.nifti import stack_name, write_volume
+from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.record import versions, write_record
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.masks.drawn import StackMasks
@@ -72,7 +72,7 @@ class OutputPaths:
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
         """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
-        stem = volume.name.removesuffix(".gz").removesuffix(".nii")
+        stem = stack_name(volume)
         paths: dict[str, Path | None] = {
             "mask": volume.with_name(f"{stem}_mask.nii.gz"),
             "poses": volume.with_name(f"{stem}_poses.json"),
@@ -117,19 +117,6 @@ class OutputPaths:
             taken[path.resolve()] = "another output of this run"
 
 
-def check_volume_path(path: Path) -> None:
-    """Refuse, before any work is done, a name under which no NIfTI file could be written.
-
-    Raises
-    ------
-    InputError
-        If the name does not end in ``.nii`` or ``.nii.gz``, is that of a folder, or its folder cannot be written.
-    """
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
-    check_writable_file(path)
-
-
 def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
     """Write everything; each file whole or not at all.
 
@@ -141,7 +128,6 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction)
-    field_mask = np.asarray(result.mask.mask), result.mask.affine
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
         lambda write: write(),
@@ -149,30 +135,30 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
             lambda: _save_picture(paths.picture, reconstruction),
             lambda: write_volume(paths.volume, volume.data, volume.affine),
             lambda: write_volume(paths.mask, mask, volume.affine),
-            lambda: write_field(paths.model, result.field, {"noise": result.noise}, *field_mask),
+            lambda: write_field(paths.model, result.field, {"noise": result.noise}, result.mask),
             lambda: _write_poses(paths, records),
         ),
     )
     if paths.uncertainty is not None:
-        deviation = render_deviation(result.deviations, volume, backend=reconstruction.backend)
+        deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
     if paths.slices is not None:
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
     if paths.stack_masks is not None:
-        write_stack_masks(paths.stack_masks, reconstruction.stacks, reconstruction.masks)
+        write_stack_masks(paths.stack_masks, reconstruction.job.stacks, reconstruction.job.masks)
     # last of all, so that a record means that everything is there
     write_record(paths.record, run_record(reconstruction, paths, settings))
 
 
 def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
     """Mid-slices of the volume and, where masks were found automatically, of those stacks with their outlines."""
-    volume, masks = reconstruction.volume, reconstruction.masks
+    volume, masks = reconstruction.volume, reconstruction.job.masks
     rows = [("reconstruction", volume)]
     rows += [
         (f"{stack.name}, brain found", Volume(stack.data, stack.affine, mask))
-        for stack, mask, found in zip(reconstruction.stacks, masks.masks, masks.found, strict=True)
+        for stack, mask, found in zip(reconstruction.job.stacks, masks.masks, masks.found, strict=True)
         if found
     ]
     # the volume of a run without such stacks is shown as ever; others have windows and places of their own
@@ -227,7 +213,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
         "version": 1,
         "versions": versions(),
         "settings": settings,
-        "options": reconstruction.options,
+        "options": reconstruction.job.options,
         "stacks": [
             {
                 "name": stack.name,
@@ -237,7 +223,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
                 "mask_given": stack.mask is not None,
                 "mask_found": found,
             }
-            for stack, found in zip(reconstruction.stacks, reconstruction.masks.found, strict=True)
+            for stack, found in zip(reconstruction.job.stacks, reconstruction.job.masks.found, strict=True)
         ],
         "outputs": paths,
         "timings_seconds": reconstruction.timings,

@@ -120,24 +120,19 @@ class Reconstruction:
 
     Attributes
     ----------
-    stacks, masks, options
-        As in the job.
+    job
+        What was reconstructed, and how.
     result
         Field, poses and weights.
     volume
         The field on a voxel grid, with the brain mask.
-    backend
-        What the field was fitted on, and is rendered on.
     timings
-        Wall seconds by step.
+        Wall seconds by step, those of the job among them.
     """
 
-    stacks: list[Stack]
-    masks: StackMasks
-    options: SolverOptions | PublishedOptions
+    job: Job
     result: Result
     volume: Volume
-    backend: str
     timings: dict[str, float]
 
 
@@ -228,18 +223,28 @@ def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarr
     return fitting, refusal
 
 
-def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> tuple[Slices, StackMasks]:
-    """Masks, overlap check and slices.
+def prepare_masks(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> StackMasks:
+    """Masks that make sense together.
 
     Raises
     ------
     InputError
-        If stacks do not overlap, or there is no signal inside the masks.
+        If no brain is found, stacks do not overlap, or there is no signal inside the masks.
     """
     masks = first_masks(stacks, options.masks)
     check_overlap(stacks, masks)
     check_content(stacks, masks)
-    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
+    return masks
+
+
+def slices_of(stacks: list[Stack], masks: StackMasks) -> Slices:
+    """Stacks cut into slices around their masks."""
+    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn)
+
+
+def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> Slices:
+    """`prepare_masks` and `slices_of` in one."""
+    return slices_of(stacks, prepare_masks(stacks, options))
 
 
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
@@ -273,7 +278,8 @@ def prepare(
     read = time.perf_counter()
     if fit_stages and isinstance(options, SolverOptions):
         options = fitting_options(stacks, options)
-    slices, masks = prepare_slices(stacks, options)
+    masks = prepare_masks(stacks, options)
+    slices = slices_of(stacks, masks)
     return Job(stacks, masks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
 
 
@@ -303,4 +309,4 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
-    return Reconstruction(job.stacks, job.masks, job.options, result, volume, backend, job.timings | timings)
+    return Reconstruction(job, result, volume, job.timings | timings)
