@@ -26,6 +26,8 @@ Convention = Literal["radiological", "neurological"]
 PLANES = ("axial", "coronal", "sagittal")
 _BACKGROUND, _TEXT, _FAINT_TEXT = (22, 22, 24), (235, 235, 235), (160, 160, 165)
 _OUTLINE = (255, 150, 40)
+# Voxels beyond which a value does not change the spline through others visibly.
+_SPLINE_REACH = 10
 # All in pixels: around and between panels, strips of text, and text.
 _GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
@@ -207,10 +209,17 @@ def _window(volume: Volume) -> tuple[float, float]:
 
 def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list[Float32[np.ndarray, "size size"]]:
     """Intensities of the three panels, top row first; zero outside the grid."""
-    coefficients = np.empty(volume.data.shape, np.float32)
-    # its stub knows no array to write to
-    ndimage.spline_filter(volume.data, order=3, output=coefficients)  # pyright: ignore[reportArgumentType]
     to_index = np.linalg.inv(volume.affine)
+    # only what is shown is filtered: a stack shows much more than a brain
+    corners = view.middle + view.width * (np.array(list(np.ndindex(2, 2, 2))) - 0.5)
+    seen = np.concatenate([corners, view.position[None]]) @ to_index[:3, :3].T + to_index[:3, 3]
+    first = np.clip(np.floor(seen.min(axis=0)).astype(int) - _SPLINE_REACH, 0, np.array(volume.data.shape) - 1)
+    last = np.maximum(np.ceil(seen.max(axis=0)).astype(int) + _SPLINE_REACH + 1, first + 1)
+    shown = volume.data[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    to_index[:3, 3] -= first
+    coefficients = np.empty(shown.shape, np.float32)
+    # its stub knows no array to write to
+    ndimage.spline_filter(shown, order=3, output=coefficients)  # pyright: ignore[reportArgumentType]
     size = options.panel_size
     steps = (np.arange(size) - (size - 1) / 2) * (view.width / size)
 
