@@ -62,4 +62,4 @@ def read_problem(acquisition: Acquisition) -> Problem:
     """Read an acquisition and its truth."""
     stacks = read_stacks(StackInputs(acquisition.stacks, acquisition.masks, []))
     options = fitting_options(stacks, SolverOptions())
-    return Problem(prepare_slices(stacks, options)[0], options, read_truth(acquisition), acquisition)
+    return Problem(prepare_slices(stacks, options), options, read_truth(acquisition), acquisition)

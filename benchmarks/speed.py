@@ -34,7 +34,6 @@ from gsvr.compiled import instructions
 from gsvr.compiled.threads import thread_count
 from gsvr.io.field import StoredField, read_field
 from gsvr.io.record import write_record
-from gsvr.model.volume import Volume
 from gsvr.render.plane import plane_frame, render_plane
 from gsvr.render.volume import render_volume
 from gsvr.solver.schedule import default_stages
@@ -119,11 +118,9 @@ def measure_profile() -> dict[str, Any]:
 
 def measure_rendering(stored: StoredField, repeats: int = 20) -> dict[str, Any]:
     """Least and median wall and CPU milliseconds of a 0.5 mm volume and of oblique planes of 256 x 256 pixels."""
-    field = stored.field
-    assert stored.mask is not None
-    assert stored.mask_affine is not None
-    mask = Volume(stored.mask.astype(np.float32), stored.mask_affine, stored.mask)
-    frame = plane_frame(mask.voxel_positions(stored.mask).mean(axis=0), np.array([0.3, 0.5, -1.0]))
+    field, mask = stored.field, stored.mask
+    assert mask is not None
+    frame = plane_frame(mask.voxel_positions(mask.mask).mean(axis=0), np.array([0.3, 0.5, -1.0]))
     works: dict[str, tuple[Callable[[], object], int]] = {
         "volume, 0.5 mm": (lambda: render_volume(field, 0.5, mask), max(repeats // 4, 1)),
         "oblique plane, 256 x 256": (lambda: render_plane(field, frame), repeats),

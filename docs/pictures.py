@@ -39,7 +39,7 @@ def main() -> None:
     draw_profiles(IMAGES / "profiles.png")
     simulation = simulate(gsvr.brain_phantom(), SimulationOptions())
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
-    slices, _ = gsvr.prepare_slices(simulation.stacks, options)
+    slices = gsvr.prepare_slices(simulation.stacks, options)
     fields: dict[str, LatticeField | GaussianField] = {}
 
     def keep(progress: Progress) -> None:

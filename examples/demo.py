@@ -63,7 +63,7 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
     if quick:
         options = replace(options, stages=gsvr.default_stages(finest=2.5))
-    slices, _ = gsvr.prepare_slices(simulation.stacks, options)
+    slices = gsvr.prepare_slices(simulation.stacks, options)
     console.print(f"  {len(simulation.stacks)} stacks, {slices.n_slices} slices, {slices.n_pixels:,} pixels;")
     console.print(f"  in an average slice the brain is {simulation.mean_displacement:.1f} mm from where it belongs")
     # the last stage alone, on its lattice, with every slice where the scanner believed it was

@@ -52,22 +52,6 @@ settings.register_profile("gsvr", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("gsvr")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what needs a card where there is none."""
-    if any(item.get_closest_marker("gpu") for item in items) and not _has_card():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no Nvidia card"))
-
-
-def _has_card() -> bool:
-    if importlib.util.find_spec("torch") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the data that tests use but the project does not ship; skips the test where it is absent."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples import demo, field_at_points, from_arrays, reconstruct_step_by_step
+from examples import demo, field_at_points, from_arrays, reconstruct_step_by_step, save_and_resume
 from gsvr import brain_phantom
 from gsvr.evaluation import compare
 from gsvr.io.field import read_field
@@ -16,6 +16,8 @@ from gsvr.io.transforms import read_poses_json
 from gsvr.operators.acquisition import PoseEquations, moved_poses
 from gsvr.operators.lattice import LatticeOperator
 from tests.acquisitions import small_lattice, small_slices
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,12 @@ def test_points_that_follow_the_gradient_rise():
     before, after = field_at_points.main()
     assert after.mean() > 3 * before.mean()
     assert (after > before).mean() > 0.95
+
+
+def test_what_is_taken_up_again_ends_with_the_same_bits():
+    resumed, whole = save_and_resume.main()
+    np.testing.assert_array_equal(resumed.field.amplitudes, whole.field.amplitudes)
+    np.testing.assert_array_equal(resumed.poses, whole.poses)
 
 
 def test_training_through_the_operator_finds_the_motion():

@@ -5,7 +5,7 @@ From files to a volume::
 
     stacks = gsvr.read_stacks(gsvr.StackInputs(["a.nii.gz", "b.nii.gz"], thicknesses=3.0))
     options = gsvr.fitting_options(stacks, gsvr.SolverOptions())
-    slices, _ = gsvr.prepare_slices(stacks, options)
+    slices = gsvr.prepare_slices(stacks, options)
     result = gsvr.reconstruct(slices, options)
     volume = gsvr.render_volume(result.field, 0.8, result.mask)
 
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gsvr import evaluation, simulation
     from gsvr.errors import InputError
+    from gsvr.io.checkpoint import read_checkpoint, write_checkpoint
     from gsvr.io.field import read_field, write_field
     from gsvr.io.nifti import read_stack, read_volume, write_volume
     from gsvr.io.transforms import read_poses_json, write_poses_json
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from gsvr.workflows import pipeline
     from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "GaussianField",
@@ -69,6 +70,7 @@ __all__ = [
     "pipeline",
     "plane_frame",
     "prepare_slices",
+    "read_checkpoint",
     "read_field",
     "read_poses_json",
     "read_stack",
@@ -83,6 +85,7 @@ __all__ = [
     "slices_from_stacks",
     "values_and_gradients_at",
     "values_at",
+    "write_checkpoint",
     "write_field",
     "write_poses_json",
     "write_volume",
@@ -93,6 +96,7 @@ _HOMES = {
     "gsvr.model.slices": ("Slices", "Stack", "slices_from_arrays", "slices_from_stacks"),
     "gsvr.errors": ("InputError",),
     "gsvr.model.fields": ("GaussianField", "Lattice", "LatticeField"),
+    "gsvr.io.checkpoint": ("read_checkpoint", "write_checkpoint"),
     "gsvr.io.field": ("read_field", "write_field"),
     "gsvr.io.nifti": ("read_stack", "read_volume", "write_volume"),
     "gsvr.io.transforms": ("read_poses_json", "write_poses_json"),

@@ -117,7 +117,7 @@ def test_a_step_changes_amplitudes_and_gradient_in_place():
 @pytest.mark.skipif(CARD, reason="there is a card")
 def test_a_missing_device_is_refused():
     for name in ("cuda", "cuda:1", "mps", "cuda:x"):
-        with pytest.raises(InputError, match=f"device {name}"):
+        with pytest.raises(InputError, match=f"`device` {name}"):
             named(name)
 
 

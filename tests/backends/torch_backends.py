@@ -25,7 +25,10 @@ CARD = torch.cuda.is_available()
 HAS_TRITON = importlib.util.find_spec("triton") is not None and (CARD or os.environ.get("TRITON_INTERPRET") == "1")
 TRITON = pytest.param(
     "triton",
-    marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_TRITON, reason="neither Triton nor its interpreter")],
+    marks=[
+        *(pytest.mark.slow, *([pytest.mark.gpu] if CARD else [])),
+        pytest.mark.skipif(not HAS_TRITON, reason="neither Triton nor its interpreter"),
+    ],
 )
 BOTH = pytest.mark.parametrize("name", ["plain", TRITON])
 # So wide a cut-off costs nothing: exp(-6.5^2 / 2) is 7e-10.

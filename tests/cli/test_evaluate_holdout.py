@@ -45,7 +45,7 @@ def test_table_record_and_picture(stacks: list[Path], gsvr_command: Command, tmp
 
 def test_slices_go_back_to_the_grid_of_their_stack():
     stacks = moving_brain().stacks
-    slices, _ = prepare_slices(stacks, SolverOptions())
+    slices = prepare_slices(stacks, SolverOptions())
     for number, stack in enumerate(stacks):
         own = slices.subset(slices.stack_index == number)
         grid = _on_grid(own, own.values, stack)

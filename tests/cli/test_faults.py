@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gsvr.io.transforms import read_poses_json
-from tests.cli.bad_files import Files, Refused
+from tests.cli.bad_files import Files, Refused, blob
 from tests.cli.conftest import Command
 from tests.moving_brain import SHORTEST_STAGES
 from tests.stack_files import masks_of
@@ -71,6 +71,18 @@ from tests.moving_brain import SHORTEST_STAGES
 gsvr.workflows.pipeline.default_stages = lambda *_: SHORTEST_STAGES
 main()
 """
+
+
+@pytest.mark.parametrize("n_masks", [3, 1])
+def test_masks_of_a_few_pixels(files: Files, refused: Refused, n_masks: int):
+    mask = np.zeros((24, 20, 12), np.uint8)
+    mask[11:13, 9:11] = 1
+    wide = [affine @ np.diag([3, 3, 3, 1]) for affine in files.affines]
+    for number, affine in enumerate(wide):
+        files.save(files.path(number), blob(number, affine), affine)
+        files.save(files.mask(number), mask, affine)
+        (files.folder / f"s{number}.json").write_text('{"SliceThickness": 12}')
+    assert "the masks are narrower than 3 pixels" in refused(masks=files.masks[:n_masks])
 
 
 @posix

@@ -17,7 +17,10 @@ import typer.main
 from gsvr.backends.devices import Device
 from gsvr.cli import app
 from gsvr.io.field import write_field
+from gsvr.masks.drawn import StackMasks
 from gsvr.model.fields import LatticeField
+from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
 from gsvr.solver.schedule import default_stages
 from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES
 from tests.acquisitions import random_amplitudes, small_lattice
@@ -33,6 +36,13 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.pipeline.run": lambda *_: None,
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
         "gsvr.cli.reconstruct._summarise": lambda *_: None,
+    },
+    "mask": {
+        "gsvr.cli.progress.log_to": lambda *_: None,
+        "gsvr.io.nifti.read_stack": lambda path, *_: Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None),
+        "gsvr.masks.drawn.first_masks": lambda stacks, _: StackMasks([MASK], [MASK], [True], [True]),
+        "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
+        "gsvr.report.picture.save_mid_slices": lambda *_: None,
     },
     "render": {"gsvr.render.volume.render_volume": None, "gsvr.io.nifti.write_volume": None},
     "plane": {
@@ -52,6 +62,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.cli.simulate._write": lambda *_: None,
     },
 }
+MASK = np.ones((2, 3, 4), bool)
 TRUTH, STACKS = "v.nii --truth t.nii", "--input-stacks a.nii b.nii c.nii"
 
 
@@ -82,6 +93,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "output_volume": file_case("--output-volume", "w.nii", "write_outputs.paths.volume"),
         "stack_masks": Case("--stack-masks m.nii n.nii", {"prepare.inputs.masks": [Path("m.nii"), Path("n.nii")]}),
+        "output_stack_masks": file_case("--output-stack-masks", "o/m", "write_outputs.paths.stack_masks"),
         "thicknesses": Case("--thicknesses 2.5 4", {"prepare.inputs.thicknesses": [2.5, 4.0]}),
         "output_resolution": Case("--output-resolution 0.7", {"run.output_resolution": 0.7}),
         "slice_order": Case("--slice-order descending", {"prepare.inputs.slice_order": "descending"}),
@@ -106,6 +118,11 @@ CASES: dict[str, dict[str, Case]] = {
         "seed": Case("--seed 7", {"prepare.options.seed": 7}),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
+    "mask": {
+        "output_dir": file_case("--output-dir", "other", "write_stack_masks.folder"),
+        "output_picture": file_case("--output-picture", "p.png", "save_mid_slices.path"),
+        "verbose": Case("--verbose", {"log_to.verbose": True}),
+    },
     "render": {
         "output_volume": file_case("--output-volume", "w.nii", "write_volume.path"),
         "output_resolution": Case("--output-resolution 3", {"render_volume.spacing": 3.0}),
@@ -121,10 +138,10 @@ CASES: dict[str, dict[str, Case]] = {
         "profile": Case("--profile gaussian --thickness 2", {"render_plane.profile": "gaussian"}),
     },
     "evaluate": {
-        "truth": file_case("--truth", "u.nii", "evaluate_truth.inputs.truth", TRUTH),
-        "truth_mask": file_case("--truth-mask", "m.nii", "evaluate_truth.inputs.truth_mask", TRUTH),
-        "poses": file_case("--poses", "p.json", "evaluate_truth.inputs.poses", f"{TRUTH} --true-poses q.json"),
-        "true_poses": file_case("--true-poses", "q.json", "evaluate_truth.inputs.true_poses", f"{TRUTH} --poses p"),
+        "truth": file_case("--truth", "u.nii", "evaluate_truth.truth", TRUTH),
+        "truth_mask": file_case("--truth-mask", "m.nii", "evaluate_truth.truth_mask", TRUTH),
+        "poses": file_case("--poses", "p.json", "evaluate_truth.poses", f"{TRUTH} --true-poses q.json"),
+        "true_poses": file_case("--true-poses", "q.json", "evaluate_truth.true_poses", f"{TRUTH} --poses p"),
         "align": Case(f"{TRUTH} --no-align", {"evaluate_truth.align": False}),
         "output_json": file_case("--output-json", "s.json", "write_record.path", TRUTH),
         "output_picture": Case(f"{TRUTH} --output-picture p.png", {"evaluate_truth.picture": Path("p.png")}),
@@ -153,6 +170,7 @@ CASES: dict[str, dict[str, Case]] = {
 # What a command needs at least; of an option that is given again the last value counts, but lists grow.
 NEEDED = {
     "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
+    "mask": "a.nii --output-dir out --output-picture q.png",
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
@@ -202,7 +220,8 @@ def _in_a_folder_with_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     lattice = small_lattice(spacing=3.0, sigma=2.2)
     affine = np.diag([3.0, 2.0, 2.5, 1.0])
     field = LatticeField(lattice, random_amplitudes(lattice))
-    write_field(tmp_path / "f.safetensors", field, {}, np.ones((2, 3, 3), bool), affine)
+    mask = np.ones((2, 3, 3), bool)
+    write_field(tmp_path / "f.safetensors", field, {}, Volume(mask.astype(np.float32), affine, mask))
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)

@@ -17,12 +17,13 @@ from gsvr.cli import app
 from gsvr.evaluation import compare
 from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
-from gsvr.io.transforms import read_itk_transform, read_poses_json
+from gsvr.io.transforms import read_poses_json
 from gsvr.model.geometry import transform_points
 from gsvr.model.volume import Volume
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.workflows.pipeline import fitting_options
 from tests.cli.conftest import Command
+from tests.io.itk import read_itk_pose
 from tests.moving_brain import moving_brain, small_brain
 from tests.stack_files import masks_of
 
@@ -150,7 +151,7 @@ def test_poses_agree_in_both_formats(folder: Path, stacks: list[Path]):
     files = {path.name for path in (folder / "v_transforms").iterdir()}
     assert files == {f"{record.stack}_slice-{record.slice_index:03d}.tfm" for record in records}
     for record in records:
-        matrix = read_itk_transform(folder / "v_transforms" / f"{record.stack}_slice-{record.slice_index:03d}.tfm")
+        matrix = read_itk_pose(folder / "v_transforms" / f"{record.stack}_slice-{record.slice_index:03d}.tfm")
         np.testing.assert_allclose(matrix, record.matrix, atol=1e-9)
     assert {record.stack for record in records} == {"stack-0", "stack-1", "stack-2"}
     moved = [record for record in records if not np.allclose(record.matrix, np.eye(4), atol=1e-3)]

@@ -28,7 +28,7 @@ class NoMotion:
 
 
 def prepare(stacks: list[Stack]) -> Slices:
-    return prepare_slices(stacks, OPTIONS)[0]
+    return prepare_slices(stacks, OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def heard() -> list[tuple[str, Progress]]:
 @pytest.fixture(scope="module")
 def scores(heard: list[tuple[str, Progress]]) -> list[HoldoutScore]:
     return leave_one_stack_out(
-        moving_brain().stacks, prepare, OPTIONS, lambda name, progress: heard.append((name, progress))
+        prepare(moving_brain().stacks), OPTIONS, lambda name, progress: heard.append((name, progress))
     )
 
 
@@ -96,7 +96,7 @@ def test_nothing_leaks_from_the_stack_left_out(heard: list[tuple[str, Progress]]
             if name == "stack-2":
                 kept.append(progress)
 
-        last = leave_one_stack_out(given, prepare, short, keep)[-1]
+        last = leave_one_stack_out(prepare(given), short, keep)[-1]
         fields.append((of_last[-1].state.field.amplitudes, last.agreement.ncc))
     np.testing.assert_array_equal(fields[0][0], fields[1][0])
     # noise cannot be predicted
@@ -106,11 +106,11 @@ def test_nothing_leaks_from_the_stack_left_out(heard: list[tuple[str, Progress]]
 def test_one_drawn_mask_may_belong_to_the_stack_left_out():
     stacks = [replace(stack, mask=stack.mask if k == 1 else None) for k, stack in enumerate(moving_brain().stacks)]
     stages = (OPTIONS.stages[0], replace(QUICK_STAGES[-1], spacing=3.0, binning=2, outer_iterations=1))
-    scores = leave_one_stack_out(stacks, prepare, replace(OPTIONS, stages=stages))
+    scores = leave_one_stack_out(prepare(stacks), replace(OPTIONS, stages=stages))
     assert all(np.isfinite(score.agreement.ncc) for score in scores)
     assert scores[1].agreement.ncc > 0.8
 
 
 def test_two_stacks_are_too_few():
     with pytest.raises(ValueError, match="at least three"):
-        leave_one_stack_out(moving_brain().stacks[:2], prepare, OPTIONS)
+        leave_one_stack_out(prepare(moving_brain().stacks[:2]), OPTIONS)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from gsvr.errors import InputError
 from gsvr.io.field import read_field, write_field
 from gsvr.model.fields import GaussianField, Lattice, LatticeField
+from gsvr.model.volume import Volume
 
 
 def lattice_field() -> LatticeField:
@@ -40,19 +41,19 @@ def test_lattice_round_trip(tmp_path: Path):
     assert stored.field.lattice.sigma == field.lattice.sigma
     assert stored.metadata == {"profile": "slab", "stacks": [0, 1]}
     assert stored.mask is None
-    assert stored.mask_affine is None
 
 
 def test_gaussians_round_trip_with_mask(tmp_path: Path):
     field, mask = gaussian_field(), np.random.default_rng(3).random((4, 5, 6)) > 0.5
     affine = np.diag([0.8, 0.8, 0.8, 1.0])
-    write_field(tmp_path / "field.safetensors", field, mask=mask, mask_affine=affine)
+    write_field(tmp_path / "field.safetensors", field, mask=Volume(np.zeros(mask.shape, np.float32), affine, mask))
     stored = read_field(tmp_path / "field.safetensors")
     assert isinstance(stored.field, GaussianField)
     for name in ("means", "log_scales", "quaternions", "amplitudes"):
         np.testing.assert_array_equal(getattr(stored.field, name), getattr(field, name))
-    np.testing.assert_array_equal(stored.mask, mask)
-    np.testing.assert_array_equal(stored.mask_affine, affine)
+    assert stored.mask is not None
+    np.testing.assert_array_equal(stored.mask.mask, mask)
+    np.testing.assert_array_equal(stored.mask.affine, affine)
     assert stored.metadata == {}
 
 
@@ -104,9 +105,9 @@ def test_bytes_repeat(tmp_path: Path):
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
-def test_mask_without_affine(tmp_path: Path):
-    with pytest.raises(ValueError, match="affine"):
-        write_field(tmp_path / "field", gaussian_field(), mask=np.ones((2, 2, 2), dtype=bool))
+def test_a_volume_without_a_mask_is_no_mask(tmp_path: Path):
+    with pytest.raises(ValueError, match="no mask"):
+        write_field(tmp_path / "field", gaussian_field(), mask=Volume(np.ones((2, 2, 2), np.float32), np.eye(4)))
     assert list(tmp_path.iterdir()) == []
 
 

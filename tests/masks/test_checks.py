@@ -23,7 +23,8 @@ def three_balls() -> list[Stack]:
 
 def masks_of(stacks: list[Stack]) -> StackMasks:
     masks = [np.array(stack.mask) for stack in stacks]
-    return StackMasks(masks, [mask.copy() for mask in masks], [True] * len(masks))
+    ones = [True] * len(masks)
+    return StackMasks(masks, [mask.copy() for mask in masks], ones, found=[not one for one in ones])
 
 
 def shifted(stack: Stack, x: float, name: str | None = None) -> Stack:

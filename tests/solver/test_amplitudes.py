@@ -9,7 +9,8 @@ import pytest
 
 from gsvr.backends import Backend
 from gsvr.backends.protocol import Array
-from gsvr.solver.amplitudes import Amplitudes, refit, solve_amplitudes
+from gsvr.solver.amplitudes import refit, solve_amplitudes
+from gsvr.solver.conjugate_gradients import Solution
 from gsvr.solver.state import State
 from tests.solver.oblique import NormalEquations, same_array, sites_of, small_state
 
@@ -19,7 +20,7 @@ def state(request: pytest.FixtureRequest, backend: Backend) -> State:
     return small_state(backend, free=request.param == "free")
 
 
-def solve(state: State, iterations: int, **given: object) -> Amplitudes:
+def solve(state: State, iterations: int, **given: object) -> Solution:
     operator, prior = state.operator, state.prior
     assert prior is not None
     given.setdefault("start", 0 * state.amplitudes)
@@ -31,12 +32,12 @@ def solve(state: State, iterations: int, **given: object) -> Amplitudes:
     )
 
 
-def settled(state: State, **given: object) -> Amplitudes:
+def settled(state: State, **given: object) -> Solution:
     """Three solutions, each from the one before: by then nothing is left of the tolerance of one."""
     found = solve(state, 300, **given)
     for _ in range(2):
         assert found.converged
-        found = solve(state, 300, **{**given, "start": found.amplitudes})
+        found = solve(state, 300, **{**given, "start": found.values})
     return found
 
 
@@ -57,8 +58,8 @@ def equations(state: State) -> NormalEquations:
 
 def test_the_result_is_that_of_a_dense_solve(state: State, equations: NormalEquations):
     found = settled(state)
-    assert agree(host(state, found.amplitudes), np.linalg.solve(equations.normal + equations.prior, equations.right))
-    values = state.operator.backend.host(found.amplitudes).ravel()
+    assert agree(host(state, found.values), np.linalg.solve(equations.normal + equations.prior, equations.right))
+    values = state.operator.backend.host(found.values).ravel()
     assert not np.delete(values, sites_of(state)).any()
 
 
@@ -68,18 +69,18 @@ def test_every_step_lowers_the_objective(state: State, equations: NormalEquation
         c = host(state, amplitudes).astype(np.float64)
         return float(0.5 * c @ (equations.normal + equations.prior) @ c - c @ equations.right)
 
-    costs = [0.0, *(objective(solve(state, n).amplitudes) for n in range(1, 9))]
+    costs = [0.0, *(objective(solve(state, n).values) for n in range(1, 9))]
     assert np.all(np.diff(costs) < 1e-6 * abs(costs[-1]))
     assert costs[1] < 0.3 * costs[-1]  # both are below zero
     halfway = solve(state, 4)
-    assert objective(solve(state, 4, start=halfway.amplitudes).amplitudes) < costs[4]
+    assert objective(solve(state, 4, start=halfway.values).values) < costs[4]
 
 
 def test_the_prediction_comes_along(state: State):
     found = solve(state, 8, start=state.amplitudes)
-    at_end = state.operator.predict(found.amplitudes)
+    at_end = state.operator.predict(found.values)
     # float32 sums of eight steps
-    assert float(abs(found.prediction - at_end).max()) < 1e-5 * float(abs(at_end).max())
+    assert float(abs(found.image - at_end).max()) < 1e-5 * float(abs(at_end).max())
 
 
 def test_what_is_known_already_changes_nothing(state: State):
@@ -90,8 +91,7 @@ def test_what_is_known_already_changes_nothing(state: State):
     for before, after in zip(kept, (start, prediction, diagonal), strict=True):
         np.testing.assert_array_equal(backend.host(after), before)
     alone = solve(state, 3, start=start)
-    assert same_array(given.amplitudes, alone.amplitudes, backend)
-    assert same_array(alone.diagonal, diagonal, backend)
+    assert same_array(given.values, alone.values, backend)
 
 
 def test_a_pull_adds_to_the_right_hand_side(state: State, equations: NormalEquations):
@@ -99,14 +99,14 @@ def test_a_pull_adds_to_the_right_hand_side(state: State, equations: NormalEquat
     pull = np.zeros(tuple(state.amplitudes.shape), np.float32)
     pull.flat[sites] = np.random.default_rng(3).normal(size=len(sites))
     expected = np.linalg.solve(equations.normal + equations.prior, equations.right + pull.flat[sites])
-    assert agree(host(state, settled(state, pull=backend.array(pull)).amplitudes), expected)
+    assert agree(host(state, settled(state, pull=backend.array(pull)).values), expected)
 
 
 def test_where_nothing_is_seen_nothing_is_found(state: State):
     blind = replace(state, weights=replace(state.weights, pixels=0 * state.weights.pixels))
     found = solve(blind, 5)
     assert found.converged
-    assert not bool(found.amplitudes.any())
+    assert not bool(found.values.any())
 
 
 def test_refit_weighs_the_prior_against_the_noise_between_neighbours(state: State, equations: NormalEquations):

@@ -38,7 +38,7 @@ MOMENTS = (
 
 @pytest.fixture(scope="module")
 def slices() -> Slices:
-    return prepare_slices(moving_brain().stacks, OPTIONS)[0]
+    return prepare_slices(moving_brain().stacks, OPTIONS)
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,11 @@ from gsvr.solver.gains import stack_levels
 from gsvr.solver.loss import Weights
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, resampled_amplitudes, reweighted, stage_lattice
-from gsvr.solver.priors.lattice import LatticePrior, prior_energy
+from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
 from tests.solver.oblique import oblique_slices, recorded_scene, same_array
+from tests.solver.priors.energy import prior_energy
 
 MOVING = Stage("moving", 2.5, 1, 1, 5)
 STACKS = replace(MOVING, motion="stacks")

@@ -121,7 +121,7 @@ def test_the_gradient_of_the_scale_prior():
 
 @cache
 def brain_slices() -> Slices:
-    return prepare_slices(moving_brain().stacks, SolverOptions())[0]
+    return prepare_slices(moving_brain().stacks, SolverOptions())
 
 
 def test_loss_falls_and_poses_improve():

@@ -42,7 +42,7 @@ def turned(stacks: list[Stack], degrees: float) -> tuple[list[Stack], np.ndarray
 
 
 def align_stacks(stacks: list[Stack]) -> tuple[Slices, State]:
-    slices, _ = prepare_slices(stacks, OPTIONS)
+    slices = prepare_slices(stacks, OPTIONS)
     binned = slices.binned(STAGE.binning)
     binned = replace(binned, values=binned.values / np.float32(np.percentile(binned.values[binned.mask], 99)))
     state = begin_stage(binned, STAGE, OPTIONS)
@@ -73,7 +73,7 @@ def test_a_turned_stack_is_found(degrees: float):
 def test_reconstruction_goes_on_from_where_it_was_found():
     stacks, undo = turned(still_stacks(), 60.0)
     options = SolverOptions(stages=(STAGE, replace(QUICK_STAGES[1], outer_iterations=1)))
-    slices, _ = prepare_slices(stacks, options)
+    slices = prepare_slices(stacks, options)
     assert misplacement(slices, reconstruct(slices, options).poses, undo) < 1.0
 
 
@@ -94,7 +94,7 @@ def test_a_stack_that_lies_far_off_is_brought_to_the_others(millimetres: float) 
     stacks = moving_brain("none").stacks
     affine = stacks[1].affine.copy()
     affine[0, 3] += millimetres
-    slices = prepare_slices([stacks[0], replace(stacks[1], affine=affine), stacks[2]], OPTIONS)[0]
+    slices = prepare_slices([stacks[0], replace(stacks[1], affine=affine), stacks[2]], OPTIONS)
     poses = first_poses(slices)
     moved = slices.stack_index == 1
     assert np.abs(poses[moved, :3, 3] - [-millimetres, 0, 0]).max() < 6

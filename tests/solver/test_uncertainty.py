@@ -27,6 +27,8 @@ def drawn(state: State, samples: int, seed: int = 0) -> np.ndarray:
 
 
 def test_samples_have_the_covariance_of_the_posterior(state: State):
+    if state.operator.backend.name != "cpu":
+        pytest.skip("the code is the same on every backend: one of them draws so many samples")
     found, equations = drawn(state, SAMPLES), NormalEquations.of(state)
     precision = (equations.normal + equations.prior) / state.weights.white_noise**2
     expected, n = np.linalg.inv((precision + precision.T) / 2), found.shape[1]

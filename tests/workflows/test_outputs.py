@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.workflows.outputs import OutputPaths, check_volume_path
+from gsvr.io.nifti import check_volume_path
+from gsvr.workflows.outputs import OutputPaths
 
 
 def test_names_follow_that_of_the_volume(tmp_path: Path):

@@ -127,7 +127,7 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
     np.testing.assert_allclose(done.volume.spacing, 1.5)
     assert done.volume.mask is not None
     assert done.volume.mask.any()
-    assert done.options == OPTIONS
+    assert done.job.options == OPTIONS
     assert done.timings.keys() == {"read", "masks", "reconstruction", "rendering"}
     with pytest.raises(InputError, match="output resolution"):
         run(job, 0.0)

@@ -26,5 +26,5 @@ def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_published_settings_have_no_uncertainty():
-    with pytest.raises(InputError, match="--output-uncertainty"):
+    with pytest.raises(InputError, match="`samples` cannot go with"):
         chosen_options("paper", None, "cpu", 0, 8)

@@ -37,7 +37,13 @@ class Kernel(Protocol):
     def derivatives(self, amplitudes: Array) -> Array:
         """Pixel, its derivative by d = pixel - Gaussian (3), and the torques (3), in the slice frame: seven rows.
 
-        A slice that turns about a point sees the derivative (pixel - point) x (derivative by d) - torque.
+        Derivatives are per mm. A slice that turns about a point sees the derivative
+        (pixel - point) x (derivative by d) - torque.
+
+        Raises
+        ------
+        ValueError
+            Where only the nearest Gaussians count (`SliceViews.squared_radii`).
         """
         ...
 
@@ -77,6 +83,23 @@ class GaussianKernel(Kernel, Protocol):
     def gradient(self, amplitudes: Array, pixels: Array, density_pixels: Array | None = None) -> GeometryGradient:
         """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
         ...
+
+
+def pose_columns(planes: Array, u: Array, v: Array) -> list[Array]:
+    """Derivatives of pixels by the six parameters of `gsvr.operators.acquisition.moved_poses`.
+
+    The point spread function turns with the slice. With d = pixel - Gaussian and g the derivative by d, a rotation w
+    changes d by w x (mu - centre), so the derivative by w is (pixel - centre) x g - d x g, summed over Gaussians.
+
+    Parameters
+    ----------
+    planes
+        Of `Kernel.derivatives`.
+    u, v
+        Position of the pixels from their slice's centre (mm).
+    """
+    _, by_u, by_v, by_w, about_u, about_v, about_w = planes
+    return [v * by_w - about_u, -u * by_w - about_v, u * by_v - v * by_u - about_w, by_u, by_v, by_w]
 
 
 @runtime_checkable

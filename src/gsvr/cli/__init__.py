@@ -18,6 +18,7 @@ import typer
 from gsvr import __version__
 from gsvr.cli.evaluate import evaluate_command
 from gsvr.cli.group import INPUT_ERROR_EXIT_CODE, CommandGroup, end_like_an_interruption
+from gsvr.cli.mask import mask_command
 from gsvr.cli.multiple import MultipleValuesCommand
 from gsvr.cli.plane import plane_command
 from gsvr.cli.reconstruct import reconstruct_command
@@ -51,6 +52,7 @@ def _gsvr(
 
 
 app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
+app.command("mask")(mask_command)
 app.command("render")(render_command)
 app.command("plane", cls=MultipleValuesCommand)(plane_command)
 app.command("evaluate", cls=MultipleValuesCommand)(evaluate_command)

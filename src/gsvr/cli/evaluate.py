@@ -87,12 +87,11 @@ def evaluate_command(
         inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order or "auto")
         record, tables = evaluate_holdout(inputs, errors, output_picture)
     else:
-        from gsvr.cli.evaluate_truth import TruthInputs, evaluate_truth
+        from gsvr.cli.evaluate_truth import evaluate_truth
 
         assert reconstruction is not None
         assert truth is not None
-        pair = TruthInputs(reconstruction, truth, truth_mask, poses, true_poses)
-        record, tables = evaluate_truth(pair, align, output_picture)
+        record, tables = evaluate_truth(reconstruction, truth, truth_mask, poses, true_poses, align, output_picture)
     if output_json is not None:
         write_record(output_json, record | {"versions": versions()})
     for table in tables:

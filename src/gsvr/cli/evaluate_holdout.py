@@ -57,11 +57,9 @@ def evaluate_holdout(inputs: StackInputs, console: Console, picture: Path | None
         )
     stacks = read_stacks(inputs)
     options = fitting_options(stacks, SolverOptions())
-    slices, _ = prepare_slices(stacks, options)
+    slices = prepare_slices(stacks, options)
     with iteration_progress(console, repeats=len(stacks)) as show:
-        scores = leave_one_stack_out(
-            stacks, lambda _: slices, options, lambda name, progress: show(progress, f"without {name}, ")
-        )
+        scores = leave_one_stack_out(slices, options, lambda name, progress: show(progress, f"without {name}, "))
     if picture is not None:
         rows = [
             row for stack, score in zip(stacks, scores, strict=True) for row in _measured_and_predicted(stack, score)

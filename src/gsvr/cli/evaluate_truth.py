@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,18 @@ logger = logging.getLogger(__name__)
 _FULL_COVERAGE = 0.999
 
 
-@dataclass(frozen=True)
-class TruthInputs:
-    """The files to compare.
+def evaluate_truth(
+    reconstruction: Path,
+    truth: Path,
+    truth_mask: Path | None,
+    poses: Path | None,
+    true_poses: Path | None,
+    align: bool,
+    picture: Path | None,
+) -> tuple[dict[str, Any], list[Table]]:
+    """Compare, and make the record and the tables of it.
 
-    Attributes
+    Parameters
     ----------
     reconstruction, truth
         NIfTI volumes.
@@ -38,20 +45,6 @@ class TruthInputs:
         Where the truth counts, or None: where it is not zero.
     poses, true_poses
         Poses of the slices (JSON), both or neither.
-    """
-
-    reconstruction: Path
-    truth: Path
-    truth_mask: Path | None = None
-    poses: Path | None = None
-    true_poses: Path | None = None
-
-
-def evaluate_truth(inputs: TruthInputs, align: bool, picture: Path | None) -> tuple[dict[str, Any], list[Table]]:
-    """Compare, and make the record and the tables of it.
-
-    Parameters
-    ----------
     align
         Bring the reconstruction onto the truth rigidly first.
     picture
@@ -62,19 +55,19 @@ def evaluate_truth(inputs: TruthInputs, align: bool, picture: Path | None) -> tu
     InputError
         If a file cannot be used or compared.
     """
-    truth = read_volume(inputs.truth, inputs.truth_mask)
-    comparison = _compare_volumes(read_volume(inputs.reconstruction), truth, inputs.truth, align)
-    record: dict[str, Any] = {"reconstruction": inputs.reconstruction, "truth": inputs.truth}
-    record |= _comparison_record(comparison, truth)
+    true_volume = read_volume(truth, truth_mask)
+    comparison = _compare_volumes(read_volume(reconstruction), true_volume, truth, align)
+    record: dict[str, Any] = {"reconstruction": reconstruction, "truth": truth}
+    record |= _comparison_record(comparison, true_volume)
     tables = [_comparison_table(comparison, record)]
-    if inputs.poses is not None and inputs.true_poses is not None:
-        record["poses"] = compare_pose_files(inputs.poses, inputs.true_poses, truth, comparison.mask)
+    if poses is not None and true_poses is not None:
+        record["poses"] = compare_pose_files(poses, true_poses, true_volume, comparison.mask)
         tables.append(result_table("poses against true poses", pose_rows(record["poses"])))
     if comparison.coverage < _FULL_COVERAGE:
         logger.warning("the reconstruction's grid leaves out %.1f %% of the mask", 100 * (1 - comparison.coverage))
     if picture is not None:
-        shown = Volume(truth.data, truth.affine, comparison.mask)
-        rows = [("truth", shown), ("reconstruction", Volume(comparison.aligned, truth.affine))]
+        shown = replace(true_volume, mask=comparison.mask)
+        rows = [("truth", shown), ("reconstruction", Volume(comparison.aligned, true_volume.affine))]
         save_mid_slices(picture, rows, PictureOptions(difference=True))
     return record, tables
 

@@ -125,8 +125,9 @@ def _middle(stored: StoredField) -> Any:
     """Middle of the brain mask, or of all Gaussians where there is none (mm)."""
     import numpy as np
 
-    if stored.mask is not None and stored.mask_affine is not None and stored.mask.any():
-        places = np.argwhere(stored.mask) @ stored.mask_affine[:3, :3].T + stored.mask_affine[:3, 3]
+    mask = stored.mask
+    if mask is not None and mask.mask is not None and mask.mask.any():
+        places = mask.voxel_positions(mask.mask)
     else:
         places = stored.field.to_gaussians().means
     return (places.min(axis=0) + places.max(axis=0)).astype(np.float64) / 2

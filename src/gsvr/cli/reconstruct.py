@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,8 @@ def reconstruct_command(
     stack_masks: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Brain masks, in the order of the stacks; or fewer, each on its stack's grid. Default: foreground."
+            help="Brain masks, in the order of the stacks; or fewer, each on its stack's grid; or auto. "
+            "Default: the brain is found where stacks show more than it, else the foreground."
         ),
     ] = None,
     thicknesses: Annotated[
@@ -54,6 +56,9 @@ def reconstruct_command(
     output_slices: Annotated[Path | None, typer.Option(help="Folder for the motion-corrected slices.")] = None,
     simulated_slices: Annotated[
         Path | None, typer.Option(help="Folder for the slices as the model predicts them.")
+    ] = None,
+    output_stack_masks: Annotated[
+        Path | None, typer.Option(help="Folder for the masks that every stack started with.")
     ] = None,
     output_uncertainty: Annotated[
         Path | None, typer.Option(help="Standard deviation of every voxel (.nii.gz); takes about as long again.")
@@ -90,9 +95,13 @@ def reconstruct_command(
         slices=output_slices,
         simulated_slices=simulated_slices,
         uncertainty=output_uncertainty,
+        stack_masks=output_stack_masks,
     )
-    inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order)
+    automatic = stack_masks == [Path("auto")]
+    inputs = StackInputs(input_stacks, None if automatic else stack_masks, thicknesses, slice_order)
     options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
+    if automatic:
+        options = replace(options, masks=replace(options.masks, automatic="always"))
     check_voxel_size(output_resolution)
     paths.check(inputs.stacks, inputs.masks)
     job = prepare(inputs, options)
@@ -121,7 +130,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
     shape = " x ".join(str(n) for n in reconstruction.volume.data.shape)
     typer.echo(f"{paths.volume}: {shape} voxels of {reconstruction.volume.spacing[0]:g} mm in {seconds:.1f} s")
     typer.echo(
-        f"  {int(used.sum())} slices of {len(reconstruction.stacks)} stacks, {result.slices.n_pixels:,} pixels; "
+        f"  {int(used.sum())} slices of {len(reconstruction.job.stacks)} stacks, {result.slices.n_pixels:,} pixels; "
         f"{doubted} of the slices fit badly and count less than half"
     )
     for number, name in enumerate(result.slices.stack_names):
@@ -138,6 +147,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
         ("record", paths.record),
         ("picture", paths.picture),
         ("uncertainty", paths.uncertainty),
+        ("stack masks", paths.stack_masks),
     ):
         if path is not None:
             typer.echo(f"  {label}: {path}")

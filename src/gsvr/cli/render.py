@@ -17,11 +17,9 @@ def render_command(
     """Sample a field on a grid: exact at any voxel size, since a field has no voxels of its own."""
     from gsvr.errors import InputError
     from gsvr.io.field import read_field
-    from gsvr.io.nifti import write_volume
+    from gsvr.io.nifti import check_volume_path, write_volume
     from gsvr.io.outputs import refuse_overwriting
-    from gsvr.model.volume import Volume
     from gsvr.render.volume import check_voxel_size, render_volume
-    from gsvr.workflows.outputs import check_volume_path
 
     check_voxel_size(output_resolution)
     for path in (output_volume, output_mask):
@@ -29,12 +27,9 @@ def render_command(
             check_volume_path(path)
     refuse_overwriting([path for path in (output_volume, output_mask) if path is not None], [field])
     stored = read_field(field)
-    mask = None
-    if stored.mask is not None and stored.mask_affine is not None:
-        mask = Volume(stored.mask.astype("float32"), stored.mask_affine, stored.mask)
-    elif output_mask is not None:
+    if stored.mask is None and output_mask is not None:
         raise InputError(f"{field} holds no brain mask: leave out --output-mask")
-    volume = render_volume(stored.field, output_resolution, mask)
+    volume = render_volume(stored.field, output_resolution, stored.mask)
     write_volume(output_volume, volume.data, volume.affine)
     if output_mask is not None and volume.mask is not None:
         write_volume(output_mask, volume.mask, volume.affine)

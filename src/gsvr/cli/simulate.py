@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,24 +61,13 @@ def simulate_command(
     seed: Annotated[int | None, typer.Option(help="Source of all chance. Default: 0.")] = None,
 ) -> None:
     """Simulate stacks of slices of a moving brain, and write the truth beside them."""
+    given = dict(locals())  # every option
     from gsvr.io.atomic import check_writable_folder
     from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting, sole_writer
     from gsvr.simulation.simulate import SimulationOptions, simulate
 
-    given = {
-        "n_stacks": n_stacks,
-        "in_plane_spacing": in_plane_spacing,
-        "thickness": thickness,
-        "slice_spacing": slice_spacing,
-        "profile": profile,
-        "motion": motion,
-        "noise": noise,
-        "gain": gain,
-        "bias": bias,
-        "signal_loss": signal_loss,
-        "seed": seed,
-    }
-    options = SimulationOptions(**{name: value for name, value in given.items() if value is not None})
+    names = (option.name for option in fields(SimulationOptions))
+    options = SimulationOptions(**{name: given[name] for name in names if given[name] is not None})
     check_writable_folder(output_dir)
     read = [] if volume == PHANTOM else [Path(volume), mask]
     refuse_overwriting([OutputFolder(output_dir, _NAMES)], read)

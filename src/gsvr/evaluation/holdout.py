@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from gsvr.evaluation.agreement import SliceAgreement, slice_agreement
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
-from gsvr.model.slices import Slices, Stack
+from gsvr.model.slices import Slices
 from gsvr.operators.any_field import operator_of
 from gsvr.solver.gains import intensity_scale
 from gsvr.solver.reconstruct import Progress, reconstruct
@@ -47,8 +47,7 @@ class HoldoutScore:
 
 
 def leave_one_stack_out(
-    stacks: list[Stack],
-    prepare: Callable[[list[Stack]], Slices],
+    slices: Slices,
     options: SolverOptions,
     callback: Callable[[str, Progress], None] | None = None,
 ) -> list[HoldoutScore]:
@@ -56,10 +55,8 @@ def leave_one_stack_out(
 
     Parameters
     ----------
-    stacks
-        At least three.
-    prepare
-        Makes slices of stacks (masks included): the first result of `gsvr.workflows.pipeline.prepare_slices`.
+    slices
+        Of at least three stacks.
     callback
         Told which stack is left out, and the progress of its reconstruction.
 
@@ -68,16 +65,15 @@ def leave_one_stack_out(
     ValueError
         For fewer than three stacks.
     """
-    if len(stacks) < 3:
+    if len(slices.stack_names) < 3:
         raise ValueError("leaving one stack out takes at least three")
-    everything = prepare(stacks)
     scores = []
-    for number, stack in enumerate(stacks):
-        held_out = everything.subset(everything.stack_index == number)
-        rest = everything.subset(everything.stack_index != number)
+    for number, stack in enumerate(slices.stack_names):
+        held_out = slices.subset(slices.stack_index == number)
+        rest = slices.subset(slices.stack_index != number)
         fields: Fields = {}
 
-        def keep(progress: Progress, name: str = stack.name, fields: Fields = fields) -> None:
+        def keep(progress: Progress, name: str = stack, fields: Fields = fields) -> None:
             fields[progress.stage] = progress.state.field
             if callback:
                 callback(name, progress)
@@ -86,9 +82,9 @@ def leave_one_stack_out(
         scale = np.float32(intensity_scale(rest))
         scaled = replace(held_out, values=held_out.values / scale)
         prediction = predict_unseen(scaled, list(fields.items()), options) * scale
-        owner = np.repeat(np.arange(held_out.n_slices), np.diff(held_out.offsets))
+        owner = held_out.per_pixel(np.arange(held_out.n_slices))
         agreement = slice_agreement(prediction, held_out.values, held_out.mask, owner)
-        scores.append(HoldoutScore(stack.name, agreement, prediction, held_out))
+        scores.append(HoldoutScore(stack, agreement, prediction, held_out))
     return scores
 
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from gsvr.evaluation.registration import register_rigid
 from gsvr.model.geometry import invert
+from gsvr.model.morphology import bounding_box
 from gsvr.model.volume import Volume
 
 # Structural similarity as everyone computes it (Wang et al. 2004): window in voxels, constants of the ratio.
@@ -110,7 +111,7 @@ def ssim(
     The window is a Gaussian of 1.5 voxels, K1 = 0.01, K2 = 0.03; the data range is the truth's maximum minus
     its minimum in the mask. Both images are first set to zero outside the mask: nothing there counts.
     """
-    box = _bounding_box(mask, margin=int(np.ceil(_SSIM_TRUNCATE * _SSIM_SIGMA)) + 1)
+    box = bounding_box(mask, margin=int(np.ceil(_SSIM_TRUNCATE * _SSIM_SIGMA)) + 1)
     inside = mask[box]
     first, second = (np.where(inside, values[box], 0.0).astype(np.float64) for values in (image, truth))
 
@@ -197,11 +198,6 @@ def compare(
 
 def _default_mask(truth: Volume) -> np.ndarray:
     return truth.data != 0 if truth.mask is None else truth.mask
-
-
-def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    (found,) = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(part.start - margin, 0), part.stop + margin) for part in found)
 
 
 def _resample(data: np.ndarray, to_index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from gsvr.model.geometry import invert, pose_about, transform_points
+from gsvr.model.morphology import bounding_box
 from gsvr.model.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -25,41 +26,19 @@ logger = logging.getLogger(__name__)
 _TRUNCATE = 3.0
 # Rounding makes correlations differ by less than this.
 _FLAT = 1e-6
+# Coarse to fine: the standard deviation (mm) of the Gaussian that smooths both volumes; the share of it that a voxel
+# must have inside the mask to count, since what lies outside, where one volume may be cut off and the other go on,
+# should pull little (0.99 is 2.3 standard deviations deep, less strict where the motion is still large); how many
+# voxels are used, drawn at random but always the same.
+_LEVELS = ((4.0, 0.9, 4_000), (2.0, 0.97, 20_000), (1.0, 0.99, 100_000))
+# First guesses are turned by this much (degrees) about each axis and back.
+_START_ANGLE = 20.0
+# Steps that each first guess gets before the best is taken; most steps on a level.
+_START_STEPS, _STEPS = 12, 30
+# A level ends when a step moves the edge of the mask by less (mm).
+_TOLERANCE = 1e-4
 # A mask keeps to its interior when more than this share of it is left.
 _LEAST_INTERIOR = 0.2
-
-
-@dataclass(frozen=True)
-class RegistrationOptions:
-    """How `register_rigid` searches.
-
-    Attributes
-    ----------
-    smoothing
-        Standard deviation (mm) of the Gaussian that smooths both volumes, coarse to fine.
-    n_samples
-        Voxels of the mask used on each level, drawn at random but always the same.
-    interior
-        On each level only voxels count that have this share of their smoothing Gaussian inside the mask: what
-        lies outside, where one volume may be cut off and the other go on, then pulls little. Strict on the
-        finest level (0.99 is 2.3 standard deviations deep), less so where the motion is still large.
-    start_angle
-        First guesses are turned by this much (degrees) about each axis and back.
-    n_start_steps
-        Steps each first guess gets before the best is taken.
-    n_steps
-        Largest number of steps on a level.
-    tolerance
-        A level ends when a step moves the edge of the mask by less (mm).
-    """
-
-    smoothing: tuple[float, ...] = (4.0, 2.0, 1.0)
-    n_samples: tuple[int, ...] = (4_000, 20_000, 100_000)
-    interior: tuple[float, ...] = (0.9, 0.97, 0.99)
-    start_angle: float = 20.0
-    n_start_steps: int = 12
-    n_steps: int = 30
-    tolerance: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -78,12 +57,7 @@ class Registration:
     ncc: float
 
 
-def register_rigid(
-    moving: Volume,
-    fixed: Volume,
-    mask: Bool[np.ndarray, "x y z"],
-    options: RegistrationOptions | None = None,
-) -> Registration:
+def register_rigid(moving: Volume, fixed: Volume, mask: Bool[np.ndarray, "x y z"]) -> Registration:
     """Find the rigid motion that brings `moving` onto `fixed`, whatever their gains and offsets.
 
     Parameters
@@ -98,44 +72,34 @@ def register_rigid(
     ValueError
         If `mask` has another shape than `fixed`, selects fewer than 8 voxels, or `fixed` is constant in it.
     """
-    options = options or RegistrationOptions()
     if mask.shape != fixed.data.shape:
         raise ValueError(f"the mask has shape {mask.shape}, its volume {fixed.data.shape}")
     if mask.sum() < 8 or np.ptp(fixed.data[mask]) == 0:
         raise ValueError("alignment needs at least 8 voxels in the mask, and contrast among them")
-    levels = (
-        _Level(moving, fixed, mask, *level)
-        for level in zip(options.smoothing, options.interior, options.n_samples, strict=True)
-    )
+    levels = (_Level(moving, fixed, mask, *level) for level in _LEVELS)
     first = next(levels)
-    starts = [
-        first.descend(start, options.n_start_steps, options.tolerance)
-        for start in _first_guesses(moving, fixed, mask, options.start_angle)
-    ]
+    starts = [first.descend(start, _START_STEPS) for start in _first_guesses(moving, fixed, mask)]
     pose, ncc = max(starts, key=lambda result: result[1])
     for level in itertools.chain([first], levels):
-        pose, ncc = level.descend(pose, options.n_steps, options.tolerance)
+        pose, ncc = level.descend(pose, _STEPS)
         logger.debug("alignment with %.1f mm smoothing: NCC %.4f", level.smoothing, ncc)
     return Registration(invert(pose), ncc)
 
 
-def _first_guesses(moving: Volume, fixed: Volume, mask: np.ndarray, angle: float) -> list[np.ndarray]:
+def _first_guesses(moving: Volume, fixed: Volume, mask: np.ndarray) -> list[np.ndarray]:
     """World of `fixed` -> world of `moving`: as they lie, or centre on centre, each also turned both ways."""
     centre = _centre_of_intensity(fixed, mask)
     shift = _centre_of_intensity(moving, moving.mask) - centre
-    turns = np.radians(angle) * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
+    turns = np.radians(_START_ANGLE) * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
     return [pose_about(turn, offset, centre) for offset in (np.zeros(3), shift) for turn in turns]
 
 
 def _centre_of_intensity(volume: Volume, mask: np.ndarray | None) -> np.ndarray:
-    weights = np.maximum(volume.data, 0) if mask is None else np.maximum(volume.data, 0) * mask
-    total = weights.sum(dtype=np.float64)
-    if total == 0:
-        index = (np.array(weights.shape) - 1) / 2
-    else:
-        profiles = [weights.sum(axis=axes, dtype=np.float64) for axes in ((1, 2), (0, 2), (0, 1))]
-        index = np.array([np.arange(len(profile)) @ profile for profile in profiles]) / total
-    return transform_points(volume.affine, index)
+    weights = np.maximum(volume.data, 0).astype(np.float64)
+    inside = np.ones(weights.shape, bool) if mask is None else mask
+    if not weights[inside].any():
+        return transform_points(volume.affine, (np.array(weights.shape) - 1) / 2)
+    return volume.centre(inside, weights)
 
 
 class _Level:
@@ -170,7 +134,7 @@ class _Level:
         self._truth = (values - values.mean()) / max(float(values.std()), 1e-30)
         self._spread = float(values.std())
 
-    def descend(self, pose: np.ndarray, n_steps: int, tolerance: float) -> tuple[np.ndarray, float]:
+    def descend(self, pose: np.ndarray, n_steps: int) -> tuple[np.ndarray, float]:
         """Improve `pose` (world of the fixed volume -> world of the moving one); the best one and its NCC."""
         best, best_ncc = pose, -np.inf
         for _ in range(n_steps):
@@ -192,7 +156,7 @@ class _Level:
             length = float(np.linalg.norm(step))
             step *= min(1.0, 2.0 * self.smoothing / max(length, 1e-30))
             pose = pose @ invert(pose_about(step[:3] / self._radius, step[3:], self._centre))
-            if length < tolerance:
+            if length < _TOLERANCE:
                 # The correlation is flat at its top: a converged pose is more precise than the best of them.
                 return (pose, ncc) if ncc > best_ncc - _FLAT else (best, best_ncc)
         return best, best_ncc
@@ -213,10 +177,7 @@ def _sample(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Smoothed values, their gradients (per mm in world) and positions (world, mm) of voxels of the mask."""
     reach = np.ceil(_TRUNCATE * smoothing / fixed.spacing).astype(int) + 2
-    box = tuple(
-        slice(max(found.start - margin, 0), found.stop + margin)
-        for found, margin in zip(ndimage.find_objects(mask.astype(np.uint8))[0], reach, strict=True)
-    )
+    box = bounding_box(mask, reach)
     sigmas = smoothing / fixed.spacing
     smooth = ndimage.gaussian_filter(fixed.data[box], sigmas, mode="constant", truncate=_TRUNCATE, output=np.float32)
     inside = np.flatnonzero(_interior(mask[box], sigmas, interior))

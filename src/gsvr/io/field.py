@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -18,7 +17,8 @@ from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import to_plain
 from gsvr.model.fields import GaussianField, Lattice, LatticeField, check_field
-from gsvr.model.validation import as_affine, as_mask, check_extent
+from gsvr.model.validation import as_mask, check_extent
+from gsvr.model.volume import Volume
 
 _FORMAT = "gsvr-field"
 _VERSION = 1
@@ -41,22 +41,20 @@ class StoredField:
         The field, in volume world (mm).
     metadata
         What the writer said about it, JSON types only.
-    mask, mask_affine
-        Anatomy of interest on a voxel grid and voxel index -> world (RAS+, mm), or both None.
+    mask
+        Anatomy of interest (volume world), as a volume's mask and data, or None.
     """
 
     field: LatticeField | GaussianField
     metadata: dict[str, Any]
-    mask: Bool[np.ndarray, "x y z"] | None = None
-    mask_affine: Float[np.ndarray, "4 4"] | None = None
+    mask: Volume | None = None
 
 
 def write_field(
     path: str | Path,
     field: LatticeField | GaussianField,
     metadata: Mapping[str, Any] | None = None,
-    mask: Bool[np.ndarray, "x y z"] | None = None,
-    mask_affine: Float[np.ndarray, "4 4"] | None = None,
+    mask: Volume | None = None,
 ) -> None:
     """Write a field, whole or not at all; equal fields give equal bytes.
 
@@ -68,19 +66,19 @@ def write_field(
         The field, in volume world (mm).
     metadata
         Anything `gsvr.io.record.to_plain` can turn into JSON.
-    mask, mask_affine
-        Anatomy of interest on a voxel grid and voxel index -> world (RAS+, mm); both or neither.
+    mask
+        A volume whose mask is the anatomy of interest (volume world); its data are not kept.
 
     Raises
     ------
     ValueError
-        If only one of `mask` and `mask_affine` is given.
+        If the volume has no mask.
     """
-    if (mask is None) != (mask_affine is None):
-        raise ValueError("a mask needs its affine, and an affine its mask")
     tensors, of_field = field_tensors(field)
-    if mask is not None and mask_affine is not None:
-        tensors |= {"mask": mask.astype(np.uint8), "mask_affine": np.asarray(mask_affine, dtype=np.float64)}
+    if mask is not None:
+        if mask.mask is None:
+            raise ValueError("the volume given as `mask` has no mask: give its voxels as Volume.mask")
+        tensors |= {"mask": mask.mask.astype(np.uint8), "mask_affine": mask.affine}
     header = {"format": _FORMAT, "version": _VERSION, **of_field, "metadata": to_plain(metadata or {})}
     write_tensors(path, tensors, header)
 
@@ -158,14 +156,14 @@ def read_field(path: str | Path) -> StoredField:
         return StoredField(field, metadata)
     check_tensors(tensors, _MASK, path)
     try:
-        mask = as_mask("the mask", tensors["mask"], (None, None, None))
-        affine = as_affine("the affine of the mask", tensors["mask_affine"])
-        check_extent("the mask", affine @ np.append(mask.shape, 1.0), affine)
+        inside = as_mask("the mask", tensors["mask"], (None, None, None))
+        mask = Volume(inside.astype(np.float32), tensors["mask_affine"], inside)
+        check_extent("the mask", mask.affine @ np.append(inside.shape, 1.0), mask.affine)
     except ValueError as error:
         raise InputError(f"{path}: {error}: write it again") from error
-    if not mask.any():
+    if not inside.any():
         raise InputError(f"{path}: the mask is empty: write it again")
-    return StoredField(field, metadata, mask, affine)
+    return StoredField(field, metadata, mask)
 
 
 def field_from(

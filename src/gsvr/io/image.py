@@ -20,6 +20,7 @@ from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from gsvr.errors import InputError
+from gsvr.model.validation import as_affine, check_extent
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,12 @@ _UNREADABLE = (
 )
 # The lower three bits of xyzt_units: unknown, metre, millimetre, micrometre. Unknown has always meant mm.
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-# Volume of the parallelepiped of three unit axes below which they no longer span space.
-_SMALLEST_DETERMINANT = 1e-3
 # No deflated byte stands for more bytes than this.
 _BEST_COMPRESSION = 1032
 # Bytes after the last voxel that are read, in pieces, and passed over.
 _MOST_PADDING, _CHUNK = 2**26, 2**20
-# mm between neighbouring voxels, or extent of an image, beyond which its header is wrong
-_SPACINGS, _LARGEST_COORDINATE = (1e-3, 1e3), 1e6
+# mm between neighbouring voxels beyond which a header is wrong
+_SPACINGS = (1e-3, 1e3)
 # mm (or the file's unit) between the header's two affines before it is worth a warning
 _FORM_TOLERANCE = 1.0
 
@@ -191,15 +190,14 @@ def _affine(image: nibabel.Nifti1Pair, path: Path) -> Float[np.ndarray, "4 4"]:
     affine = np.array(image.affine, dtype=np.float64)
     _warn_if_forms_disagree(image, path)
     affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    try:
+        affine = as_affine("the affine", affine)
+        check_extent("the image", affine)
+    except ValueError as error:
+        raise InputError(
+            f"{path} has an unusable affine (zero, parallel or not finite axes): export it again"
+        ) from error
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    spans = (
-        np.isfinite(affine).all()
-        and np.abs(affine).max() < _LARGEST_COORDINATE
-        and (lengths > 0).all()
-        and abs(np.linalg.det(affine[:3, :3] / lengths)) > _SMALLEST_DETERMINANT
-    )
-    if not spans:
-        raise InputError(f"{path} has an unusable affine (zero, parallel or not finite axes): export it again")
     if not (lengths.min() >= _SPACINGS[0] and lengths.max() <= _SPACINGS[1]):
         spacing = " x ".join(f"{length:.3g}" for length in lengths)
         raise InputError(f"{path} has voxels of {spacing} mm, which cannot be: correct its header, or export it again")

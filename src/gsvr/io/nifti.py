@@ -13,18 +13,17 @@ from jaxtyping import Bool, Float, Shaped
 from nibabel import orientations
 
 from gsvr.errors import InputError
-from gsvr.io.atomic import atomic_path
+from gsvr.io.atomic import atomic_path, check_writable_file
 from gsvr.io.image import Image, grid_distance, load_image, size
 from gsvr.io.sidecar import SliceOrder, acquisition_times, read_sidecar, resolve_thickness
 from gsvr.model.slices import Stack
+from gsvr.model.validation import LARGEST_SHEAR
 from gsvr.model.volume import Volume
 
 logger = logging.getLogger(__name__)
 
 # An axis is taken for through-plane when its spacing exceeds both others by this factor.
 _CLEARLY_LARGER = 1.2
-# Cosine between in-plane axes: 0.001 shifts the far edge of a 300 mm field of view by 0.3 mm.
-_LARGEST_SHEAR = 1e-3
 # How far apart (mm) the corners of an image and its mask may lie.
 _GRID_TOLERANCE = 0.1
 _SCANNER_CODE = 1
@@ -161,9 +160,7 @@ def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Fl
     InputError
         If the name has another suffix, or the file cannot be written.
     """
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
+    path = _named_as_nifti(path)
     dtype = np.uint8 if data.dtype in (np.bool_, np.uint8) else np.float32
     image = nibabel.Nifti1Image(np.asarray(data, dtype=dtype), affine)
     image.header.set_xyzt_units(xyz="mm")
@@ -176,6 +173,24 @@ def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Fl
         content = gzip.compress(content, compresslevel=6, mtime=0)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def check_volume_path(path: str | Path) -> None:
+    """Refuse, before any work is done, a name under which no NIfTI file could be written.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in ``.nii`` or ``.nii.gz``, is that of a folder, or its folder cannot be written.
+    """
+    check_writable_file(_named_as_nifti(path))
+
+
+def _named_as_nifti(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
+    return path
 
 
 def stack_name(path: str | Path) -> str:
@@ -211,7 +226,7 @@ def _slice_spacing(affine: np.ndarray, path: Path) -> float:
     """Distance between neighbouring slice planes (mm) of an affine whose last axis is through-plane."""
     axis_u, axis_v = (affine[:3, k] / np.linalg.norm(affine[:3, k]) for k in (0, 1))
     shear = abs(float(axis_u @ axis_v))
-    if shear > _LARGEST_SHEAR:
+    if shear > LARGEST_SHEAR:
         angle = np.degrees(np.arccos(shear))
         raise InputError(
             f"{path}: the in-plane axes meet at {angle:.1f} degrees instead of 90: resample it without shear"

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import write_record
-from gsvr.model.geometry import rotation_from_quaternion, rotation_from_vector
 
 _FORMAT = "gsvr-poses"
 _VERSION = 1
@@ -32,7 +31,6 @@ _RESERVED = frozenset({"stack", "slice_index", "matrix"})
 # Files of other tools carry six digits; a rotation that misses orthogonality by more is not one.
 _RIGID_TOLERANCE = 1e-4
 
-_ITK_HEADER = "#Insight Transform File V1.0"
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ <-> LPS+
 
 
@@ -150,7 +148,7 @@ def write_itk_transform(path: str | Path, pose: Float[np.ndarray, "4 4"]) -> Non
     # Adding zero turns -0 into 0.
     numbers = np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]]) + 0.0
     lines = [
-        _ITK_HEADER,
+        "#Insight Transform File V1.0",
         "#Transform 0",
         "Transform: AffineTransform_double_3_3",
         "Parameters: " + " ".join(repr(float(number)) for number in numbers),
@@ -158,65 +156,6 @@ def write_itk_transform(path: str | Path, pose: Float[np.ndarray, "4 4"]) -> Non
     ]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
-
-
-def read_itk_transform(path: str | Path) -> Float[np.ndarray, "4 4"]:
-    """Read a rigid ITK text transform as a pose (RAS+, mm): the map of points that the file holds.
-
-    Understood are Euler3DTransform, VersorRigid3DTransform, AffineTransform and MatrixOffsetTransformBase, of
-    double or float, about any centre.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, not one such transform, or not rigid.
-    """
-    path = Path(path)
-    try:
-        entries = _itk_entries(_read_text(path))
-        parameters = np.array(entries["Parameters"].split(), dtype=np.float64)
-        fixed = np.array(entries["FixedParameters"].split(), dtype=np.float64)
-        kind = entries["Transform"].split("_")[0]
-        linear, translation = _itk_parts(kind, parameters, order_zyx=bool(fixed[3:].any()))
-        centre = fixed[:3]
-        matrix = np.eye(4)
-        matrix[:3, :3] = linear
-        matrix[:3, 3] = centre + translation - linear @ centre
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{path} is not an ITK text file with one rigid or affine transform: save it as such (.tfm)"
-        ) from error
-    if not _is_rigid(matrix):
-        raise InputError(f"{path} is not rigid (it scales, shears or mirrors): give a rigid transform")
-    return _FLIP @ matrix @ _FLIP
-
-
-def _itk_entries(text: str) -> dict[str, str]:
-    lines = [line.strip() for line in text.splitlines()]
-    if not lines or lines[0] != _ITK_HEADER:
-        raise ValueError("no ITK header")
-    entries: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon and not line.startswith("#"):
-            if name in entries:
-                raise ValueError("more than one transform")
-            entries[name] = value.strip()
-    return entries
-
-
-def _itk_parts(kind: str, parameters: np.ndarray, order_zyx: bool) -> tuple[np.ndarray, np.ndarray]:
-    """3 x 3 matrix and translation of an ITK transform's parameters."""
-    if kind in ("AffineTransform", "MatrixOffsetTransformBase") and parameters.size == 12:
-        return parameters[:9].reshape(3, 3), parameters[9:]
-    if kind == "Euler3DTransform" and parameters.size == 6:
-        x, y, z = rotation_from_vector(np.diag(parameters[:3]))
-        return z @ y @ x if order_zyx else z @ x @ y, parameters[3:]
-    if kind == "VersorRigid3DTransform" and parameters.size == 6:
-        # A versor is the vector part of a unit quaternion.
-        real = np.sqrt(max(0.0, 1.0 - float(parameters[:3] @ parameters[:3])))
-        return rotation_from_quaternion(np.array([real, *parameters[:3]])), parameters[3:]
-    raise ValueError(f"{kind} with {parameters.size} parameters")
 
 
 def _is_rigid(matrix: np.ndarray) -> bool:
@@ -235,4 +174,4 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: give a file of poses or an ITK text transform") from error
+        raise InputError(f"{path} cannot be read as text: give a file of poses") from error

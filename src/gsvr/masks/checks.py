@@ -6,8 +6,8 @@ import numpy as np
 
 from gsvr.errors import InputError
 from gsvr.masks.drawn import StackMasks
-from gsvr.model.geometry import transform_points
 from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
 
 # mm^3; the brain of a fetus of 14 weeks has some 4 ml.
 _SMALLEST_ANATOMY = 1000.0
@@ -43,12 +43,7 @@ def check_overlap(stacks: list[Stack], masks: StackMasks) -> None:
     """
     boxes = []
     for stack, view in zip(stacks, masks.fields_of_view, strict=True):
-        # along an axis nothing lies beyond the first and last pixel of each line
-        lines = np.argwhere(view.any(axis=0))
-        there = view[:, lines[:, 0], lines[:, 1]]
-        ends = (there.argmax(axis=0), len(there) - 1 - there[::-1].argmax(axis=0))
-        index = np.concatenate([np.column_stack([end, lines]) for end in ends])
-        placed = transform_points(stack.affine, index.astype(np.float64))
+        placed = Volume(stack.data, stack.affine).outline(view)
         boxes.append((placed.min(axis=0), placed.max(axis=0)))
     low, high = (np.stack(side) for side in zip(*boxes, strict=True))
     meets = np.all((low[:, None] < high) & (low < high[:, None]), axis=2)

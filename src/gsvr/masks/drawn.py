@@ -1,15 +1,15 @@
-"""Masks to start with: drawn ones, those of other stacks carried over, or the foreground."""
+"""Masks to start with: drawn ones, found ones, those of other stacks carried over, or the foreground."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from gsvr.compiled.threads import parallel_map
+from gsvr.compiled.threads import parallel_map, thread_count
 from gsvr.errors import InputError
 from gsvr.masks.options import MaskOptions
 from gsvr.model.geometry import transform_points
@@ -30,42 +30,92 @@ class StackMasks:
     fields_of_view
         Pixels to keep at hand.
     drawn
-        Whether the mask was drawn on this stack.
+        Whether the mask was made on this stack, by hand or automatically, so that it may vote.
+    found
+        Whether it was found automatically.
     """
 
     masks: list[np.ndarray]
     fields_of_view: list[np.ndarray]
     drawn: list[bool]
+    found: list[bool]
 
 
 def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> StackMasks:
-    """Masks to start with: drawn ones, else those of other stacks carried over, else the foreground.
+    """Masks to start with: drawn ones, else those found automatically, else those of other stacks, else the foreground.
 
     Raises
     ------
     InputError
-        If a stack does not overlap the masks of the others.
+        If no brain is found where one is looked for, or a stack does not overlap the masks of the others.
     """
     options = options or MaskOptions()
-    drawn = [stack.mask is not None for stack in stacks]
-    if not any(drawn):
+    searched = [stack.mask is None and _is_searched(stack, options) for stack in stacks]
+    found = _found_masks(stacks, searched, options) if any(searched) else [None] * len(stacks)
+    own = [
+        replace(stack, mask=mask) if stack.mask is None else stack for stack, mask in zip(stacks, found, strict=True)
+    ]
+    if not any(stack.mask is not None for stack in own):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
-        return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
-    masks = []
-    for stack in stacks:
-        if stack.mask is not None:
-            masks.append(stack.mask)
+    else:
+        masks = [_borrowed_mask(s, own, options.borrowed) if s.mask is None else s.mask for s in own]
+    views = parallel_map(
+        lambda number: within(masks[number], options.reach, stacks[number].spacing.tolist()), range(len(stacks))
+    )
+    return StackMasks(masks, views, [stack.mask is not None for stack in own], [mask is not None for mask in found])
+
+
+def _is_searched(stack: Stack, options: MaskOptions) -> bool:
+    """Whether the brain is looked for in a stack."""
+    if options.automatic != "auto":
+        return options.automatic == "always"
+    from gsvr.masks.automatic import shows_more_than_a_brain
+
+    return shows_more_than_a_brain(stack.data, stack.affine)
+
+
+def _found_masks(
+    stacks: list[Stack], searched: list[bool], options: MaskOptions
+) -> list[Bool[np.ndarray, "columns rows slices"] | None]:
+    """The brain in each of the stacks that are searched; None where it is not, or where the brain is doubtful.
+
+    Raises
+    ------
+    InputError
+        If it is doubtful everywhere, and there is no drawn mask either.
+    """
+    from gsvr.masks.automatic import FindOptions, find_brains
+
+    looked_at = [stack for stack, wanted in zip(stacks, searched, strict=True) if wanted]
+    volumes, names = [(stack.data, stack.affine) for stack in looked_at], [stack.name for stack in looked_at]
+    brains = iter(find_brains(volumes, names, FindOptions(threads=thread_count())))
+    any_drawn = any(stack.mask is not None for stack in stacks)
+    masks: list[np.ndarray | None] = []
+    for stack, wanted in zip(stacks, searched, strict=True):
+        if not wanted:
+            masks.append(None)
             continue
-        mask = _borrowed_mask(stack, [other for other in stacks if other.mask is not None], options.borrowed)
-        if not mask.any():
-            raise InputError(
-                f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, "
-                "or leave it out"
-            )
-        logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, options.borrowed)
-        masks.append(mask)
-    return StackMasks(masks, _fields_of_view(stacks, masks, options.reach), drawn)
+        brain = next(brains)
+        doubt = brain.doubt
+        if doubt is None and any_drawn and not _agrees(brain.mask, _carried_mask(stack, stacks, options.borrowed)):
+            doubt = f"{stack.name}: what looks like a brain is not where the drawn masks are"
+        if doubt is None:
+            logger.info("%s: brain found, confidence %.2f", stack.name, brain.confidence)
+        else:
+            logger.warning("%s", doubt)
+        masks.append(brain.mask if doubt is None else None)
+    if not any_drawn and not any(mask is not None for mask in masks):
+        raise InputError(
+            "no brain was found with confidence in any stack: draw the mask of one of them (`masks`), and the others "
+            "follow; or crop the stacks to the brain"
+        )
+    return masks
+
+
+def _agrees(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether most of what was found lies where it is expected."""
+    return bool((found & expected).sum() > 0.5 * found.sum())
 
 
 def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
@@ -102,20 +152,32 @@ def _otsu(values: np.ndarray) -> float:
     return float(centres[np.argmax(below * above * (mean_below - mean_above) ** 2)])
 
 
-def _fields_of_view(stacks: list[Stack], masks: list[np.ndarray], reach: float) -> list[np.ndarray]:
-    """Pixels within `reach` mm of each mask, in three dimensions."""
-    return parallel_map(
-        lambda number: within(masks[number], reach, stacks[number].spacing.tolist()), range(len(stacks))
-    )
+def _borrowed_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
+    """Union of the masks of all stacks, carried through the world and widened.
+
+    Raises
+    ------
+    InputError
+        If the stack does not overlap them.
+    """
+    mask = _carried_mask(stack, stacks, extra)
+    if not mask.any():
+        raise InputError(
+            f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, or leave it out"
+        )
+    logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, extra)
+    return mask
 
 
-def _borrowed_mask(stack: Stack, others: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
-    """Union of the masks of other stacks, carried through the world and widened."""
+def _carried_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
+    """Pixels within `extra` mm of the masks of all stacks."""
     index = np.indices(stack.data.shape).reshape(3, -1).T
     world = index @ stack.affine[:3, :3].T + stack.affine[:3, 3]
     nearest = np.full(len(index), np.inf)
-    for other in others:
-        outside = distance_to(np.asarray(other.mask), other.spacing.tolist())
+    for other in stacks:
+        if other.mask is None:
+            continue
+        outside = distance_to(other.mask, other.spacing.tolist())
         at = transform_points(np.linalg.inv(other.affine), world)
         distance = ndimage.map_coordinates(outside, at.T, order=1, mode="constant", cval=np.inf)
         nearest = np.minimum(nearest, np.where(np.isfinite(distance), distance, np.inf))

@@ -1,16 +1,20 @@
-"""Margins of masks."""
+"""How masks are found, and how wide they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """Margins, in mm.
+    """Where masks come from, and margins in mm.
 
     Attributes
     ----------
+    automatic
+        Whether the brain is looked for in stacks without a mask: ``"auto"``, where they show more than a brain;
+        ``"always"``; or ``"never"``.
     margin
         Pixels this far outside the mask are used as well, since masks tend to crop the brain.
     reach
@@ -21,6 +25,7 @@ class MaskOptions:
         Resolution of the vote.
     """
 
+    automatic: Literal["auto", "always", "never"] = "auto"
     margin: float = 2.5
     reach: float = 10.0
     borrowed: float = 6.0

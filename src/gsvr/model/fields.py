@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
 from gsvr.compiled import run
 from gsvr.model.geometry import quaternion_gradient, rotation_from_quaternion
@@ -155,6 +155,13 @@ class Lattice:
         affine = np.diag([self.spacing, self.spacing, self.spacing, 1.0])
         affine[:3, 3] = self.origin
         return affine
+
+    @property
+    def row_ends(self) -> Int[np.ndarray, "nx ny 2"]:
+        """First and last (excluded) site with a Gaussian of every row along z; zeros where there is none."""
+        occupied, n_sites = self.support.any(axis=2), self.support.shape[2]
+        ends = self.support.argmax(axis=2), n_sites - self.support[:, :, ::-1].argmax(axis=2)
+        return np.stack([np.where(occupied, end, 0) for end in ends], axis=2)
 
     @property
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

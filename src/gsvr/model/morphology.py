@@ -1,4 +1,4 @@
-"""Shapes of masks: distance to a mask, and its largest part."""
+"""Shapes of masks: the box around a mask, distance to it, and its largest part."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from gsvr.model.validation import as_mask
 
 # Up to this many voxels, squared distances by steps are cheaper than a distance transform, and fit into 16 bits.
 _MOST_STEPS = 24
+
+
+def bounding_box(mask: Bool[np.ndarray, "*shape"], margin: int | np.ndarray = 0) -> tuple[slice, ...]:
+    """Smallest box that holds every True, of which there is one at least, and `margin` elements around it."""
+    (found,) = ndimage.find_objects(mask.view(np.uint8))
+    margins = np.broadcast_to(margin, mask.ndim).tolist()
+    return tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(found, margins, strict=True))
 
 
 def distance_to(mask: Shaped[np.ndarray, "x y z"], spacing: float | Sequence[float]) -> Float[np.ndarray, "x y z"]:
@@ -35,17 +42,13 @@ def within(
     if not mask.any():
         return near
     # only the neighbourhood of the mask can be near: a brain fills a hundredth of a stack
-    reach = np.ceil(distance / np.broadcast_to(spacing, 3)).astype(int) + 1
-    box = []
-    for axis in range(3):
-        lines = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(max(int(lines[0]) - reach[axis], 0), int(lines[-1]) + reach[axis] + 1))
-    inner = mask[tuple(box)]
+    box = bounding_box(mask, np.ceil(distance / np.broadcast_to(spacing, 3)).astype(int) + 1)
+    inner = mask[box]
     size = float(np.max(spacing))
     if np.min(spacing) == size and distance / size < _MOST_STEPS:
-        near[tuple(box)] = _within_steps(inner, distance / size)
+        near[box] = _within_steps(inner, distance / size)
     else:
-        near[tuple(box)] = distance_to(inner, spacing) <= distance
+        near[box] = distance_to(inner, spacing) <= distance
     return near
 
 

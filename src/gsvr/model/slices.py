@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int, Shaped
 from numpy.typing import ArrayLike
 
 from gsvr import compiled
+from gsvr.model.morphology import bounding_box
 from gsvr.model.validation import (
     LARGEST_SHEAR,
     as_affine,
@@ -403,7 +404,7 @@ def slices_from_stacks(
     for stack_number, (stack, mask, view) in enumerate(zip(stacks, masks, views, strict=True)):
         in_plane = stack.spacing[:2]
         for k in np.flatnonzero(view.any(axis=(0, 1))):
-            box = _bounding_box(view[:, :, k])
+            box = bounding_box(view[:, :, k])
             crop = stack.data[:, :, k][box]
             values.append(crop.ravel())
             inside.append(mask[:, :, k][box].ravel())
@@ -428,9 +429,3 @@ def slices_from_stacks(
         stack_names=tuple(stack.name for stack in stacks),
         drawn=None if drawn is None else np.array([drawn[row[3]] for row in meta], dtype=bool),
     )
-
-
-def _bounding_box(view: Bool[np.ndarray, "columns rows"]) -> tuple[slice, slice]:
-    """Smallest rectangle that holds every True."""
-    columns, rows = (np.flatnonzero(view.any(axis=axis)) for axis in (1, 0))
-    return slice(int(columns[0]), int(columns[-1]) + 1), slice(int(rows[0]), int(rows[-1]) + 1)

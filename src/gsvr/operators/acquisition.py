@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gsvr.backends import Backend, named
-from gsvr.backends.protocol import Array, Kernel, Pixels
+from gsvr.backends.protocol import Array, Kernel, Pixels, pose_columns
 from gsvr.model.fields import GaussianField, Lattice, LatticeField
 from gsvr.model.geometry import invert, pose_about, transform_points
 from gsvr.model.point_spread import Profile, spread_of
@@ -179,17 +179,10 @@ class AcquisitionOperator(ABC):
         return PoseEquations(*self.pixels.pose_equations(planes, self.gains, values, weights))
 
     def pose_derivatives(self, amplitudes: Array) -> tuple[Array, list[Array]]:
-        """Predicted pixels, and their derivative by each of the six parameters of `moved_poses`.
-
-        The point spread function turns with the slice. With d = pixel - Gaussian and g the derivative by d, a rotation
-        w changes d by w x (mu - centre), so the derivative by w is (pixel - centre) x g - d x g, summed over
-        Gaussians; the kernels return both sums.
-        """
-        value, by_u, by_v, by_w, about_u, about_v, about_w = self._derivatives(amplitudes)
+        """Predicted pixels, and their derivative by each of the six parameters of `moved_poses`."""
+        planes, gains = self._derivatives(amplitudes), self._pixel_gains
         u, v = (self.backend.array(part) for part in self.slices.centred_pixels())
-        turns = [v * by_w - about_u, -u * by_w - about_v, u * by_v - v * by_u - about_w]
-        gains = self._pixel_gains
-        return gains * value, [gains * part for part in (*turns, by_u, by_v, by_w)]
+        return gains * planes[0], [gains * part for part in pose_columns(planes, u, v)]
 
     def _derivatives(self, amplitudes: Array) -> Array:
         """Planes of `Kernel.derivatives`; those of a normalised field N / D are (dN - (N / D) dD) / D."""

@@ -9,7 +9,6 @@ from gsvr.backends import Backend
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.point_spread import Profile
 from gsvr.model.slices import Slices
-from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.operators.gaussians import GaussianOperator
 from gsvr.operators.lattice import LatticeOperator
 
@@ -21,7 +20,7 @@ def operator_of(
     gains: Float[np.ndarray, " n"] | None = None,
     profile: Profile = "slab",
     backend: Backend | str = "cpu",
-) -> AcquisitionOperator:
+) -> LatticeOperator | GaussianOperator:
     """The acquisition of a field of either kind; parameters as of `gsvr.operators.acquisition.AcquisitionOperator`."""
     if isinstance(field, LatticeField):
         return LatticeOperator(field.lattice, slices, poses, gains, profile, backend)

@@ -25,9 +25,14 @@ Convention = Literal["radiological", "neurological"]
 
 PLANES = ("axial", "coronal", "sagittal")
 _BACKGROUND, _TEXT, _FAINT_TEXT = (22, 22, 24), (235, 235, 235), (160, 160, 165)
+_OUTLINE = (255, 150, 40)
+# Voxels beyond which a value does not change the spline through others visibly.
+_SPLINE_REACH = 10
 # All in pixels: around and between panels, strips of text, and text.
 _GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
+# The intensity window, as percentiles inside the mask; the share of it at which a difference is shown at full colour.
+_PERCENTILES, _DIFFERENCE_RANGE = (0.5, 99.5), 0.25
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,6 @@ class PictureOptions:
         ``"radiological"`` shows the patient's left on the right, ``"neurological"`` on the left.
     shared_window
         Show all volumes with the intensity window of the first; False: each with its own.
-    percentiles
-        The window, as percentiles of the intensities inside the mask.
     shared_position
         Cut all volumes where the first is cut; False: each through its own centre.
     crop
@@ -52,19 +55,18 @@ class PictureOptions:
         Space around the mask (mm).
     difference
         After each volume but the first, add a row: its difference from the first, inside the first's mask.
-    difference_range
-        Difference shown at full colour, as a share of the intensity window.
+    outline
+        Draw the edge of each volume's mask.
     """
 
     panel_size: int = 360
     convention: Convention = "radiological"
     shared_window: bool = True
-    percentiles: tuple[float, float] = (0.5, 99.5)
     shared_position: bool = True
     crop: bool = True
     margin: float = 5.0
     difference: bool = False
-    difference_range: float = 0.25
+    outline: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,21 +137,25 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
     rows: list[_Row] = []
     reference: list[np.ndarray] = []
     inside: list[np.ndarray] = []
-    low, high = _window(volumes[0][1], options.percentiles)
+    low, high = _window(volumes[0][1])
     for number, (label, volume) in enumerate(volumes):
         if number and not options.shared_window:
-            low, high = _window(volume, options.percentiles)
+            low, high = _window(volume)
         if number and not options.shared_position:
             views.append(_view(volume, options))
         planes = _sample_planes(volume, views[-1], options)
-        rows.append(_Row(label, [_grey((plane - low) / (high - low)) for plane in planes]))
+        panels = [_grey((plane - low) / (high - low)) for plane in planes]
+        if options.outline and volume.mask is not None:
+            anatomy = _sample_anatomy(volume, views[-1], options)
+            panels = [_outlined(panel, where) for panel, where in zip(panels, anatomy, strict=True)]
+        rows.append(_Row(label, panels))
         if number == 0:
             reference = planes
             if options.difference:
                 inside = _sample_anatomy(volume, views[0], options)
         elif options.difference:
-            scale = options.difference_range * (high - low)
-            note = f"{label} - {volumes[0][0]}  (± {100 * options.difference_range:.0f} % of the window)"
+            scale = _DIFFERENCE_RANGE * (high - low)
+            note = f"{label} - {volumes[0][0]}  (± {100 * _DIFFERENCE_RANGE:.0f} % of the window)"
             triples = zip(planes, reference, inside, strict=True)
             rows.append(_Row(note, [_diverging(where * (new - old) / scale) for new, old, where in triples]))
     return _compose(rows, views, options)
@@ -196,17 +202,24 @@ def _view(volume: Volume, options: PictureOptions) -> _View:
     )
 
 
-def _window(volume: Volume, percentiles: tuple[float, float]) -> tuple[float, float]:
-    low, high = np.percentile(volume.data[_anatomy(volume)], percentiles)
+def _window(volume: Volume) -> tuple[float, float]:
+    low, high = np.percentile(volume.data[_anatomy(volume)], _PERCENTILES)
     return float(low), float(high if high > low else low + 1)
 
 
 def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list[Float32[np.ndarray, "size size"]]:
     """Intensities of the three panels, top row first; zero outside the grid."""
-    coefficients = np.empty(volume.data.shape, np.float32)
-    # its stub knows no array to write to
-    ndimage.spline_filter(volume.data, order=3, output=coefficients)  # pyright: ignore[reportArgumentType]
     to_index = np.linalg.inv(volume.affine)
+    # only what is shown is filtered: a stack shows much more than a brain
+    corners = view.middle + view.width * (np.array(list(np.ndindex(2, 2, 2))) - 0.5)
+    seen = np.concatenate([corners, view.position[None]]) @ to_index[:3, :3].T + to_index[:3, 3]
+    first = np.clip(np.floor(seen.min(axis=0)).astype(int) - _SPLINE_REACH, 0, np.array(volume.data.shape) - 1)
+    last = np.maximum(np.ceil(seen.max(axis=0)).astype(int) + _SPLINE_REACH + 1, first + 1)
+    shown = volume.data[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    to_index[:3, 3] -= first
+    coefficients = np.empty(shown.shape, np.float32)
+    # its stub knows no array to write to
+    ndimage.spline_filter(shown, order=3, output=coefficients)  # pyright: ignore[reportArgumentType]
     size = options.panel_size
     steps = (np.arange(size) - (size - 1) / 2) * (view.width / size)
 
@@ -229,6 +242,11 @@ def _sample_anatomy(volume: Volume, view: _View, options: PictureOptions) -> lis
 def _grey(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:
     grey = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _outlined(panel: UInt8[np.ndarray, "size size 3"], where: Bool[np.ndarray, "size size"]) -> np.ndarray:
+    """A panel with the inner edge of a mask."""
+    return np.where((where & ~ndimage.binary_erosion(where, iterations=2))[..., None], np.uint8(_OUTLINE), panel)
 
 
 def _diverging(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 from scipy.special import ndtr
 
+from gsvr.model.morphology import bounding_box
 from gsvr.model.point_spread import FWHM_PER_SIGMA, IN_PLANE_FWHM_PER_SPACING
 from gsvr.model.volume import Volume
 
@@ -65,7 +66,7 @@ class SliceSampler:
     Parameters
     ----------
     volume
-        What is imaged; zero outside its grid.
+        What is imaged, not zero everywhere; zero outside its grid.
     spacing
         In-plane pixel spacing (mm); the in-plane point spread function is a Gaussian of FWHM 1.2 x spacing.
     thickness, profile
@@ -80,7 +81,7 @@ class SliceSampler:
         self._offsets, self._weights = through_plane_profile(thickness, profile, longest_step)
         # Points of a slice's middle plane from which no sub-plane can meet content need not be sampled.
         reach = np.ceil(np.abs(self._offsets).max() / volume.spacing).astype(int) + _SPLINE_REACH
-        box = _content_box(volume.data)
+        box = bounding_box(volume.data != 0)
         padded = np.pad(volume.data[box], [(count, count) for count in reach])
         self._support = ndimage.maximum_filter(padded != 0, size=tuple(2 * reach + 1), mode="constant")
         self._coefficients = np.asarray(ndimage.spline_filter(padded, order=3, mode="mirror"), dtype=np.float32)
@@ -157,15 +158,6 @@ def sample_mask(
         inside[within] = mask[tuple(index[:, within])]
         seen |= inside.reshape(shape)
     return seen
-
-
-def _content_box(data: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box that holds everything that is not zero."""
-    box = []
-    for axis in range(3):
-        lines = np.flatnonzero(np.any(data != 0, axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(int(lines[0]), int(lines[-1]) + 1) if len(lines) else slice(0, 1))
-    return tuple(box)
 
 
 def _padding(factor: int, sigma: float) -> int:

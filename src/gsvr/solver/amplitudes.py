@@ -9,36 +9,13 @@ a linear least-squares problem: (A^T W A + strength L) c = A^T W y.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gsvr.backends.protocol import Array
 from gsvr.operators.acquisition import Operator
-from gsvr.solver.conjugate_gradients import conjugate_gradients
+from gsvr.solver.conjugate_gradients import Solution, conjugate_gradients
 from gsvr.solver.priors.protocol import QuadraticPrior
 from gsvr.solver.state import State
-
-
-@dataclass(frozen=True)
-class Amplitudes:
-    """Amplitudes that were solved for.
-
-    Attributes
-    ----------
-    amplitudes
-        The solution c.
-    prediction
-        A c, without another application of the operator.
-    diagonal
-        That of A^T W A, for another solution at nearly the same poses and weights.
-    iterations, converged
-        See `gsvr.solver.conjugate_gradients.Solution`.
-    """
-
-    amplitudes: Array
-    prediction: Array
-    diagonal: Array
-    iterations: int
-    converged: bool
 
 
 def solve_amplitudes(
@@ -52,8 +29,8 @@ def solve_amplitudes(
     iterations: int = 10,
     pull: Array | None = None,
     diagonal: Array | None = None,
-) -> Amplitudes:
-    """Warm-started preconditioned conjugate gradients.
+) -> Solution:
+    """Warm-started preconditioned conjugate gradients; the image of the solution c is the prediction A c.
 
     Parameters
     ----------
@@ -79,8 +56,7 @@ def solve_amplitudes(
         return prior.apply(direction, strength, operator.adjoint(weights * along)), along
 
     precondition = prior.preconditioner(diagonal, strength)
-    found = conjugate_gradients(normal, start, prediction, gradient, precondition, operator.backend, iterations)
-    return Amplitudes(found.values, found.image, diagonal, found.iterations, found.converged)
+    return conjugate_gradients(normal, start, prediction, gradient, precondition, operator.backend, iterations)
 
 
 def refit(state: State, iterations: int) -> State:
@@ -88,6 +64,7 @@ def refit(state: State, iterations: int) -> State:
     operator, weights = state.operator, state.weights
     if state.prior is None:
         raise ValueError("this state has no prior: its amplitudes are not solved for")
+    diagonal = operator.diagonal(weights.pixels) if state.diagonal is None else state.diagonal
     found = solve_amplitudes(
         operator,
         operator.pixels.values,
@@ -97,6 +74,6 @@ def refit(state: State, iterations: int) -> State:
         state.amplitudes,
         state.prediction,
         iterations,
-        diagonal=state.diagonal,
+        diagonal=diagonal,
     )
-    return replace(state, amplitudes=found.amplitudes, prediction=found.prediction, diagonal=found.diagonal)
+    return replace(state, amplitudes=found.values, prediction=found.image, diagonal=diagonal)

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Float32
 
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.slices import Slices
-from gsvr.operators.gaussians import GaussianOperator
-from gsvr.operators.lattice import LatticeOperator
+from gsvr.operators.any_field import operator_of
 from gsvr.solver.loss import Weights
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State
@@ -108,15 +107,9 @@ class Checkpoint:
 
     def state(self, slices: Slices, options: SolverOptions) -> State:
         """The state again, with the binned slices of its stage."""
-        field = self.field
-        given = (slices, self.poses, self.gains, options.profile, options.backend)
-        if isinstance(field, LatticeField):
-            operator = LatticeOperator(field.lattice, *given)
-            prior = options.prior.on(operator)
-        else:
-            operator = GaussianOperator(field, *given)
-            prior = options.neighbours.on(operator, options.seeds.level)
+        operator = operator_of(self.field, slices, self.poses, self.gains, options.profile, options.backend)
         array = operator.backend.array
         weights = Weights(array(self.pixel_weights), self.slice_weights, self.noise, self.white_noise, self.residuals)
         diagonal = None if self.diagonal is None else array(self.diagonal)
-        return State(array(field.amplitudes), operator, prior, weights, array(self.prediction), diagonal)
+        amplitudes, prior = array(self.field.amplitudes), options.prior_on(operator)
+        return State(amplitudes, operator, prior, weights, array(self.prediction), diagonal)

@@ -15,7 +15,7 @@ from gsvr.backends import named
 from gsvr.model.fields import Lattice, LatticeField, lattice_covering, lattice_values
 from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import Slices
-from gsvr.operators.gaussians import GaussianOperator
+from gsvr.operators.any_field import operator_of
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.amplitudes import refit
 from gsvr.solver.gains import stack_levels
@@ -70,15 +70,12 @@ def begin_stage(
     if not isinstance(previous, LatticeField):
         raise ValueError(f"stage {stage.name!r} needs a field on a lattice to start from: free Gaussians come last")
     lattice = stage_lattice(slices, state.poses, stage, options)
-    amplitudes = resampled_amplitudes(previous, lattice)
-    if not stage.free:
-        operator = LatticeOperator(lattice, slices, state.poses, state.gains, options.profile, options.backend)
-        start, prior = operator.backend.array(amplitudes), options.prior.on(operator)
-        return State(start, operator, prior, state.weights, operator.predict(start))
-    seeds = seed_from_lattice(LatticeField(lattice, amplitudes), state.weights.white_noise, options.seeds_of(stage))
-    gaussians = GaussianOperator(seeds, slices, state.poses, state.gains, options.profile, options.backend)
-    start, prior = gaussians.backend.array(seeds.amplitudes), options.neighbours.on(gaussians, options.seeds.level)
-    return State(start, gaussians, prior, state.weights, gaussians.predict(start))
+    field = LatticeField(lattice, resampled_amplitudes(previous, lattice))
+    if stage.free:
+        field = seed_from_lattice(field, state.weights.white_noise, options.seeds_of(stage))
+    operator = operator_of(field, slices, state.poses, state.gains, options.profile, options.backend)
+    start = operator.backend.array(field.amplitudes)
+    return State(start, operator, options.prior_on(operator), state.weights, operator.predict(start))
 
 
 def _first_state(
@@ -95,7 +92,7 @@ def _first_state(
     nobody = np.zeros(slices.n_slices)
     weights = Weights(operator.pixels.coverage, nobody + 1, noise, noise, nobody)
     nothing = backend.array(np.zeros(lattice.shape, np.float32))
-    return State(nothing, operator, options.prior.on(operator), weights, 0 * operator.pixels.values)
+    return State(nothing, operator, options.prior_on(operator), weights, 0 * operator.pixels.values)
 
 
 def advance(stage: Stage, options: SolverOptions, state: State) -> State:

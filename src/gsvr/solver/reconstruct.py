@@ -180,7 +180,7 @@ class _Reconstruction:
         if stage.motion == "none":
             return state, last
         moved = float(np.median(displacements(state.slices, before, state.poses)))
-        return state, last or moved < stage.settled * stage.spacing
+        return state, last or bool(moved < stage.settled * stage.spacing)
 
     def _result(self, state: State) -> Result:
         """Undo the intensity scales: one of all slices, and the levels of their stacks (mean one)."""

@@ -7,13 +7,15 @@ from typing import Literal, get_args
 
 from gsvr.masks.options import MaskOptions
 from gsvr.model.point_spread import Profile
+from gsvr.operators.gaussians import GaussianOperator
+from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.gains import IntensityModel, SliceGains
 from gsvr.solver.geometry_refinement import RefinementOptions
 from gsvr.solver.loss import Loss, RobustLoss
 from gsvr.solver.motion import MotionModel, SliceMotion, StackMotion
 from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.priors.neighbours import NeighbourPrior
-from gsvr.solver.priors.protocol import PriorOnGaussians, PriorOnLattices
+from gsvr.solver.priors.protocol import Prior, PriorOnGaussians, PriorOnLattices
 from gsvr.solver.seeding import SeedOptions
 
 Motion = Literal["stacks", "slices", "none"]
@@ -195,6 +197,12 @@ class SolverOptions:
     def motion_of(self, stage: Stage) -> MotionModel | None:
         """What moves the slices in a stage; None: nothing."""
         return {"stacks": self.stack_motion, "slices": self.motion, "none": None}[stage.motion]
+
+    def prior_on(self, operator: LatticeOperator | GaussianOperator) -> Prior:
+        """The prior on the amplitudes of an operator."""
+        if isinstance(operator, LatticeOperator):
+            return self.prior.on(operator)
+        return self.neighbours.on(operator, self.seeds.level)
 
     def seeds_of(self, stage: Stage) -> SeedOptions:
         """How the free Gaussians of a stage are seeded.

@@ -51,4 +51,4 @@ def _sample(state: State, rng: np.random.Generator) -> LatticeField | GaussianFi
         pull=weights.white_noise * prior.noise(strength, rng),
         diagonal=state.diagonal,
     )
-    return operator.field(found.amplitudes)
+    return operator.field(found.values)

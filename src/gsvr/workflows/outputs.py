@@ -16,12 +16,14 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.field import write_field
-from gsvr.io.nifti import stack_name, write_volume
+from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
 from gsvr.io.record import versions, write_record
 from gsvr.io.sidecar import sidecar_path
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
-from gsvr.model.slices import Slices
+from gsvr.masks.drawn import StackMasks
+from gsvr.model.slices import Slices, Stack
+from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation
 from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.workflows.pipeline import Reconstruction
@@ -33,6 +35,7 @@ UNCERTAINTY_SAMPLES = 8
 _LONGEST_STACK_NAME = 220
 _TRANSFORM_NAMES = r".+_slice-\d+\.tfm"
 _SLICE_NAMES = r"(mask_)?\d+\.nii\.gz"
+_STACK_MASK_NAMES = r".+_mask\.nii\.gz"
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ class OutputPaths:
         Folders for motion-corrected slices and for what the model predicts of them, or None.
     uncertainty
         Standard deviation of every voxel (NIfTI), or None.
+    stack_masks
+        Folder for the masks that every stack started with, or None.
     """
 
     volume: Path
@@ -71,13 +76,14 @@ class OutputPaths:
     slices: Path | None = None
     simulated_slices: Path | None = None
     uncertainty: Path | None = None
+    stack_masks: Path | None = None
 
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
         """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
         if not volume.name:
             raise InputError(f"{volume} is a folder: give the name of the file to write")
-        stem = volume.name.removesuffix(".gz").removesuffix(".nii")
+        stem = stack_name(volume)
         paths: dict[str, Path | None] = {
             "mask": volume.with_name(f"{stem}_mask.nii.gz"),
             "poses": volume.with_name(f"{stem}_poses.json"),
@@ -108,7 +114,7 @@ class OutputPaths:
         check_picture_path(self.picture)
         for path in (self.poses, self.model, self.record):
             check_writable_file(path)
-        for folder in (self.transforms, self.slices, self.simulated_slices):
+        for folder in (self.transforms, self.slices, self.simulated_slices, self.stack_masks):
             if folder is not None:
                 check_writable_folder(folder)
         for path in stacks:
@@ -122,20 +128,9 @@ class OutputPaths:
         files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture, self.uncertainty)
         folders = [OutputFolder(self.transforms, _TRANSFORM_NAMES)]
         folders += [OutputFolder(path, _SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
+        if self.stack_masks is not None:
+            folders.append(OutputFolder(self.stack_masks, _STACK_MASK_NAMES))
         return [*(path for path in files if path is not None), *folders]
-
-
-def check_volume_path(path: Path) -> None:
-    """Refuse, before any work is done, a name under which no NIfTI file could be written.
-
-    Raises
-    ------
-    InputError
-        If the name does not end in ``.nii`` or ``.nii.gz``, is that of a folder, or its folder cannot be written.
-    """
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: the name of a NIfTI file must end in .nii or .nii.gz")
-    check_writable_file(path)
 
 
 def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
@@ -150,27 +145,51 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction)
     begin_writing(paths.written, paths.record)
-    field_mask = np.asarray(result.mask.mask), result.mask.affine
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
         lambda write: write(),
         (
-            lambda: save_mid_slices(paths.picture, [("reconstruction", volume)], PictureOptions()),
+            lambda: _save_picture(paths.picture, reconstruction),
             lambda: write_volume(paths.volume, volume.data, volume.affine),
             lambda: write_volume(paths.mask, mask, volume.affine),
-            lambda: write_field(paths.model, result.field, {"noise": result.noise}, *field_mask),
+            lambda: write_field(paths.model, result.field, {"noise": result.noise}, result.mask),
             lambda: _write_poses(paths, records),
         ),
     )
     if paths.uncertainty is not None:
-        deviation = render_deviation(result.deviations, volume, backend=reconstruction.backend)
+        deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
     if paths.slices is not None:
         _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
+    if paths.stack_masks is not None:
+        write_stack_masks(paths.stack_masks, reconstruction.job.stacks, reconstruction.job.masks)
     # last of all, so that a record means that everything is there
     write_record(paths.record, run_record(reconstruction, paths, settings))
+
+
+def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
+    """Mid-slices of the volume and, where masks were found automatically, of those stacks with their outlines."""
+    volume, masks = reconstruction.volume, reconstruction.job.masks
+    rows = [("reconstruction", volume)]
+    rows += [
+        (f"{stack.name}, brain found", Volume(stack.data, stack.affine, mask))
+        for stack, mask, found in zip(reconstruction.job.stacks, masks.masks, masks.found, strict=True)
+        if found
+    ]
+    # the volume of a run without such stacks is shown as ever; others have windows and places of their own
+    alone = len(rows) == 1
+    options = PictureOptions(shared_window=alone, shared_position=alone, outline=not alone)
+    save_mid_slices(path, rows, options)
+
+
+def write_stack_masks(folder: Path, stacks: Sequence[Stack], masks: StackMasks) -> list[Path]:
+    """Write the mask of every stack, on its grid; the names are those of the stacks, and ``_mask``."""
+    paths = [folder / f"{stack.name}_mask.nii.gz" for stack in stacks]
+    for path, stack, mask in zip(paths, stacks, masks.masks, strict=True):
+        write_volume(path, mask, stack.affine)
+    return paths
 
 
 def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
@@ -215,7 +234,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
         "version": 1,
         "versions": versions(),
         "settings": settings,
-        "options": reconstruction.options,
+        "options": reconstruction.job.options,
         "stacks": [
             {
                 "name": stack.name,
@@ -223,8 +242,9 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
                 "spacing": stack.spacing,
                 "thickness": stack.thickness,
                 "mask_given": stack.mask is not None,
+                "mask_found": found,
             }
-            for stack in reconstruction.stacks
+            for stack, found in zip(reconstruction.job.stacks, reconstruction.job.masks.found, strict=True)
         ],
         "outputs": paths,
         "timings_seconds": reconstruction.timings,

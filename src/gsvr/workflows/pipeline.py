@@ -98,6 +98,8 @@ class Job:
     ----------
     stacks
         What was read.
+    masks
+        Of every stack.
     slices
         What is reconstructed.
     options
@@ -107,6 +109,7 @@ class Job:
     """
 
     stacks: list[Stack]
+    masks: StackMasks
     slices: Slices
     options: SolverOptions | PublishedOptions
     timings: dict[str, float]
@@ -118,23 +121,19 @@ class Reconstruction:
 
     Attributes
     ----------
-    stacks, options
-        As in the job.
+    job
+        What was reconstructed, and how.
     result
         Field, poses and weights.
     volume
         The field on a voxel grid, with the brain mask.
-    backend
-        What the field was fitted on, and is rendered on.
     timings
-        Wall seconds by step.
+        Wall seconds by step, those of the job among them.
     """
 
-    stacks: list[Stack]
-    options: SolverOptions | PublishedOptions
+    job: Job
     result: Result
     volume: Volume
-    backend: str
     timings: dict[str, float]
 
 
@@ -227,18 +226,28 @@ def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarr
     return fitting, refusal
 
 
-def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> tuple[Slices, StackMasks]:
-    """Masks, overlap check and slices.
+def prepare_masks(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> StackMasks:
+    """Masks that make sense together.
 
     Raises
     ------
     InputError
-        If stacks do not overlap, or there is no signal inside the masks.
+        If no brain is found, stacks do not overlap, or there is no signal inside the masks.
     """
     masks = first_masks(stacks, options.masks)
     check_overlap(stacks, masks)
     check_content(stacks, masks)
-    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn), masks
+    return masks
+
+
+def slices_of(stacks: list[Stack], masks: StackMasks) -> Slices:
+    """Stacks cut into slices around their masks."""
+    return slices_from_stacks(stacks, masks.masks, masks.fields_of_view, masks.drawn)
+
+
+def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> Slices:
+    """`prepare_masks` and `slices_of` in one."""
+    return slices_of(stacks, prepare_masks(stacks, options))
 
 
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
@@ -272,8 +281,23 @@ def prepare(
     read = time.perf_counter()
     if fit_stages and isinstance(options, SolverOptions):
         options = fitting_options(stacks, options)
-    slices, _ = prepare_slices(stacks, options)
-    return Job(stacks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
+    masks = prepare_masks(stacks, options)
+    slices = slices_of(stacks, masks)
+    if isinstance(options, SolverOptions):
+        _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
+    return Job(stacks, masks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
+
+
+def _refuse_narrow_masks(slices: Slices, binning: int) -> None:
+    """Coarse stages average pixels, and of masks only a few pixels wide nothing may be left there."""
+    coarse = slices.binned(binning)
+    left = coarse.sum_per_slice(coarse.mask) > 0
+    if slices.drawn is not None and slices.drawn.any():
+        left &= slices.drawn  # only these vote on where the brain is
+    if not left.any():
+        raise InputError(
+            f"the masks are narrower than {binning} pixels: draw them around all of the brain, or leave them out"
+        )
 
 
 def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = None) -> Reconstruction:
@@ -302,4 +326,4 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
-    return Reconstruction(job.stacks, job.options, result, volume, backend, job.timings | timings)
+    return Reconstruction(job, result, volume, job.timings | timings)

@@ -11,9 +11,10 @@ from gsvr.backends import Backend
 from gsvr.backends.protocol import LatticeBonds
 from gsvr.model.fields import Lattice
 from gsvr.operators.lattice import LatticeOperator
-from gsvr.solver.priors.lattice import LatticePrior, prior_energy
+from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.priors.protocol import Prior, QuadraticPrior
 from tests.solver.oblique import ball_lattice, dense, oblique_slices, random_amplitudes
+from tests.solver.priors.energy import prior_energy
 
 EDGE = 0.3
 

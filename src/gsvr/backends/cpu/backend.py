@@ -34,11 +34,9 @@ class CpuPixels:
         self.coverage: Float32[np.ndarray, " p"] = slices.coverage * slices.mask
 
     def per_pixel(self, per_slice: Float[np.ndarray, " n"]) -> Float32[np.ndarray, " p"]:
-        """Repeat one number a slice for all of its pixels."""
         return self._slices.per_pixel(per_slice.astype(np.float32))
 
     def sum_per_slice(self, flat: Float32[np.ndarray, " p"]) -> Float[np.ndarray, " n"]:
-        """Sum over the pixels of each slice."""
         return self._slices.sum_per_slice(flat)
 
     def pose_equations(
@@ -75,29 +73,23 @@ class CpuBackend:
         return values
 
     def pixels(self, slices: Slices) -> Pixels:
-        """The pixels of some slices."""
         return CpuPixels(slices)
 
     def lattice_kernel(self, lattice: Lattice, windows: SliceWindows) -> Kernel:
-        """The acquisition of a lattice."""
         return CpuLatticeKernel(lattice, windows)
 
     def gaussian_kernel(self, field: GaussianField, views: SliceViews) -> GaussianKernel:
-        """The acquisition of free Gaussians."""
         return CpuGaussianKernel(field, views)
 
     def lattice_bonds(self, lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> LatticeBonds:
-        """Bonds between neighbouring sites."""
         return CpuBonds.between(lattice, amplitudes, edge)
 
     def neighbour_links(
         self, neighbours: Neighbours, amplitudes: Float32[np.ndarray, " n"], scale: float
     ) -> NeighbourLinks:
-        """Links between neighbouring free Gaussians."""
         return CpuLinks.between(neighbours, amplitudes, scale)
 
     def normalised_laplacian(self, neighbours: Neighbours) -> NeighbourLinks:
-        """Links of equal weight, normalised."""
         return CpuLinks.normalised(neighbours)
 
     def step(
@@ -115,7 +107,6 @@ class CpuBackend:
     def sample_planes(
         self, field: GaussianField, planes: ParallelPlanes, cutoff: float
     ) -> Float32[np.ndarray, "planes rows columns"]:
-        """Free Gaussians at the points of parallel planes."""
         amplitudes = field.amplitudes.astype(np.float32)
         if field.normalisation is None:
             return splat_on_planes(field, amplitudes, planes, cutoff, exact=True)
@@ -126,7 +117,6 @@ class CpuBackend:
     def sample_lattice(
         self, field: LatticeField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]
     ) -> Float32[np.ndarray, "nx ny nz"]:
-        """A field on a lattice at the points of a grid."""
         # products this short are slower on two threads than on one as soon as the machine does anything else
         with threadpool_limits(1, "blas"):
             return lattice_values(field, axes)

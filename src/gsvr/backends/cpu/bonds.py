@@ -30,11 +30,8 @@ class CpuBonds:
     @staticmethod
     def between(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> CpuBonds:
         """Bonds weighed at some amplitudes."""
-        bonds, support = np.zeros((len(DIRECTIONS), *lattice.shape), np.float32), lattice.support
-        occupied = support.any(axis=2)
-        ends = support.argmax(axis=2), support.shape[2] - support[:, :, ::-1].argmax(axis=2)
-        extent = np.stack([np.where(occupied, end, 0) for end in ends], axis=2)
-        present = support.astype(np.float32)
+        bonds = np.zeros((len(DIRECTIONS), *lattice.shape), np.float32)
+        extent, present = lattice.row_ends, lattice.support.astype(np.float32)
         lengths = (DIRECTIONS**2).sum(axis=1).astype(np.float32)
         lengths *= np.float32((1 / lengths).sum() / 3)  # as strong in all as the three axes alone
         run(
@@ -49,17 +46,14 @@ class CpuBonds:
         factor: float = 1.0,
         start: Float32[np.ndarray, "nx ny nz"] | None = None,
     ) -> Float32[np.ndarray, "nx ny nz"]:
-        """`factor` L c, added to `start` if that is given."""
         out = np.empty_like(values)
         run("apply_bonds", len(out), self._structure, self._row_sums, float(factor), values, start, out)
         return out
 
     def diagonal(self) -> Float32[np.ndarray, "nx ny nz"]:
-        """Sum of the bonds of each site."""
         return self._row_sums
 
     def weights(self) -> Float32[np.ndarray, "13 nx ny nz"]:
-        """Weight of every bond."""
         return self._bonds
 
     @cached_property

@@ -30,7 +30,7 @@ _N_PLANES = 7
 
 
 class CpuGaussianKernel:
-    """Prediction, derivatives and adjoint for free Gaussians and one set of poses (float32).
+    """See `gsvr.backends.protocol.GaussianKernel`: free Gaussians and one set of poses (float32).
 
     All that is linear in A is a sum over the components of the point spread function, or pairs of them.
     """
@@ -76,19 +76,16 @@ class CpuGaussianKernel:
         return out
 
     def predict(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " p"]:
-        """Every pixel of every slice, A c."""
         factors = self._sorted(amplitudes)
         return reduce(iadd, (part.predict(factors) for part in self._parts))
 
     def adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
-        """A^T r."""
         out, padded = np.zeros(len(self._buckets.order), np.float32), self._padded(pixels)
         for part in self._parts:
             part.add_adjoint(padded, out)
         return self._unsorted(out)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, " n"]:
-        """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
         out, padded = np.zeros(len(self._buckets.order), np.float32), self._padded(pixels)
         for part in self._parts:
             part.add_adjoint(padded, out, squared=True)
@@ -97,7 +94,6 @@ class CpuGaussianKernel:
         return self._unsorted(out)
 
     def derivatives(self, amplitudes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), torques (3), in the slice frame."""
         if self._limits is not None:
             raise ValueError("derivative planes are not made for nearest neighbours: use `gradient`")
         factors = self._sorted(amplitudes)
@@ -109,7 +105,6 @@ class CpuGaussianKernel:
         pixels: Float32[np.ndarray, " p"],
         density_pixels: Float32[np.ndarray, " p"] | None = None,
     ) -> GeometryGradient:
-        """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
         factors, n = self._sorted(amplitudes), len(amplitudes)
         padded, densities = self._padded(pixels), None if density_pixels is None else self._padded(density_pixels)
         means, covariances, poses = np.zeros((n, 3)), np.zeros((n, 6)), 0.0

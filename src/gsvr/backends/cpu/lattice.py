@@ -32,7 +32,7 @@ _LONGEST_ROW = 2**15 - 1
 
 
 class CpuLatticeKernel:
-    """Prediction, derivatives and adjoint for one lattice and one set of poses (float32)."""
+    """See `gsvr.backends.protocol.Kernel`: one lattice and one set of poses (float32)."""
 
     def __init__(self, lattice: Lattice, windows: SliceWindows) -> None:
         if lattice.shape[2] > _LONGEST_ROW:
@@ -49,11 +49,8 @@ class CpuLatticeKernel:
     @cached_property
     def _touched(self) -> tuple[Structure, np.ndarray]:
         """Sites of every lattice row that touch a slice, and where the splats of each (slice, plane) start."""
-        support = self.lattice.support
-        nx, ny, nz = support.shape
-        occupied = support.any(axis=2)
-        row_first = np.where(occupied, support.argmax(axis=2), 0)
-        row_last = np.where(occupied, nz - support[:, :, ::-1].argmax(axis=2), 0)
+        nx, ny, nz = self.lattice.shape
+        row_first, row_last = (np.ascontiguousarray(ends) for ends in np.moveaxis(self.lattice.row_ends, 2, 0))
         n = len(self.windows.shapes)
         first, count = np.zeros((n, nx, ny), np.int16), np.zeros((n, nx, ny), np.int16)
         in_planes = np.empty((n, nx), np.int64)
@@ -83,7 +80,6 @@ class CpuLatticeKernel:
         return int(self._touched[1][-1, -1])
 
     def predict(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, " p"]:
-        """Every pixel of every slice, A c."""
         out = np.empty(int(self.windows.first_pixel[-1]), np.float32)
         amplitudes = np.ascontiguousarray(amplitudes, np.float32)
         n = len(self.windows.shapes)
@@ -91,11 +87,6 @@ class CpuLatticeKernel:
         return out
 
     def derivatives(self, amplitudes: Float32[np.ndarray, "nx ny nz"]) -> Float32[np.ndarray, "7 p"]:
-        """Pixels and their derivatives in the slice frame.
-
-        Rows: value; derivative with respect to d = pixel - Gaussian along u, v, w (intensity per mm);
-        sum of the torques d x derivative about u, v, w (intensity).
-        """
         n, n_pixels = len(self.windows.shapes), int(self.windows.first_pixel[-1])
         out = np.empty((N_DERIVATIVE_PLANES, n_pixels), np.float32)
         amplitudes = np.ascontiguousarray(amplitudes, np.float32)
@@ -127,7 +118,6 @@ class CpuLatticeKernel:
         return self._adjoint(pixels, square=False)
 
     def squared_adjoint(self, pixels: Float32[np.ndarray, " p"]) -> Float32[np.ndarray, "nx ny nz"]:
-        """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
         return self._adjoint(pixels, square=True)
 
 

@@ -56,13 +56,11 @@ class CpuLinks:
     def apply(
         self, values: Float32[np.ndarray, " n"], factor: float = 1.0, start: Float32[np.ndarray, " n"] | None = None
     ) -> Float32[np.ndarray, " n"]:
-        """`factor` L c, added to `start` if that is given."""
         out = np.empty_like(values)
         run("apply_links", -(-len(values) // _CHUNK), _CHUNK, self._structure, float(factor), values, start, out)
         return out
 
     def diagonal(self) -> Float32[np.ndarray, " n"]:
-        """What stands on the diagonal."""
         return self._sums
 
     def weights(self) -> Float32[np.ndarray, " pairs"]:

@@ -64,29 +64,23 @@ class TorchBackend:
         return values.detach().cpu().numpy()
 
     def pixels(self, slices: Slices) -> Pixels:
-        """The pixels of some slices."""
         return TorchPixels(slices, self.device)
 
     def lattice_kernel(self, lattice: Lattice, windows: SliceWindows) -> Kernel:
-        """The acquisition of a lattice."""
         return TorchLatticeKernel(lattice, windows, self.device, self._lattice_kernels)
 
     def gaussian_kernel(self, field: GaussianField, views: SliceViews) -> GaussianKernel:
-        """The acquisition of free Gaussians."""
         return TorchGaussianKernel(gaussians_on(self.device, field), views, self._gaussian_kernels)
 
     def lattice_bonds(self, lattice: Lattice, amplitudes: Float32[Tensor, "nx ny nz"], edge: float) -> LatticeBonds:
-        """Bonds between neighbouring sites."""
         return TorchBonds.between(lattice, amplitudes, edge, self._bond_kernels)
 
     def neighbour_links(
         self, neighbours: Neighbours, amplitudes: Float32[Tensor, " n"], scale: float
     ) -> NeighbourLinks:
-        """Links between neighbouring free Gaussians."""
         return TorchLinks.between(self._columns_of(neighbours), amplitudes, scale)
 
     def normalised_laplacian(self, neighbours: Neighbours) -> NeighbourLinks:
-        """Links of equal weight, normalised."""
         return TorchLinks.normalised(self._columns_of(neighbours))
 
     def _columns_of(self, neighbours: Neighbours) -> NeighbourColumns:
@@ -104,20 +98,17 @@ class TorchBackend:
         amplitudes: Float32[Tensor, "*sites"],
         gradient: Float32[Tensor, "*sites"],
     ) -> None:
-        """One step of conjugate gradients, in place."""
         amplitudes.add_(direction, alpha=float(size))
         gradient.sub_(curved, alpha=float(size))
 
     def sample_planes(
         self, field: GaussianField, planes: ParallelPlanes, cutoff: float
     ) -> Float32[np.ndarray, "planes rows columns"]:
-        """Free Gaussians at the points of parallel planes."""
         return render_planes(field, planes, cutoff, self.device, self._gaussian_kernels)
 
     def sample_lattice(
         self, field: LatticeField, axes: tuple[np.ndarray, np.ndarray, np.ndarray]
     ) -> Float32[np.ndarray, "nx ny nz"]:
-        """A field on a lattice at the points of a grid."""
         return render_lattice(field, axes, self.device)
 
 

@@ -54,18 +54,15 @@ class TorchBonds:
         factor: float = 1.0,
         start: Float32[Tensor, "nx ny nz"] | None = None,
     ) -> Float32[Tensor, "nx ny nz"]:
-        """`factor` L c, added to `start` if that is given."""
         flat = values.reshape(-1)
         out = torch.zeros_like(flat) if start is None else start.reshape(-1).clone()
         self._kernels.apply(self._flat, self._offsets, flat, float(factor), out)
         return out.view(values.shape)
 
     def diagonal(self) -> Float32[Tensor, "nx ny nz"]:
-        """Sum of the bonds of each site."""
         return self._row_sums
 
     def weights(self) -> Float32[np.ndarray, "13 nx ny nz"]:
-        """Weight of every bond."""
         return self._bonds.cpu().numpy()
 
     @property

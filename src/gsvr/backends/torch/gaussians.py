@@ -55,19 +55,11 @@ class TorchGaussianKernel:
         return slopes(self._gaussians, self._views, self._splats)
 
     def predict(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, " p"]:
-        """Pixels A c."""
         out = torch.zeros(self._n_pixels, device=self._device)
         self._kernels.predict(self.tiles, amplitudes, out)
         return out
 
     def derivatives(self, amplitudes: Float32[Tensor, " n"]) -> Float32[Tensor, "7 p"]:
-        """Pixels, derivative by d = pixel - Gaussian (3), and torques (3), in the slice frame.
-
-        Raises
-        ------
-        ValueError
-            For nearest neighbours, as on the CPU.
-        """
         if self._nearest:
             raise ValueError("derivative planes are not made for nearest neighbours: use `gradient`")
         out = torch.zeros((7, self._n_pixels), device=self._device)
@@ -75,11 +67,9 @@ class TorchGaussianKernel:
         return out
 
     def adjoint(self, pixels: Float32[Tensor, " p"]) -> Float32[Tensor, " n"]:
-        """A^T r."""
         return self._adjoint(pixels, 1)
 
     def squared_adjoint(self, pixels: Float32[Tensor, " p"]) -> Float32[Tensor, " n"]:
-        """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
         return self._adjoint(pixels, 2)
 
     def gradient(
@@ -88,7 +78,6 @@ class TorchGaussianKernel:
         pixels: Float32[Tensor, " p"],
         density_pixels: Float32[Tensor, " p"] | None = None,
     ) -> GeometryGradient:
-        """Gradient of <r, A c> by geometry and poses, and of <t, A 1> on top if `density_pixels` t are given."""
         more = torch.zeros_like(pixels) if density_pixels is None else density_pixels
         of_splat = self.tiles.forms.shape[1:]
         entries = torch.empty((len(self.tiles.splats), *of_splat), device=self._device)

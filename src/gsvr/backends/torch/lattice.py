@@ -36,13 +36,11 @@ class TorchLatticeKernel:
         kernels.fill(self.tiles)
 
     def predict(self, amplitudes: Float32[Tensor, "nx ny nz"]) -> Float32[Tensor, " p"]:
-        """Pixels A c."""
         out = torch.zeros(self._n_pixels, device=self._device)
         self._kernels.predict(self.tiles, amplitudes, out)
         return out
 
     def derivatives(self, amplitudes: Float32[Tensor, "nx ny nz"]) -> Float32[Tensor, "7 p"]:
-        """Pixel, derivative by d = pixel - Gaussian (3), and d x derivative (3), in the slice frame."""
         out = torch.zeros((7, self._n_pixels), device=self._device)
         self._kernels.differentiate(self.tiles, amplitudes, out)
         return out
@@ -52,7 +50,6 @@ class TorchLatticeKernel:
         return self._adjoint(pixels, 1)
 
     def squared_adjoint(self, pixels: Float32[Tensor, " p"]) -> Float32[Tensor, "nx ny nz"]:
-        """(A * A)^T r: with pixel weights for r, the diagonal of A^T W A."""
         return self._adjoint(pixels, 2)
 
     def _adjoint(self, pixels: Tensor, power: int) -> Tensor:

@@ -101,7 +101,7 @@ def lattice_tiles(lattice: Lattice, windows: SliceWindows, device: torch.device)
         shape=lattice.shape,
         pixels=moved(tiles.pixels, torch.int32, device),
         constants=moved(_constants(windows)[tiles.slices], torch.float32, device),
-        row_ends=moved(_row_ends(lattice.support), torch.int32, device),
+        row_ends=moved(lattice.row_ends, torch.int32, device),
         extents=moved(extents.reshape(-1, 6), torch.float32, device),
         frames=moved(frames, torch.float32, device),
         boxes=moved(boxes, torch.int32, device),
@@ -153,10 +153,3 @@ def _constants(windows: SliceWindows) -> Float[np.ndarray, "n k"]:
     for peaks, offsets, sharpness in zip(windows.peaks.T, windows.offsets.T, windows.depth_sharpness.T, strict=True):
         parts.append(np.stack([peaks, offsets, sharpness * _LOG2_E], axis=1))
     return np.concatenate(parts, axis=1)
-
-
-def _row_ends(support: np.ndarray) -> Int[np.ndarray, "nx ny 2"]:
-    occupied = support.any(axis=2)
-    first = np.where(occupied, support.argmax(axis=2), 0)
-    last = np.where(occupied, support.shape[2] - support[:, :, ::-1].argmax(axis=2), 0)
-    return np.stack([first, last], axis=2)

@@ -92,12 +92,10 @@ class TorchLinks:
     def apply(
         self, values: Float32[Tensor, " n"], factor: float = 1.0, start: Float32[Tensor, " n"] | None = None
     ) -> Float32[Tensor, " n"]:
-        """`factor` L c, added to `start` if that is given."""
         applied = float(factor) * (self._sums * values - (self._bonds * values[self._columns.others]).sum(0))
         return applied if start is None else start + applied
 
     def diagonal(self) -> Float32[Tensor, " n"]:
-        """What stands on the diagonal."""
         return self._sums
 
     def weights(self) -> Float32[np.ndarray, " pairs"]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from gsvr.backends.protocol import pose_columns
 from gsvr.backends.torch.tensors import exact_type, moved
 from gsvr.model.slices import Slices
 
@@ -23,11 +24,9 @@ class TorchPixels:
         self._owner: Int64[Tensor, " p"] = moved(slices.per_pixel(np.arange(slices.n_slices)), torch.int64, device)
 
     def per_pixel(self, per_slice: Float[np.ndarray, " n"]) -> Float32[Tensor, " p"]:
-        """Repeat one number a slice for all of its pixels."""
         return moved(per_slice, torch.float32, self._device)[self._owner]
 
     def sum_per_slice(self, flat: Tensor) -> Float[np.ndarray, " n"]:
-        """Sum over the pixels of each slice."""
         return self._sums(flat).cpu().double().numpy()
 
     def pose_equations(
@@ -38,10 +37,8 @@ class TorchPixels:
         weights: Float32[Tensor, " p"],
     ) -> tuple[Float[np.ndarray, "n 6 6"], Float[np.ndarray, "n 6"]]:
         """Sums over the pixels of each slice of products of the six derivatives, one pair after the other."""
-        value, by_u, by_v, by_w, about_u, about_v, about_w = planes
-        u, v = self._along
-        jacobian = [v * by_w - about_u, -u * by_w - about_v, u * by_v - v * by_u - about_w, by_u, by_v, by_w]
-        residual = weights * (values - self.per_pixel(gains) * value)
+        jacobian = pose_columns(planes, *self._along)
+        residual = weights * (values - self.per_pixel(gains) * planes[0])
         products = [residual * column for column in jacobian]
         pairs = [(a, b) for a in range(6) for b in range(a, 6)]
         products += [weights * jacobian[a] * jacobian[b] for a, b in pairs]

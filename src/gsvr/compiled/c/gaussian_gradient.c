@@ -37,18 +37,6 @@ INLINE void fill_moments(
     }
 }
 
-INLINE void fill_moments_of_both(
-    int components, int limited, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t first,
-    int64_t count, const float *amplitudes, const float *residuals, const float *densities, float (*out)[LANES + 1]) {
-    fill_moments(components, limited, 1, views, s, pieces, first, count, amplitudes, residuals, densities, out);
-}
-
-INLINE void fill_moments_of_one(
-    int components, int limited, const gaussian_views *views, int64_t s, const gaussian_pieces *pieces, int64_t first,
-    int64_t count, const float *amplitudes, const float *residuals, float (*out)[LANES + 1]) {
-    fill_moments(components, limited, 0, views, s, pieces, first, count, amplitudes, residuals, 0, out);
-}
-
 /* Of each of four pieces: sum of r G, gradient by mean and by covariance (world), by the slice's pose. */
 typedef struct {
     double whole[FOUR], mean[3][FOUR], covariance[6][FOUR], pose[6][FOUR];
@@ -111,10 +99,9 @@ static void add_pieces(
     for (int64_t first = begin; first < end; first += AT_ONCE) {
         const int64_t count = end - first < AT_ONCE ? end - first : AT_ONCE;
         if (densities) {
-            WITH_VIEWS(
-                views, fill_moments_of_both, views, s, &all, first, count, amplitudes, residuals, densities, moments)
+            WITH_VIEWS(views, fill_moments, 1, views, s, &all, first, count, amplitudes, residuals, densities, moments)
         } else {
-            WITH_VIEWS(views, fill_moments_of_one, views, s, &all, first, count, amplitudes, residuals, moments)
+            WITH_VIEWS(views, fill_moments, 0, views, s, &all, first, count, amplitudes, residuals, 0, moments)
         }
         copy_numbers(all.gaussians + first, count, numbers);
         for (int64_t i = 0; i < count; i += FOUR) {

@@ -1,7 +1,7 @@
 /* Normal equations of every slice's pose, without a Jacobian in memory.
  *
- * The six derivatives of a pixel (`gsvr.operators.acquisition.AcquisitionOperator.pose_derivatives`) are combinations
- * of the planes of derivatives; they are made, multiplied and summed for eight pixels at a time. */
+ * The six derivatives of a pixel (`gsvr.backends.protocol.pose_columns`) are combinations of the planes of derivatives;
+ * they are made, multiplied and summed for eight pixels at a time. */
 #include "solver_kernels.h"
 #include "tasks.h"
 

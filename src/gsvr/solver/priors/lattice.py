@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from gsvr.backends import Backend
 from gsvr.backends.protocol import Array, LatticeBonds
@@ -88,17 +87,3 @@ class QuadraticLatticePrior:
             noise += part
             noise -= np.roll(part, (dx, dy, dz), axis=(0, 1, 2))  # bonds never cross the box, so nothing wraps
         return self._backend.array(noise)
-
-
-def prior_energy(lattice: Lattice, amplitudes: Float32[np.ndarray, "nx ny nz"], edge: float) -> float:
-    """The edge-preserving energy itself (mu = 1): what reweighting lowers."""
-    lengths = (DIRECTIONS**2).sum(axis=1)
-    scale = (1 / lengths).sum() / 3
-    total = 0.0
-    for (dx, dy, dz), length in zip(DIRECTIONS, lengths, strict=True):
-        first = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip((dx, dy, dz), lattice.shape, strict=True))
-        second = tuple(slice(max(0, d), n + min(0, d)) for d, n in zip((dx, dy, dz), lattice.shape, strict=True))
-        both = lattice.support[first] & lattice.support[second]
-        difference = (amplitudes[first].astype(np.float64) - amplitudes[second])[both]
-        total += float((np.sqrt(1 + (difference / edge) ** 2) - 1).sum()) / (length * scale)
-    return total

@@ -1,0 +1,57 @@
+"""``gsvr mask``: find the brain in stacks, to look at the masks and correct them before a reconstruction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def mask_command(
+    stacks: Annotated[list[Path], typer.Argument(metavar="STACKS", help="Stacks of slices of one subject (NIfTI).")],
+    output_dir: Annotated[Path, typer.Option(help="Folder for the masks, <stack>_mask.nii.gz; created if missing.")],
+    output_picture: Annotated[
+        Path | None, typer.Option(help="Mid-slices of every stack with the mask outlined (PNG).")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
+) -> None:
+    """Find the brain in stacks that show a mother around it. Several stacks of one subject help each other."""
+    from rich.console import Console
+
+    from gsvr.cli.progress import log_to
+    from gsvr.errors import InputError
+    from gsvr.io.atomic import check_writable_folder
+    from gsvr.io.nifti import read_stack, stack_name
+    from gsvr.io.outputs import refuse_overwriting
+    from gsvr.io.sidecar import sidecar_path
+    from gsvr.masks.drawn import first_masks
+    from gsvr.masks.options import MaskOptions
+    from gsvr.model.volume import Volume
+    from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
+    from gsvr.workflows.outputs import write_stack_masks
+
+    log_to(Console(stderr=True), verbose)
+    check_writable_folder(output_dir)
+    if output_picture is not None:
+        check_picture_path(output_picture)
+    written = [output_dir / f"{stack_name(path)}_mask.nii.gz" for path in dict.fromkeys(stacks)]
+    pictures = [] if output_picture is None else [output_picture]
+    refuse_overwriting([*written, *pictures], [*stacks, *map(sidecar_path, stacks)])
+    read = [read_stack(path) for path in stacks]
+    names = [stack.name for stack in read]
+    if len(set(names)) < len(names):
+        raise InputError("two of the `stacks` have the same name, and so would their masks: rename one")
+    masks = first_masks(read, MaskOptions(automatic="always"))
+    paths = write_stack_masks(output_dir, read, masks)
+    for path, stack, mask, found in zip(paths, read, masks.masks, masks.found, strict=True):
+        volume = mask.sum() * float(stack.spacing.prod()) / 1000
+        doubt = "" if found else "  (borrowed from the other stacks: look at it)"
+        typer.echo(f"{path}: {volume:.0f} ml in {int(mask.any(axis=(0, 1)).sum())} of {stack.n_slices} slices{doubt}")
+    if output_picture is not None:
+        rows = [
+            (stack.name, Volume(stack.data, stack.affine, mask)) for stack, mask in zip(read, masks.masks, strict=True)
+        ]
+        options = PictureOptions(shared_window=False, shared_position=False, outline=True, margin=30.0)
+        save_mid_slices(output_picture, rows, options)
+        typer.echo(f"  picture: {output_picture}")

@@ -1,0 +1,75 @@
+"""Writes the averaged weights of a checkpoint as ONNX, normalisation folded into the convolutions.
+
+``python -m training.brain_mask.export --checkpoint RUN/checkpoint.pt --output src/gsvr/masks/automatic/brain.onnx``
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from training.brain_mask.network import CHANNELS, BrainNetwork
+
+
+class _Probability(nn.Module):
+    def __init__(self, network: BrainNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.network(slices))
+
+
+def export(checkpoint: Path, output: Path) -> None:
+    """Network of ``slices`` (batch, 3, rows, columns) to ``probability`` (batch, 1, rows, columns)."""
+    saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    network = BrainNetwork()
+    network.load_state_dict(saved["averaged"])
+    torch.onnx.export(
+        _Probability(network).eval(),
+        (torch.zeros(1, CHANNELS, 128, 128),),
+        output,
+        input_names=["slices"],
+        output_names=["probability"],
+        dynamic_axes={name: {0: "batch", 2: "rows", 3: "columns"} for name in ("slices", "probability")},
+        opset_version=17,
+        dynamo=False,
+    )
+    model = onnx.load(output)
+    _halve(model)
+    model.doc_string = f"Fetal brain in three neighbouring slices of 2 mm pixels; {saved['step']} steps of training"
+    onnx.checker.check_model(model)
+    onnx.save(model, output)
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Keeps the weights in half precision; a cast before their use makes them float32 again."""
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args()
+    export(given.checkpoint, given.output)
+
+
+if __name__ == "__main__":
+    main()
