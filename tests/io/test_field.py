@@ -198,7 +198,7 @@ DAMAGE = [
     (gaussian_field, {"means": lambda tensor: tensor.astype(np.complex64)}, "means"),
     (gaussian_field, dict.fromkeys(("means", "log_scales", "quaternions", "amplitudes"), lambda t: t[:0]), "Gaussians"),
     (gaussian_field, {"mask": lambda tensor: tensor * 0}, "mask is empty"),
-    (gaussian_field, {"mask_affine": set_to(0.0, slice(None), 1)}, "affine of the mask"),
+    (gaussian_field, {"mask_affine": set_to(0.0, slice(None), 1)}, "axes that span space"),
     (gaussian_field, {"mask_affine": set_to(1e30, 0, 3)}, "away"),
 ]
 
@@ -206,7 +206,8 @@ DAMAGE = [
 @pytest.mark.parametrize(("field", "damage", "message"), DAMAGE)
 def test_fields_that_show_nothing_are_refused(tmp_path: Path, field: Callable, damage: dict, message: str):
     path = tmp_path / "field.safetensors"
-    write_field(path, field(), mask=np.ones((2, 3, 4), bool), mask_affine=np.diag([1.0, 2, 3, 1]))
+    inside = np.ones((2, 3, 4), bool)
+    write_field(path, field(), mask=Volume(inside.astype(np.float32), np.diag([1.0, 2, 3, 1]), inside))
     read_field(path)
     with safe_open(path, framework="numpy") as file:
         header = file.metadata()
