@@ -25,7 +25,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.usefixtures("_short")
-@pytest.mark.parametrize("step", ["read_stacks", "prepare_slices", "reconstruct", "render_volume"])
+@pytest.mark.parametrize("step", ["read_stacks", "prepare_masks", "reconstruct", "render_volume"])
 def test_before_writing_nothing_is_written(
     stacks: list[Path], gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ):

@@ -145,3 +145,39 @@ def test_both_variants_agree():
     assert portable == "portable"
     assert chosen in {"avx2", "portable"}
     np.testing.assert_allclose(fast, plain, rtol=2e-5, atol=2e-6 * np.abs(plain).max())
+
+
+def test_arrays_that_are_too_short_are_refused():
+    """In C there would be no error, but other people's memory."""
+    positions = np.zeros((5, 3))
+    with pytest.raises(ValueError, match=r"place_pixels: corners has 3 elements, too few for \[n 3\] \(n = 2\)"):
+        run(
+            "place_pixels", 2, np.array([[2, 3], [1, 1]]), np.array([0, 6, 7]), np.zeros((1, 3)), np.zeros((2, 2, 3)),
+            np.ones(7, bool), np.array([0, 3, 5]), positions,
+        )  # fmt: skip
+    bonds = Structure(
+        "lattice_bonds", nx=1, ny=2, nz=3, weights=np.ones((13, 1, 2, 3), np.float32), extent=np.zeros((1, 2, 2), int)
+    )
+    six, five = np.ones(6, np.float32), np.ones(5, np.float32)
+    run("sum_bonds", 1, bonds, six, np.zeros(6, np.float32))
+    with pytest.raises(ValueError, match=r"sum_bonds: ones has 5 elements, too few for \[nx ny nz\]"):
+        run("sum_bonds", 1, bonds, five, np.zeros(6, np.float32))
+    with pytest.raises(ValueError, match=r"lattice_bonds: extent has 2 elements"):
+        Structure(
+            "lattice_bonds", nx=1, ny=2, nz=3, weights=np.ones((13, 1, 2, 3), np.float32), extent=np.array([[[0, 3]]])
+        )
+    with pytest.raises(ValueError, match="step_conjugate_gradients: curved has 5 elements"):
+        run("step_conjugate_gradients", 1, 6, 6, 0.5, six, five, six, six)
+    vectors = np.zeros((4, 3, 3))
+    with pytest.raises(ValueError, match="find_eigenvectors: eigenvalues has 9 elements"):
+        run("find_eigenvectors", 1, 4, 4, np.ones((4, 3, 3), np.float32), np.zeros((3, 3)), vectors)
+
+
+def test_every_declaration_with_brackets_is_understood():
+    """A bracket that the pattern missed would check nothing."""
+    library_ = library._library()
+    understood = sum(len(lengths) for *_, lengths in (*library_.functions.values(), *library_.structures.values()))
+    text = "".join(
+        header.read_text(encoding="utf-8") for header in (Path(compiled.__file__).parent / "c").glob("*_kernels.h")
+    )
+    assert understood == text.count("/* [")

@@ -202,3 +202,17 @@ def test_another_mask_takes_the_coverage_with_it(slices: Slices):
     assert other.n_pixels == mask.sum()
     np.testing.assert_array_equal(other.coverage, mask)
     np.testing.assert_array_equal(other.values, slices.values)
+
+
+@pytest.mark.parametrize("factor", [0, -1, 1.5])
+def test_blocks_of_pixels_that_cannot_be(slices: Slices, factor: int):
+    with pytest.raises((ValueError, TypeError)):  # in tests, types are checked as well
+        slices.binned(factor)
+
+
+def test_offsets_that_do_not_go_with_the_shapes_are_refused(slices: Slices):
+    offsets = slices.offsets.copy()
+    offsets[1] += 1
+    for changed in ({"offsets": offsets}, {"shapes": slices.shapes + np.array([0, 1])}):
+        with pytest.raises(ValueError, match="offsets of slices must be the sums"):
+            replace(slices, **changed)

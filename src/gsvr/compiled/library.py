@@ -1,7 +1,8 @@
 """The kernels written in C: finding the library, and calling its functions on all threads.
 
 The declarations in ``c/*_kernels.h`` are read here, too, so that the type of every argument is stated in one place.
-Arrays are handed over as they are: one of another type, or one that is not contiguous, is an error, not a copy.
+Arrays are handed over as they are: one of another type or length, or one that is not contiguous, is an error, not a
+copy.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gsvr.compiled.lengths import Length, check_lengths, lengths_in
 from gsvr.compiled.threads import on_all_threads
 from gsvr.errors import InputError
 
@@ -35,7 +37,8 @@ _ELEMENTS = {
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _STRUCTURE = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
 _CONSTANTS = re.compile(r"enum \{(.*?)\};", re.DOTALL)
-_FUNCTION = re.compile(r"^KERNEL (\w+)\((.*?)\);", re.DOTALL | re.MULTILINE)
+# with the comment behind it, which tells the length of the last argument
+_FUNCTION = re.compile(r"^KERNEL (\w+)\(((?:/\*.*?\*/|[^)])*\);[ \t]*(?:/\*.*?\*/)?)", re.DOTALL | re.MULTILINE)
 _DECLARATION = re.compile(r"(const )?(OPTIONAL )?(\w+) (\*?)(\w+)")
 
 
@@ -82,13 +85,19 @@ class Structure:
     """
 
     def __init__(self, kind: str, **fields: Any) -> None:
-        layout, parameters = _library().structures[kind]
+        layout, parameters, lengths = _library().structures[kind]
         if fields.keys() != {parameter.name for parameter in parameters}:
             raise TypeError(f"{kind} has the fields {', '.join(parameter.name for parameter in parameters)}")
         self.kind = kind
         self._fields = fields
+        self.numbers = _numbers(fields)
+        check_lengths(kind, lengths, fields, _library().constants | self.numbers)
         self._data = layout(*(parameter.converted(fields[parameter.name], kind) for parameter in parameters))
         self.address = ctypes.addressof(self._data)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in values.items() if isinstance(value, int | np.integer)}
 
 
 class _Tasks(ctypes.Structure):
@@ -102,7 +111,8 @@ class _Library:
 
     def __init__(self) -> None:
         headers = sorted((_FOLDER / "c").glob("*_kernels.h"))
-        header = _COMMENT.sub("", "".join(path.read_text(encoding="utf-8") for path in headers))
+        commented = "".join(path.read_text(encoding="utf-8") for path in headers)
+        header = _COMMENT.sub("", commented)
         self.constants = {
             name: int(value)
             for body in _CONSTANTS.findall(header)
@@ -110,17 +120,18 @@ class _Library:
         }
         self.path = _path_of_library()
         functions = ctypes.CDLL(str(self.path))
-        self.structures: dict[str, tuple[type[ctypes.Structure], list[_Parameter]]] = {}
-        for body, name in _STRUCTURE.findall(header):
-            parameters = [_Parameter(field) for field in body.split(";") if field.strip()]
+        self.structures: dict[str, tuple[type[ctypes.Structure], list[_Parameter], dict[str, Length]]] = {}
+        for body, name in _STRUCTURE.findall(commented):
+            parameters = [_Parameter(field) for field in _COMMENT.sub("", body).split(";") if field.strip()]
             fields = [(parameter.name, parameter.c_type) for parameter in parameters]
-            self.structures[name] = type(name, (ctypes.Structure,), {"_fields_": fields}), parameters
-        self.functions: dict[str, tuple[Any, list[_Parameter]]] = {}
-        for name, body in _FUNCTION.findall(header):
-            parameters = [_Parameter(argument) for argument in body.split(",")]
+            layout = type(name, (ctypes.Structure,), {"_fields_": fields})
+            self.structures[name] = layout, parameters, lengths_in(body)
+        self.functions: dict[str, tuple[Any, list[_Parameter], dict[str, Length]]] = {}
+        for name, body in _FUNCTION.findall(commented):
+            parameters = [_Parameter(argument) for argument in _COMMENT.sub("", body).strip(" \t);").split(",")]
             function = getattr(functions, name)
             function.argtypes = [parameter.c_type for parameter in parameters]
-            self.functions[name] = function, parameters
+            self.functions[name] = function, parameters, lengths_in(body)
 
 
 @cache
@@ -170,15 +181,19 @@ def run(name: str, n_tasks: int, *arguments: Any) -> None:
 
     Raises
     ------
+    TypeError, ValueError
+        If an argument is of another type, or an array too short.
     MemoryError
         If a thread got no scratch memory; what the kernel has written is not to be used then.
     """
-    function, parameters = _library().functions[name]
+    function, parameters, lengths = _library().functions[name]
     if len(arguments) != len(parameters) - 1:
         raise TypeError(f"{name} takes {len(parameters) - 1} arguments after the tasks, not {len(arguments)}")
     values: Sequence[Any] = [
         parameter.converted(value, name) for parameter, value in zip(parameters[1:], arguments, strict=True)
     ]
+    given = {parameter.name: value for parameter, value in zip(parameters[1:], arguments, strict=True)}
+    check_lengths(name, lengths, given, _numbers_of_structures(arguments) | _library().constants | _numbers(given))
     tasks = _Tasks(0, n_tasks)
 
     def work(_kept: object = arguments) -> int:
@@ -187,3 +202,13 @@ def run(name: str, n_tasks: int, *arguments: Any) -> None:
 
     if any(on_all_threads(work, n_tasks)):
         raise MemoryError(f"not enough memory for the work space of {name}")
+
+
+def _numbers_of_structures(arguments: Sequence[Any]) -> dict[str, int]:
+    """Numbers in the structures among the arguments, but for names with several meanings."""
+    found: dict[str, set[int]] = {}
+    for structure in arguments:
+        if isinstance(structure, Structure):
+            for name, number in structure.numbers.items():
+                found.setdefault(name, set()).add(number)
+    return {name: numbers.pop() for name, numbers in found.items() if len(numbers) == 1}

@@ -171,6 +171,8 @@ class Slices:
         object.__setattr__(self, "mask", as_mask("the mask of slices", self.mask, p))
         if p != (self.offsets[-1],):
             raise ValueError(f"slices need {self.offsets[-1]} pixels for their shapes, not {len(self.values)}")
+        if not np.array_equal(self.offsets, _offsets(self.shapes)):
+            raise ValueError("the offsets of slices must be the sums of their numbers of pixels, from 0 on")
 
     def __repr__(self) -> str:
         binned = "" if self.binning == 1 else f", averaged {self.binning} x {self.binning}"
@@ -277,6 +279,8 @@ class Slices:
 
     def binned(self, factor: int) -> Slices:
         """Average `factor` x `factor` pixels inside the mask: fewer pixels with less noise, for coarse stages."""
+        if not (isinstance(factor, int | np.integer) and factor >= 1):
+            raise ValueError(f"pixels are averaged in blocks of a whole number from 1 on, not {factor}")
         if factor == 1:
             return self
         frames = self.frames.copy()

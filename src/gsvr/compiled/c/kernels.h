@@ -3,7 +3,8 @@
  * their names.
  *
  * A kernel with `tasks` runs on all threads at once; its arrays are shared, and no two tasks write to one place, so
- * that the result does not depend on the number of threads. All arrays are contiguous, shapes are given in brackets. */
+ * that the result does not depend on the number of threads. All arrays are contiguous. A bracket right behind a
+ * declaration is its shape, which `gsvr.compiled.lengths` checks at every call. */
 #ifndef GSVR_KERNELS_H
 #define GSVR_KERNELS_H
 

@@ -26,18 +26,24 @@ KERNEL weigh_bonds(
     float edge, float *weights);                                                  /* [13 nx ny nz], zeros */
 
 /* For every site the sum of its bonds. */
-KERNEL sum_bonds(tasks *planes, const lattice_bonds *bonds, const float *ones, float *sums);
+KERNEL sum_bonds(
+    tasks *planes, const lattice_bonds *bonds, const float *ones, /* [nx ny nz] */
+    float *sums);                                                 /* [nx ny nz] */
 
 /* `factor` times the graph Laplacian, plus `start` if that is given: `sums` on its diagonal, minus the bonds. */
 KERNEL apply_bonds(
-    tasks *planes, const lattice_bonds *bonds, const float *sums, float factor, const float *values,
-    const OPTIONAL float *start, float *out);
+    tasks *planes, const lattice_bonds *bonds, const float *sums, /* [nx ny nz] */
+    float factor, const float *values,                            /* [nx ny nz] */
+    const OPTIONAL float *start,                                  /* [nx ny nz] */
+    float *out);                                                  /* [nx ny nz] */
 
 /* One step of conjugate gradients, for chunks of `size` of all n: amplitudes + step direction, gradient - step curved.
  */
 KERNEL step_conjugate_gradients(
-    tasks *chunks, int64_t size, int64_t n, float step, const float *direction, const float *curved, float *amplitudes,
-    float *gradient);
+    tasks *chunks, int64_t size, int64_t n, float step, const float *direction, /* [n] */
+    const float *curved,                                                        /* [n] */
+    float *amplitudes,                                                          /* [n] */
+    float *gradient);                                                           /* [n] */
 
 /* J^T W J (upper triangle, row after row) and J^T W r of the pose of every slice, rotations in rad. */
 KERNEL sum_pose_equations(
@@ -76,8 +82,9 @@ KERNEL weigh_links(
 
 /* `factor` times (sums values - bonds values of the neighbours), plus `start` if that is given. */
 KERNEL apply_links(
-    tasks *chunks, int64_t chunk, const gaussian_links *links, float factor, const float *values,
-    const OPTIONAL float *start, float *out);
+    tasks *chunks, int64_t chunk, const gaussian_links *links, float factor, const float *values, /* [n] */
+    const OPTIONAL float *start,                                                                  /* [n] */
+    float *out);                                                                                  /* [n] */
 
 /* Eigenvalues of symmetric matrices, smallest first, and their vectors, in columns. */
 KERNEL find_eigenvectors(
