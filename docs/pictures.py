@@ -26,7 +26,7 @@ from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
 from gsvr.simulation.slice_sampling import SLAB_EDGE
 from gsvr.solver.motion import LEVER, pose_parameters, time_links
 from gsvr.solver.reconstruct import Progress
-from gsvr.workflows.pipeline import Job, run
+from gsvr.workflows.pipeline import Job, prepare_masks, run, slices_of
 
 IMAGES = Path(__file__).parent / "images"
 PANEL, GAP, LABEL = 225, 6, 30
@@ -39,15 +39,16 @@ def main() -> None:
     draw_profiles(IMAGES / "profiles.png")
     simulation = simulate(gsvr.brain_phantom(), SimulationOptions())
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
-    slices = gsvr.prepare_slices(simulation.stacks, options)
+    masks = prepare_masks(simulation.stacks, options)
+    slices = slices_of(simulation.stacks, masks)
     fields: dict[str, LatticeField | GaussianField] = {}
 
     def keep(progress: Progress) -> None:
         fields[progress.stage.name] = progress.state.field
 
     final = gsvr.default_stages(options.stages[-1].spacing, free=False)[-1:]
-    without = run(Job(simulation.stacks, slices, replace(options, stages=final), {}))
-    done = run(Job(simulation.stacks, slices, options, {}), callback=keep)
+    without = run(Job(simulation.stacks, masks, slices, replace(options, stages=final), {}))
+    done = run(Job(simulation.stacks, masks, slices, options, {}), callback=keep)
     before, after = (
         Score(compare(one.volume, simulation.volume), motion_error(one.result, simulation), 0.0)
         for one in (without, done)

@@ -25,7 +25,7 @@ from gsvr.model.geometry import transform_points
 from gsvr.report.picture import PictureOptions, save_mid_slices
 from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
 from gsvr.workflows.outputs import OutputPaths, write_outputs
-from gsvr.workflows.pipeline import Job, Reconstruction, run
+from gsvr.workflows.pipeline import Job, Reconstruction, prepare_masks, run, slices_of
 
 OUTPUT = Path("demo-output")
 VOXEL = 0.8
@@ -63,13 +63,18 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Score]:
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
     if quick:
         options = replace(options, stages=gsvr.default_stages(finest=2.5))
-    slices = gsvr.prepare_slices(simulation.stacks, options)
+    masks = prepare_masks(simulation.stacks, options)
+    slices = slices_of(simulation.stacks, masks)
     console.print(f"  {len(simulation.stacks)} stacks, {slices.n_slices} slices, {slices.n_pixels:,} pixels;")
     console.print(f"  in an average slice the brain is {simulation.mean_displacement:.1f} mm from where it belongs")
+
+    def job(with_options: gsvr.SolverOptions) -> Job:
+        return Job(simulation.stacks, masks, slices, with_options, {})
+
     # the last stage alone, on its lattice, with every slice where the scanner believed it was
     no_motion = replace(options, stages=gsvr.default_stages(options.stages[-1].spacing, free=False)[-1:])
-    uncorrected, before = score("without correction", Job(simulation.stacks, slices, no_motion, {}), simulation)
-    reconstruction, after = score("with motion correction", Job(simulation.stacks, slices, options, {}), simulation)
+    uncorrected, before = score("without correction", job(no_motion), simulation)
+    reconstruction, after = score("with motion correction", job(options), simulation)
 
     with step("writing files"):
         paths = OutputPaths.beside(folder / "reconstruction.nii.gz")

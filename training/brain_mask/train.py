@@ -26,7 +26,7 @@ from training.brain_mask.scene import Scene, SceneOptions, draw_scene
 class TrainingOptions:
     """How long and how fast the network learns."""
 
-    steps: int = 12_000
+    steps: int = 8_400
     batch: int = 16
     kept_scenes: int = 160  # batches are drawn from the latest scenes
     cut: float = 0.7  # of the batches: smaller pictures, mostly around the brain, which cost half as much

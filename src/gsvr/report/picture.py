@@ -246,7 +246,8 @@ def _grey(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:
 
 def _outlined(panel: UInt8[np.ndarray, "size size 3"], where: Bool[np.ndarray, "size size"]) -> np.ndarray:
     """A panel with the inner edge of a mask."""
-    return np.where((where & ~ndimage.binary_erosion(where, iterations=2))[..., None], np.uint8(_OUTLINE), panel)
+    inner = np.asarray(ndimage.binary_erosion(where, iterations=2), dtype=bool)
+    return np.where((where & ~inner)[..., None], np.array(_OUTLINE, np.uint8), panel)
 
 
 def _diverging(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:

@@ -16,7 +16,7 @@ from gsvr.masks.automatic.regions import depth
 class AgreementOptions:
     """How much the other stacks count."""
 
-    weight: float = 2.0  # of all other stacks together, against 1 of the stack's own
+    weight: float = 1.0  # of each other stack that looks alike, against 1 of the stack's own
     unlike: float = 0.7  # overlap (Dice) up to which another stack does not count
     alike: float = 0.9  # overlap from which it counts fully
     ring: float = 8.0  # mm around the brain that tells its edge when stacks are aligned
@@ -98,14 +98,13 @@ def agreed_probability(
     grid = np.stack(np.meshgrid(*(np.arange(b.start, b.stop) for b in box), indexing="ij"), axis=-1).reshape(-1, 3)
     points = _world(own, grid)
     total, weights = probability.ravel().copy(), np.ones(len(grid), np.float32)
-    share = options.weight / max(len(others), 2)
     for other in others:
         values = _at(other, points + shift_between(own, other, options)[:, None])
         known = ~np.isnan(values)
         values = np.where(known, values, 0)
         here = probability.ravel() * known
         overlap = 2 * float(np.minimum(here, values).sum()) / (float(here.sum() + values.sum()) + 1e-6)
-        weight = share * float(np.clip((overlap - options.unlike) / (options.alike - options.unlike), 0, 1))
+        weight = options.weight * float(np.clip((overlap - options.unlike) / (options.alike - options.unlike), 0, 1))
         total += weight * values
         weights += weight * known
     return (total / weights).reshape(probability.shape).astype(np.float32)

@@ -18,6 +18,8 @@ class ChoiceOptions:
     far: float = 60.0  # mm from where the other stacks show the brain: doubtful
     rival: float = 0.45  # part of the brain's probable volume that makes another part its rival
     uncertain: float = 0.75  # mean probability below which a part is no certain brain
+    unsure: float = 0.84  # overlap that a mask expects of itself below which it is doubtful
+    disagreement: float = 1.7  # ratio of a brain's volume to that in the other stacks, or of these to it
     smallest: float = 15.0  # ml
     largest: float = 900.0  # ml
 
@@ -106,7 +108,7 @@ def _doubt(
     place = np.median([c.centre for c in others], axis=0) if others else candidate.centre
     away = float(np.linalg.norm(candidate.centre - place))
     typical = float(np.median([c.volume for c in others])) if others else candidate.volume
-    if candidate.certainty < options.uncertain:
+    if candidate.certainty < options.unsure:
         return "what looks most like a brain looks little like one"
     if _rivals(parts, candidate, options):
         return "two parts of the picture look like a brain (twins?)"
@@ -114,6 +116,6 @@ def _doubt(
         return f"the brain lies {away:.0f} mm from where the other stacks show it"
     if not options.smallest < candidate.volume < options.largest:
         return f"what looks like the brain has {candidate.volume:.0f} ml"
-    if len(others) >= 2 and not 0.4 < candidate.volume / typical < 2.5:
+    if len(others) >= 2 and not 1 / options.disagreement < candidate.volume / typical < options.disagreement:
         return f"the brain has {candidate.volume:.0f} ml here and {typical:.0f} ml in the other stacks"
     return None

@@ -30,7 +30,8 @@ class FindOptions:
     views: tuple[str, ...] = ("as is", "both", "turned")
     margin: float = 16.0  # mm around the part that is looked at again
     threshold: float = 0.5
-    smoothing: float = 1.0  # mm: standard deviation of the smoothing of the probability before it is cut
+    smoothing: float = 1.0  # mm: standard deviation of the smoothing of each stack's probability
+    rounding: float = 1.5  # mm: of the mask's outline at last
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,8 @@ def _drawn(own: Opinion, others: Sequence[Opinion], options: FindOptions) -> tup
     expected = 2 * float(probability[part].sum()) / (float(probability[near].sum()) + float(part.sum()) + 1e-6)
     inner = np.where(near, probability, 0) - options.threshold
     inner = np.where(part, np.maximum(inner, 0.02), np.minimum(inner, -0.02))
+    # a skull is smooth: what sticks out is none of it
+    inner = ndimage.gaussian_filter(inner, [options.rounding / s for s in spacing], mode="nearest")
     level = np.full(own.probability.shape, -0.5, np.float32)
     level[box] = inner
     whole = level > 0
