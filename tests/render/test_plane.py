@@ -154,7 +154,7 @@ def test_pixels_far_wider_than_the_gaussians(backend: str, spacing: tuple[float,
         pytest.importorskip("torch")
     lattice = replace(small_lattice(), sigma=0.45)
     field = LatticeField(lattice, random_amplitudes(lattice))
-    shape = tuple(int(np.ceil(14 / side)) for side in spacing)
+    shape = int(np.ceil(14 / spacing[0])), int(np.ceil(14 / spacing[1]))
     frame = plane_frame(np.array([0.4, 0.3, -0.2]), np.array([0.3, -0.2, 1.0]), shape, spacing)
     values = render_plane(field, frame, shape, spacing, backend=backend)
     expected = render_plane(field.to_gaussians(), frame, shape, spacing)

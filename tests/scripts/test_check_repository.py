@@ -33,6 +33,8 @@ USAGE = """# Usage
 See [the pose](#a-pose), [README](../README.md) and https://example.org/home/page.
 ### gsvr reconstruct
 OPTIONS
+### gsvr mask
+OPTIONS
 ### gsvr render
 OPTIONS
 ### gsvr plane
