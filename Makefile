@@ -1,5 +1,6 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
-# make test   the same environment with the development tools, then the tests on all cores, and what they cover
+# make test   the same environment with the development tools, then the tests on all cores
+# make coverage   the same, and what they cover (twice the time)
 # make lint   ruff, clang-format, pyright, and the checks of layout and documentation in scripts/check_repository.py
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
@@ -28,7 +29,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test bench bench-core bench-full bench-gpu bench-speed bench-uncertainty lint format clean
+.PHONY: help demo test coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -38,6 +39,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-for-development
 	@echo "make: running the tests"
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+coverage: $(VENV)/installed-for-development
+	@echo "make: running the tests, and counting what they run"
 	@$(BIN)/python -m pytest --cov=gsvr $(PYTEST_OPTIONS)
 
 bench-speed: $(VENV)/installed-for-development
