@@ -74,10 +74,11 @@ def evaluate_command(
         check_writable_file(output_json)
     if output_picture is not None:
         check_picture_path(output_picture)
-    stacks = input_stacks or []
-    read = [reconstruction, truth, truth_mask, poses, true_poses, *stacks, *(stack_masks or [])]
-    beside = [*_files_beside(true_poses), *map(sidecar_path, stacks)]
-    refuse_overwriting([path for path in (output_json, output_picture) if path is not None], [*read, *beside])
+    written = [path for path in (output_json, output_picture) if path is not None]
+    if written:
+        stacks = input_stacks or []
+        read = [reconstruction, truth, truth_mask, poses, true_poses, *stacks, *(stack_masks or [])]
+        refuse_overwriting(written, [*read, *_files_beside(true_poses), *map(sidecar_path, stacks)])
     screen, errors = Console(), Console(stderr=True)
     log_to(errors, verbose)
     if input_stacks:
