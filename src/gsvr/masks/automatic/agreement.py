@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from gsvr.masks.automatic.regions import depth
+from gsvr.model.morphology import bounding_box
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,7 @@ def _inside_and_around(
 ) -> tuple[Float[np.ndarray, "3 n"], Float[np.ndarray, "3 m"]]:
     """World positions of some pixels of the brain, and of some in a ring around it."""
     used = np.argwhere(one.part)
-    grown = [int(np.ceil(options.ring / s)) for s in one.spacing]
-    box = tuple(
-        slice(max(int(low) - by, 0), int(high) + by + 1)
-        for low, high, by in zip(used.min(axis=0), used.max(axis=0), grown, strict=True)
-    )
+    box = bounding_box(one.part, np.ceil(options.ring / np.array(one.spacing)).astype(int))
     outside = ~one.part[box]
     around = np.argwhere(outside & (depth(outside, one.spacing) < options.ring)) + [b.start for b in box]
     some = [points[:: max(len(points) // options.n_points, 1)] for points in (used, around)]
