@@ -17,7 +17,7 @@ from gsvr.backends.planes import ParallelPlanes
 from gsvr.backends.protocol import Backend
 from gsvr.backends.torch.backend import TorchBackend
 from gsvr.evaluation import compare
-from gsvr.masks.drawn import first_masks
+from gsvr.masks.first import first_masks
 from gsvr.model.fields import GaussianField, Lattice, lattice_covering
 from gsvr.model.geometry import identity_poses, pose_about, rotation_from_vector
 from gsvr.model.neighbours import find_neighbours

@@ -17,7 +17,7 @@ import typer.main
 from gsvr.backends.devices import Device
 from gsvr.cli import app
 from gsvr.io.field import write_field
-from gsvr.masks.drawn import StackMasks
+from gsvr.masks.first import StackMasks
 from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
@@ -40,7 +40,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     "mask": {
         "gsvr.cli.progress.log_to": lambda *_: None,
         "gsvr.io.nifti.read_stack": lambda path, *_: Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None),
-        "gsvr.masks.drawn.first_masks": lambda stacks, _: StackMasks([MASK], [MASK], [True], [True]),
+        "gsvr.masks.first.first_masks": lambda stacks, _: StackMasks([MASK], [MASK], [True], [True]),
         "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
         "gsvr.report.picture.save_mid_slices": lambda *_: None,
     },

@@ -9,7 +9,7 @@ import pytest
 
 from gsvr.errors import InputError
 from gsvr.masks.checks import check_content, check_overlap
-from gsvr.masks.drawn import StackMasks
+from gsvr.masks.first import StackMasks
 from gsvr.model.slices import Stack
 from tests.masks.ball_stacks import CENTRE, ball_stack
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gsvr.masks.consensus import consensus_mask, project_mask
-from gsvr.masks.drawn import StackMasks, first_masks
+from gsvr.masks.first import StackMasks, first_masks
 from gsvr.masks.options import MaskOptions
 from gsvr.model.geometry import identity_poses, pose_about
 from gsvr.model.slices import Slices, Stack, slices_from_stacks

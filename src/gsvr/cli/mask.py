@@ -25,7 +25,7 @@ def mask_command(
     from gsvr.io.nifti import read_stack, stack_name
     from gsvr.io.outputs import refuse_overwriting
     from gsvr.io.sidecar import sidecar_path
-    from gsvr.masks.drawn import first_masks
+    from gsvr.masks.first import first_masks
     from gsvr.masks.options import MaskOptions
     from gsvr.model.volume import Volume
     from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_folder, remove_leftovers
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class OutputFolder:
     def may_hold(self, name: str) -> bool:
         """Whether a file of this name may be written."""
         return re.fullmatch(self.names, name, re.IGNORECASE) is not None
+
+    def warn_of_others(self, written: Iterable[str]) -> None:
+        """Tools that read a whole folder would take files of an earlier run, with more of them, for files of this one.
+
+        Parameters
+        ----------
+        written
+            Names of the files of this run.
+        """
+        left = sorted({path.name for path in self.existing()} - set(written))
+        if left:
+            logger.warning(
+                "%s also holds %d files of an earlier run (such as %s): remove them", self.path, len(left), left[0]
+            )
 
 
 def same_file(path: str | Path) -> tuple[int, int] | str:

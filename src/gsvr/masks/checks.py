@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gsvr.errors import InputError
-from gsvr.masks.drawn import StackMasks
+from gsvr.masks.first import StackMasks
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
 from gsvr.io.record import versions, write_record
 from gsvr.io.sidecar import sidecar_path
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
-from gsvr.masks.drawn import StackMasks
+from gsvr.masks.first import StackMasks
 from gsvr.model.slices import Slices, Stack
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation
@@ -36,8 +34,6 @@ _LONGEST_STACK_NAME = 220
 _TRANSFORM_NAMES = r".+_slice-\d+\.tfm"
 _SLICE_NAMES = r"(mask_)?\d+\.nii\.gz"
 _STACK_MASK_NAMES = r".+_mask\.nii\.gz"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -197,7 +193,7 @@ def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
     names = [_transform_name(record.stack, record.slice_index) for record in records]
     for name, record in zip(names, records, strict=True):
         write_itk_transform(paths.transforms / name, record.matrix)
-    _warn_of_leftovers(paths.transforms, _TRANSFORM_NAMES, names)
+    OutputFolder(paths.transforms, _TRANSFORM_NAMES).warn_of_others(names)
 
 
 def _transform_name(stack: str, slice_index: int) -> str:
@@ -267,12 +263,4 @@ def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndar
         write_volume(folder / f"{s}.nii.gz", slices.image(s, flat)[:, :, None].astype(np.float32), affine)
         write_volume(folder / f"mask_{s}.nii.gz", slices.image(s, slices.mask)[:, :, None], affine)
         names += [f"{s}.nii.gz", f"mask_{s}.nii.gz"]
-    _warn_of_leftovers(folder, _SLICE_NAMES, names)
-
-
-def _warn_of_leftovers(folder: Path, pattern: str, names: Sequence[str]) -> None:
-    """Tools that read a whole folder would take files of an earlier run, with more slices, for files of this one."""
-    found = {path.name for path in folder.iterdir() if re.fullmatch(pattern, path.name)}
-    left = sorted(found - set(names))
-    if left:
-        logger.warning("%s also holds %d files of an earlier run (such as %s): remove them", folder, len(left), left[0])
+    OutputFolder(folder, _SLICE_NAMES).warn_of_others(names)

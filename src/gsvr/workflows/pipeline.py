@@ -18,7 +18,7 @@ from gsvr.io.image import check_is_file, load_image
 from gsvr.io.nifti import read_mask, stack_from_image
 from gsvr.io.outputs import same_file
 from gsvr.masks.checks import check_content, check_overlap
-from gsvr.masks.drawn import StackMasks, first_masks
+from gsvr.masks.first import StackMasks, first_masks
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_volume

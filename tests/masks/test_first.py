@@ -9,51 +9,9 @@ import pytest
 from scipy import ndimage
 
 from gsvr.errors import InputError
-from gsvr.masks.drawn import first_masks, foreground
+from gsvr.masks.first import first_masks
 from gsvr.masks.options import MaskOptions
 from tests.masks.ball_stacks import RADIUS, ball_stack, inside_ball, overlap
-
-# --- without a mask
-
-
-def test_foreground_of_a_masked_stack_is_what_is_not_zero():
-    stack = ball_stack(0)
-    assert overlap(foreground(stack), inside_ball(stack)) > 0.99
-
-
-def test_foreground_of_a_noisy_stack_is_what_is_bright():
-    stack = ball_stack(0, noise=4.0, background=8.0)
-    assert stack.data.min() > 0
-    mask = foreground(stack)
-    assert np.all(mask[inside_ball(stack)])
-    # a halo of two or three pixels: intensities are smoothed before they are judged
-    assert not np.any(mask & ~inside_ball(stack, RADIUS + 7.0))
-
-
-def test_foreground_reaches_the_first_and_the_last_slice():
-    stack = ball_stack(0)
-    data = np.ascontiguousarray(stack.data[:, :, 4:-4])
-    cut = replace(stack, data=data, mask=None, slice_times=np.arange(6.0))
-    shown = cut.data > 0
-    assert shown[:, :, 0].any()
-    assert np.all(foreground(cut)[shown])
-
-
-def test_foreground_has_no_holes_and_one_part():
-    stack = ball_stack(1)
-    data = stack.data.copy()
-    middle = tuple(np.array(data.shape) // 2)
-    data[middle] = 0
-    data[:2, :2, :2] = 50
-    mask = foreground(replace(stack, data=data))
-    assert mask[middle]
-    assert not mask[:2, :2, :2].any()
-
-
-def test_without_positive_intensities_there_is_no_foreground():
-    stack = ball_stack(0)
-    with pytest.raises(InputError, match="stack-0"):
-        foreground(replace(stack, data=-stack.data))
 
 
 def test_no_masks_at_all_is_said(caplog: pytest.LogCaptureFixture):
@@ -63,9 +21,6 @@ def test_no_masks_at_all_is_said(caplog: pytest.LogCaptureFixture):
     assert not any(masks.drawn)  # nobody drew one: every foreground votes
     for stack, mask in zip(stacks, masks.masks, strict=True):
         assert overlap(mask, inside_ball(stack)) > 0.95
-
-
-# --- one mask for all
 
 
 def test_one_mask_serves_all_stacks(caplog: pytest.LogCaptureFixture):

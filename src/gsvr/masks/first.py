@@ -1,0 +1,65 @@
+"""Masks to start with: drawn ones, found ones, those of other stacks carried over, or the foreground."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gsvr.compiled.threads import parallel_map
+from gsvr.masks.borrowed import borrowed_mask
+from gsvr.masks.foreground import foreground
+from gsvr.masks.found import found_masks, is_searched
+from gsvr.masks.options import MaskOptions
+from gsvr.model.morphology import within
+from gsvr.model.slices import Stack
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StackMasks:
+    """First masks of all stacks.
+
+    Attributes
+    ----------
+    masks
+        Pixels to start with.
+    fields_of_view
+        Pixels to keep at hand.
+    drawn
+        Whether the mask was made on this stack, by hand or automatically, so that it may vote.
+    found
+        Whether it was found automatically.
+    """
+
+    masks: list[np.ndarray]
+    fields_of_view: list[np.ndarray]
+    drawn: list[bool]
+    found: list[bool]
+
+
+def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> StackMasks:
+    """Masks to start with: drawn ones, else those found automatically, else those of other stacks, else the foreground.
+
+    Raises
+    ------
+    InputError
+        If no brain is found where one is looked for, or a stack does not overlap the masks of the others.
+    """
+    options = options or MaskOptions()
+    searched = [stack.mask is None and is_searched(stack, options) for stack in stacks]
+    found = found_masks(stacks, searched, options) if any(searched) else [None] * len(stacks)
+    own = [
+        replace(stack, mask=mask) if stack.mask is None else stack for stack, mask in zip(stacks, found, strict=True)
+    ]
+    if not any(stack.mask is not None for stack in own):
+        logger.warning("no masks given: using the foreground of every stack")
+        masks = [foreground(stack) for stack in stacks]
+    else:
+        masks = [borrowed_mask(s, own, options.borrowed) if s.mask is None else s.mask for s in own]
+    views = parallel_map(
+        lambda number: within(masks[number], options.reach, stacks[number].spacing.tolist()), range(len(stacks))
+    )
+    return StackMasks(masks, views, [stack.mask is not None for stack in own], [mask is not None for mask in found])
