@@ -83,6 +83,33 @@ def test_training_goes_on_where_it_stopped(ball_atlas, tmp_path, monkeypatch):
         torch.testing.assert_close(value, second["averaged"][name], msg=name)
 
 
+def test_exported_weights_go_back_into_a_network(tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    import onnxruntime
+
+    from training.brain_mask.export import export, load_exported
+    from training.brain_mask.network import BrainNetwork
+
+    torch.manual_seed(0)
+    network, images = BrainNetwork(), torch.rand(4, 3, 32, 32)
+    for _ in range(3):
+        network.train()(images)  # statistics to fold
+    torch.save({"averaged": network.state_dict(), "step": 3}, tmp_path / "checkpoint.pt")
+    weights = tmp_path / "brain.onnx"
+    export(tmp_path / "checkpoint.pt", weights)
+    again = BrainNetwork()
+    load_exported(again, weights, images)
+    (expected,) = onnxruntime.InferenceSession(weights).run(None, {"slices": images.numpy()})
+    for mode in (True, False):  # normalised by the batch or by what was stored, which is of the same images
+        with torch.no_grad():
+            torch.testing.assert_close(
+                again.train(mode)(images).sigmoid(), torch.from_numpy(expected), atol=1e-3, rtol=0
+            )
+    with pytest.raises(ValueError, match="another network"):
+        load_exported(BrainNetwork((8, 8, 8, 8)), weights, images)
+
+
 def test_label_maps_are_read(shared_data, tmp_path):
     name = "GA24_notoperated_parcellation.nii.gz"
     (tmp_path / name).symlink_to(shared_data / "atlas-fidon-cc0" / name)

@@ -48,6 +48,53 @@ def export(checkpoint: Path, output: Path) -> None:
     onnx.save(model, output)
 
 
+@torch.no_grad()
+def load_exported(network: BrainNetwork, weights: Path, images: torch.Tensor) -> None:
+    """Puts exported weights back into a network, so that training can go on from them.
+
+    `export` folded the normalisation into the convolutions. It is set from ``images`` (batch, 3, rows, columns): what a
+    convolution makes of them is normalised and then restored, so that the network computes what the file does.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another network.
+    """
+    graph = onnx.load(weights).graph
+    stored = {i.name.removesuffix("_half"): numpy_helper.to_array(i).astype(np.float32) for i in graph.initializer}
+    convolutions = [node.input for node in graph.node if node.op_type == "Conv"]
+    modules = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if [module.weight.shape for module in modules] != [stored[weight].shape for _, weight, _ in convolutions]:
+        raise ValueError(f"{weights} holds the weights of another network")
+    biases: dict[nn.Module, torch.Tensor] = {}
+    for module, (_, weight, bias) in zip(modules, convolutions, strict=True):
+        module.weight.copy_(torch.from_numpy(stored[weight]))
+        biases[module] = torch.from_numpy(stored[bias])
+        if module.bias is not None:
+            module.bias.copy_(biases[module])
+
+    def restore(normalisation: nn.BatchNorm2d, inputs: tuple[torch.Tensor], bias: torch.Tensor) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        normalisation.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
+        normalisation.running_var.copy_(variance)  # pyright: ignore[reportOptionalMemberAccess]
+        normalisation.weight.copy_((variance + normalisation.eps).sqrt())
+        normalisation.bias.copy_(mean + bias)
+
+    hooks = []
+    for group in network.modules():
+        if isinstance(group, nn.Sequential):
+            for before, after in zip(group, list(group)[1:], strict=False):
+                if isinstance(after, nn.BatchNorm2d):
+                    hooks.append(
+                        after.register_forward_pre_hook(
+                            lambda module, inputs, bias=biases[before]: restore(module, inputs, bias)
+                        )
+                    )
+    network.eval()(images)
+    for hook in hooks:
+        hook.remove()
+
+
 def _halve(model: onnx.ModelProto) -> None:
     """Keeps the weights in half precision; a cast before their use makes them float32 again."""
     casts = []

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from training.brain_mask.atlases import read_atlases
+from training.brain_mask.export import load_exported
 from training.brain_mask.network import BrainNetwork
 from training.brain_mask.scene import Scene, SceneOptions, draw_scene
 
@@ -115,8 +116,13 @@ def _average(averaged: BrainNetwork, network: BrainNetwork, kept: float) -> None
             mean.copy_(value)
 
 
-def train(labels: Path, folder: Path, options: TrainingOptions, scene_options: SceneOptions) -> Path:
-    """Trains up to ``options.steps`` and returns the path of the checkpoint."""
+def train(
+    labels: Path, folder: Path, options: TrainingOptions, scene_options: SceneOptions, start: Path | None = None
+) -> Path:
+    """Trains up to ``options.steps`` and returns the path of the checkpoint.
+
+    ``start``: exported weights to begin with, where there is no checkpoint yet.
+    """
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "checkpoint.pt"
@@ -132,6 +138,11 @@ def train(labels: Path, folder: Path, options: TrainingOptions, scene_options: S
         optimiser.load_state_dict(saved["optimiser"])
         first = saved["step"]
     atlases = read_atlases(labels)
+    if start is not None and not path.exists():
+        rng = np.random.default_rng([options.seed, 3])
+        images, _ = draw_batch([draw_scene(rng, atlases, scene_options) for _ in range(20)], options, rng)
+        load_exported(network, start, images)
+        averaged.load_state_dict(network.state_dict())
 
     ahead = 20  # scenes to begin with
 
@@ -184,8 +195,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--steps", type=int, default=TrainingOptions.steps)
     parser.add_argument("--seed", type=int, default=TrainingOptions.seed)
+    parser.add_argument("--rate", type=float, default=TrainingOptions.rate)
+    parser.add_argument("--start", type=Path, help="exported weights (ONNX) to begin with")
     given = parser.parse_args()
-    train(given.labels, given.folder, TrainingOptions(steps=given.steps, seed=given.seed), SceneOptions())
+    options = TrainingOptions(steps=given.steps, seed=given.seed, rate=given.rate)
+    train(given.labels, given.folder, options, SceneOptions(), given.start)
 
 
 if __name__ == "__main__":
