@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,23 +75,20 @@ def load_exported(network: BrainNetwork, weights: Path, images: torch.Tensor) ->
         if module.bias is not None:
             module.bias.copy_(biases[module])
 
-    def restore(normalisation: nn.BatchNorm2d, inputs: tuple[torch.Tensor], bias: torch.Tensor) -> None:
+    def restore(bias: torch.Tensor, normalisation: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        assert isinstance(normalisation, nn.BatchNorm2d)
         variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
-        normalisation.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
-        normalisation.running_var.copy_(variance)  # pyright: ignore[reportOptionalMemberAccess]
-        normalisation.weight.copy_((variance + normalisation.eps).sqrt())
-        normalisation.bias.copy_(mean + bias)
+        scale = (variance + normalisation.eps).sqrt()
+        stored = {"running_mean": mean, "running_var": variance, "weight": scale, "bias": mean + bias}
+        normalisation.load_state_dict(stored, strict=False)
 
-    hooks = []
-    for group in network.modules():
-        if isinstance(group, nn.Sequential):
-            for before, after in zip(group, list(group)[1:], strict=False):
-                if isinstance(after, nn.BatchNorm2d):
-                    hooks.append(
-                        after.register_forward_pre_hook(
-                            lambda module, inputs, bias=biases[before]: restore(module, inputs, bias)
-                        )
-                    )
+    hooks = [
+        after.register_forward_pre_hook(partial(restore, biases[before]))
+        for group in network.modules()
+        if isinstance(group, nn.Sequential)
+        for before, after in pairwise(group)
+        if isinstance(after, nn.BatchNorm2d)
+    ]
     network.eval()(images)
     for hook in hooks:
         hook.remove()
