@@ -75,7 +75,7 @@ class StackMotion(_Damped):
         """See `MotionModel`."""
         world = _to_world(slices, poses, stack_centres(slices))
         local = np.linalg.inv(world)
-        all_curvatures, all_gradients = _in_mm(equations)
+        all_curvatures, all_gradients = in_mm(equations)
         curvature = np.einsum("nji,njk,nkl->nil", local, all_curvatures, local)
         gradient = np.einsum("nji,nj->ni", local, all_gradients)
         moved = poses.copy()
@@ -126,7 +126,7 @@ class SliceMotion(_Damped):
         self, slices: Slices, poses: Float[np.ndarray, "n 4 4"], equations: PoseEquations, noise_variance: float
     ) -> Float[np.ndarray, "n 6"]:
         """Pose steps (rotation in rad, translation in mm, slice frame) that the data and the time prior ask for."""
-        curvature, gradient = (part / (self.model_noise * noise_variance) for part in _in_mm(equations))
+        curvature, gradient = (part / (self.model_noise * noise_variance) for part in in_mm(equations))
         level = np.trace(curvature, axis1=1, axis2=2) / 6
         typical = float(np.median(level))
         ridge = self.damping * level + 0.01 * self.damping * typical + 1e-12
@@ -153,7 +153,7 @@ class SliceMotion(_Damped):
         return steps
 
 
-def _in_mm(equations: PoseEquations) -> tuple[Float[np.ndarray, "n 6 6"], Float[np.ndarray, "n 6"]]:
+def in_mm(equations: PoseEquations) -> tuple[Float[np.ndarray, "n 6 6"], Float[np.ndarray, "n 6"]]:
     """Curvature and gradient with rotations as mm at `LEVER`."""
     return equations.curvature * _UNITS[:, None] * _UNITS, equations.gradient * _UNITS
 

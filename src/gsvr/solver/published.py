@@ -291,6 +291,7 @@ def _result(
         slices=slices,
         mask=consensus_mask(slices, slices.mask, poses, options.masks, options.profile),
         poses=poses,
+        pose_deviations=np.full((slices.n_slices, 2), np.nan),
         gains=np.ones(slices.n_slices),
         slice_weights=np.ones(slices.n_slices),
         noise=robust_deviation(residual[slices.mask]),

@@ -17,6 +17,7 @@ from gsvr.solver.gains import intensity_scale, stack_levels
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage
+from gsvr.solver.pose_uncertainty import pose_deviations
 from gsvr.solver.schedule import SolverOptions, Stage, restart_stages
 from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
 from gsvr.solver.state import Result, State
@@ -198,6 +199,7 @@ class _Reconstruction:
             slices=self._slices.with_mask(self._scaled.mask),
             mask=mask,
             poses=state.poses,
+            pose_deviations=pose_deviations(state),
             gains=state.gains * levels,
             slice_weights=state.weights.slices,
             noise=state.weights.noise * self._scale,

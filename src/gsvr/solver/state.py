@@ -89,6 +89,9 @@ class Result:
         The consensus mask of the slices (volume world), with the share of their votes as data.
     poses
         Acquired world -> volume world, one a slice.
+    pose_deviations
+        Standard deviations of each slice's place (mm) and direction (degrees), see `gsvr.solver.pose_uncertainty`; NaN
+        with the published settings, which have no normal equations.
     gains
         Intensity factor of each slice.
     slice_weights
@@ -109,6 +112,7 @@ class Result:
     slices: Slices
     mask: Volume
     poses: Float[np.ndarray, "n 4 4"]
+    pose_deviations: Float[np.ndarray, "n 2"]
     gains: Float[np.ndarray, " n"]
     slice_weights: Float[np.ndarray, " n"]
     noise: float

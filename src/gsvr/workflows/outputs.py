@@ -216,6 +216,8 @@ def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
                 "weight": float(result.slice_weights[s]),
                 "gain": float(result.gains[s]),
                 "residual": float(result.residuals[s]),
+                "deviation_mm": float(result.pose_deviations[s, 0]),
+                "deviation_degrees": float(result.pose_deviations[s, 1]),
             },
         )
         for s in range(slices.n_slices)
