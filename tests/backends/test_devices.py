@@ -88,7 +88,7 @@ def test_what_is_asked_for_is_taken(system: System):
 @pytest.mark.parametrize(
     ("name", "capabilities", "message"),
     [
-        ("cuda", [], "no Nvidia card; install the driver and .*gsvr.cuda.*`device` cpu"),
+        ("cuda", [], "no Nvidia card; install the driver, PyTorch and Triton .docs/gpu.md.*`device` cpu"),
         ("cuda:2", [(8, 0), (8, 0)], "there are 2 cards, from cuda:0 on"),
         ("cuda:1", [(8, 0)], "there is 1 card, from cuda:0 on"),
         ("cuda", [(6, 1)], "Card 0 has compute capability 6.1, and 7.0 is needed"),
@@ -110,7 +110,7 @@ def test_what_cannot_be_had_is_refused_with_advice(
 def test_without_pytorch_its_devices_are_refused(system: System):
     system.packages = set()
     for name in ("cuda", "mps", "torch"):
-        with pytest.raises(InputError, match=r"PyTorch.*pip install 'gsvr\[(torch|cuda)\]'"):
+        with pytest.raises(InputError, match=r"PyTorch.*(pip install torch|PyTorch and Triton \(docs/gpu.md\))"):
             choose_device(name)
 
 

@@ -120,6 +120,34 @@ def test_poses_are_judged_slice_by_slice(
     assert (poses["n_without_anatomy"] > 0) == with_stacks
 
 
+def test_poses_are_compared_without_a_volume(folder: Path, against_truth: list[str | Path], tmp_path: Path):
+    write_estimates(folder, tmp_path / "poses.json")
+    options = ("--poses", tmp_path / "poses.json", "--true-poses", folder / "truth_poses.json")
+    entries = []
+    for words in ((), against_truth[1:], against_truth):
+        result = evaluate(*words, *options, "--output-json", tmp_path / "poses_only.json")
+        assert result.exit_code == 0, result.output
+        record = json.loads((tmp_path / "poses_only.json").read_text())
+        assert ("quality" in record) == (words == against_truth)
+        entries.append(record["poses"])
+    assert entries[1] == entries[2]
+    assert entries[0]["median"] < 1e-3
+    assert entries[0]["n_slices"] > entries[1]["n_slices"]  # masks of stacks are wider than that of the truth
+    assert entries[0]["points"] == "pixels inside the masks of stacks"
+
+
+def test_poses_alone_need_to_know_where_the_brain_is(folder: Path, tmp_path: Path):
+    for name in ("poses.json", "truth_poses.json"):
+        (tmp_path / name).write_bytes((folder / "truth_poses.json").read_bytes())
+    options = ("--poses", tmp_path / "poses.json", "--true-poses", tmp_path / "truth_poses.json")
+    result = evaluate(*options)
+    assert result.exit_code == 2
+    assert "give --truth as well" in " ".join(result.output.split())
+    result = evaluate(*options, "--output-picture", tmp_path / "p.png")
+    assert result.exit_code == 2
+    assert "RECONSTRUCTION is missing" in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -55,6 +55,16 @@ def test_a_picture_has_up_on_top_and_the_middle_in_the_middle(tmp_path: Path, gs
     assert (row, column) == (20 - 4, 20 - 8)
 
 
+def test_a_plane_beside_the_field_is_refused(tmp_path: Path, field: LatticeField, gsvr_command: Command):
+    words = ("plane", tmp_path / "f.safetensors", "--output-image", tmp_path / "p.png", "--spacing", 0.5)
+    for centre in ((0, 0, 500), (300, 0, 0), (0, 0, 60)):
+        result = gsvr_command(*words, "--centre", *centre)
+        assert result.exit_code == 2
+        assert "does not meet the field: give a --centre near 0 0 0 mm" in result.stderr.replace("-0 ", "0 ")
+    assert not list(tmp_path.glob("p.*"))
+    assert gsvr_command(*words, "--centre", 0, 0, 11).exit_code == 0  # its outermost Gaussians stand 9 mm away
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -178,7 +178,8 @@ def test_record_tells_what_was_done(folder: Path, record: dict[str, Any], stacks
     for entry, pose in zip(record["slices"], poses, strict=True):
         assert (entry["stack"], entry["slice_index"]) == (pose.stack, pose.slice_index)
         assert entry["weight"] == pytest.approx(float(pose.details["weight"]))
-        assert 0 < entry["weight"] <= 1
+        assert 0 <= entry["weight"] <= 1
+        assert (entry["weight"] > 0) == entry["used"]
         assert entry["gain"] > 0
         assert entry["residual"] >= 0
         assert entry["used"] == (entry["pixels"] > 0)

@@ -50,6 +50,25 @@ def test_files_hold_the_acquisition_and_its_truth(tmp_path: Path):
     np.testing.assert_array_equal(truth.mask, expected.volume.mask)
 
 
+def test_a_smaller_simulation_leaves_no_stacks_of_a_larger_one(tmp_path: Path):
+    command = ["simulate", "phantom", "--output-dir", str(tmp_path)]
+    (tmp_path / "stack-7.nii.gz").write_text("of the user")
+    for count in ("2", "1"):
+        result = CliRunner().invoke(app, [*command, *COARSE, "--n-stacks", count])
+        assert result.exit_code == 0, result.output
+    stacks = sorted(path.name for path in tmp_path.glob("stack-*"))
+    assert stacks == ["stack-0.json", "stack-0.nii.gz", "stack-0_mask.nii.gz", "stack-7.nii.gz"]
+    assert "also holds 1 files of an earlier run (such as stack-7.nii.gz)" in " ".join(result.stderr.split())
+
+
+def test_progress_is_lines_off_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gsvr.cli.progress._SECONDS_BEFORE_PROGRESS", 0.0)
+    monkeypatch.setattr("gsvr.cli.progress._SECONDS_BETWEEN_LINES", 0.1)
+    result = CliRunner().invoke(app, ["simulate", "phantom", "--output-dir", str(tmp_path), *COARSE])
+    total = len(read_poses_json(tmp_path / "truth_poses.json"))
+    assert f"simulating slices: {total} of {total}, " in result.stderr.splitlines()[-1]
+
+
 def test_a_volume_of_the_user(tmp_path: Path):
     phantom = brain_phantom(3.0, 1)
     write_volume(tmp_path / "brain.nii.gz", phantom.data, phantom.affine)

@@ -45,6 +45,22 @@ def test_an_error_in_a_thread_is_raised_here(monkeypatch: pytest.MonkeyPatch) ->
         parallel_for(body, 10)
 
 
+def test_an_error_stops_the_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is raised in one thread: what the others have not begun must not go on for minutes."""
+    monkeypatch.setenv("GSVR_THREADS", "2")
+    visited = []
+
+    def body(i: int) -> None:
+        visited.append(i)
+        if i == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel_for(body, 1000)
+    assert len(visited) < 10
+
+
 @pytest.mark.parametrize("value", ["two", "0", "-1", "1.5"])
 def test_a_number_of_threads_that_is_none_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSVR_THREADS", value)

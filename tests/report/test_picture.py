@@ -126,6 +126,16 @@ def test_one_window_or_one_each():
     np.testing.assert_allclose(panel(own, 1, "axial"), panel(own, 0, "axial"), atol=1)
 
 
+def test_a_few_negative_voxels_leave_the_background_black():
+    volume = marked_volume(np.eye(3))
+    index = np.argwhere(volume.mask)
+    for share, background in ((0.03, 0), (0.3, 100)):
+        data = volume.data.copy()
+        data[tuple(index[:: int(1 / share)].T)] = -60
+        shown = panel(mid_slices_picture([("", Volume(data, volume.affine, volume.mask))], SMALL), 0, "axial")
+        assert shown[88, 24] == pytest.approx(background, abs=25)
+
+
 def test_one_position_or_one_each():
     volume, elsewhere = marked_volume(np.eye(3)), marked_volume(np.eye(3), shift=200.0)
     shared = mid_slices_picture([("a", volume), ("b", elsewhere)], SMALL)

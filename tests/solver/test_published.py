@@ -141,7 +141,7 @@ def test_loss_falls_and_poses_improve():
     used = slices.sum_per_slice(slices.mask) > 0
     np.testing.assert_array_equal(result.poses[~used], np.tile(np.eye(4), ((~used).sum(), 1, 1)))
     np.testing.assert_array_equal(result.gains, 1)
-    np.testing.assert_array_equal(result.slice_weights, 1)
+    np.testing.assert_array_equal(result.slice_weights, used)
 
 
 def test_the_seed_decides_everything():

@@ -86,7 +86,9 @@ def test_result_is_in_the_units_of_the_input_and_consistent(slices: Slices, resu
     for values in (result.gains, result.slice_weights, result.residuals):
         assert values.shape == (n,)
         assert np.isfinite(values).all()
-    assert 0 < result.slice_weights.min() <= result.slice_weights.max() <= 1
+    assert 0 <= result.slice_weights.min() <= result.slice_weights.max() <= 1
+    used = result.slices.sum_per_slice(result.slices.mask) > 0
+    np.testing.assert_array_equal(result.slice_weights > 0, used)
 
 
 def test_mask_is_the_brain(result: Result):

@@ -35,5 +35,5 @@ def _made(name: str) -> Backend:
     try:
         from gsvr.backends.torch.backend import TorchBackend
     except ImportError as error:
-        raise InputError(f"the backend {name!r} needs PyTorch: install it with `pip install 'gsvr[torch]'`") from error
+        raise InputError(f"the backend {name!r} needs PyTorch: install it (`pip install torch`)") from error
     return TorchBackend(name)

@@ -79,7 +79,7 @@ def _nvidia_device(name: str, number: int) -> Device:
     problem = _nvidia_problem()
     if problem is not None:
         raise InputError(
-            f"`device` {name}: {problem}; install the driver and `pip install 'gsvr[cuda]'`, or take `device` cpu"
+            f"`device` {name}: {problem}; install the driver, PyTorch and Triton (docs/gpu.md), or take `device` cpu"
         )
     torch = _torch()
     count = torch.cuda.device_count()
@@ -105,9 +105,7 @@ def _apple_device() -> Device:
 
 def _require(package: str, device: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise InputError(
-            f"`device` {device} needs PyTorch: install it with `pip install 'gsvr[torch]'`, or take `device` cpu"
-        )
+        raise InputError(f"`device` {device} needs PyTorch: install it (`pip install torch`), or take `device` cpu")
 
 
 def _nvidia_problem() -> str | None:

@@ -47,9 +47,9 @@ def evaluate_command(
 ) -> None:
     """Compare a reconstruction with the truth, or see how well stacks predict each other.
 
-    With --truth: the volume, and with --poses and --true-poses the poses of its slices. One rigid motion, one gain
-    and one offset of the volume are free in slice-to-volume reconstruction: they are fitted first. The poses are freed
-    of a rigid motion of their own.
+    With --truth: the volume; with --poses and --true-poses the poses of its slices, also without a volume. One rigid
+    motion, one gain and one offset of the volume are free in slice-to-volume reconstruction: they are fitted first.
+    The poses are freed of a rigid motion of their own.
 
     With --input-stacks: each stack in turn is left out, a volume is made of the others, only the poses and gains of
     the slices left out are fitted to it, and its prediction of them is compared with what was measured.
@@ -65,8 +65,9 @@ def evaluate_command(
 
     files = {"RECONSTRUCTION": reconstruction, "--truth": truth}
     more_files = {"--truth-mask": truth_mask, "--poses": poses, "--true-poses": true_poses}
+    of_volume = {"--no-align": not align, "--output-picture": bool(output_picture) and not input_stacks}
     _check_mode(
-        files | more_files | {"--no-align": not align},
+        files | more_files | of_volume,
         {"--stack-masks": stack_masks, "--thicknesses": thicknesses, "--slice-order": slice_order},
         bool(input_stacks),
     )
@@ -88,11 +89,14 @@ def evaluate_command(
         inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order or "auto")
         record, tables = evaluate_holdout(inputs, errors, output_picture)
     else:
-        from gsvr.cli.evaluate_truth import evaluate_truth
+        from gsvr.cli.evaluate_truth import evaluate_poses, evaluate_truth
 
-        assert reconstruction is not None
-        assert truth is not None
-        record, tables = evaluate_truth(reconstruction, truth, truth_mask, poses, true_poses, align, output_picture)
+        if reconstruction is None or truth is None:
+            assert poses is not None
+            assert true_poses is not None
+            record, tables = evaluate_poses(poses, true_poses, truth, truth_mask)
+        else:
+            record, tables = evaluate_truth(reconstruction, truth, truth_mask, poses, true_poses, align, output_picture)
     if output_json is not None:
         write_record(output_json, record | {"versions": versions()})
     for table in tables:
@@ -125,10 +129,15 @@ def _check_mode(of_truth: dict[str, Any], of_stacks: dict[str, Any], with_stacks
         raise InputError(f"{' and '.join(given_of_stacks)} given without --input-stacks: give the stacks as well")
     if not given_of_truth:
         raise InputError(
-            "nothing to evaluate: give a RECONSTRUCTION and --truth, or, without a truth, three or more --input-stacks"
+            "nothing to evaluate: give a RECONSTRUCTION and --truth, or --poses and --true-poses, or, without a truth, "
+            "three or more --input-stacks"
         )
-    for name in ("RECONSTRUCTION", "--truth"):
-        if not of_truth[name]:
-            raise InputError(f"{name} is missing: a reconstruction is compared with the truth, give both")
+    of_volume = ("RECONSTRUCTION", "--no-align", "--output-picture")
+    if any(of_truth[name] for name in of_volume) or not (of_truth["--poses"] or of_truth["--true-poses"]):
+        for name in ("RECONSTRUCTION", "--truth"):
+            if not of_truth[name]:
+                raise InputError(f"{name} is missing: a reconstruction is compared with the truth, give both")
+    if of_truth["--truth-mask"] and not of_truth["--truth"]:
+        raise InputError("--truth-mask given without --truth: give the volume that it is the mask of as well")
     if bool(of_truth["--poses"]) != bool(of_truth["--true-poses"]):
         raise InputError("poses are compared with true ones: give both --poses and --true-poses, or neither")

@@ -19,20 +19,21 @@ from gsvr.model.volume import Volume
 _FALLBACK_RADIUS = 30.0
 
 
-def compare_pose_files(poses: Path, true_poses: Path, truth: Volume, mask: np.ndarray) -> dict[str, Any]:
+def compare_pose_files(poses: Path, true_poses: Path, truth: Volume | None, mask: np.ndarray | None) -> dict[str, Any]:
     """Compare the poses of the slices that both files name and that hold anatomy.
 
     Where stacks and masks lie beside the true poses as ``gsvr simulate`` writes them (``<stack>.nii.gz`` and
     ``<stack>_mask.nii.gz``), each slice is judged at the pixels inside its stack's mask whose true place is
     inside the truth's mask; a slice without any holds no anatomy. Otherwise every slice is judged at seven
     points: those which truly lie in the centre of the truth's mask and 30 mm from it along each axis.
+    Without a truth, the pixels inside the stacks' masks count.
 
     Parameters
     ----------
     poses, true_poses
         JSON files of poses.
     truth, mask
-        The true volume, and where it counts.
+        The true volume, and where it counts, or None.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def pose_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _points_of_slices(
-    slices: list[SlicePose], folder: Path, truth: Volume, mask: np.ndarray
+    slices: list[SlicePose], folder: Path, truth: Volume | None, mask: np.ndarray | None
 ) -> tuple[list[np.ndarray], str]:
     """Points (acquired world, mm) to judge each slice's pose by, maybe none, and what they are."""
     names = sorted({pose.stack for pose in slices})
@@ -100,8 +101,15 @@ def _points_of_slices(
         points = []
         for pose in slices:
             pixels = positions[pose.stack].get(pose.slice_index, np.empty((0, 3)))
-            points.append(pixels[_is_inside(transform_points(pose.matrix, pixels), truth, mask)])
-        return points, "pixels inside the masks of stack and truth"
+            if truth is not None and mask is not None:
+                pixels = pixels[_is_inside(transform_points(pose.matrix, pixels), truth, mask)]
+            points.append(pixels)
+        return points, f"pixels inside the masks of stack{' and truth' if truth is not None else 's'}"
+    if truth is None or mask is None:
+        raise InputError(
+            f"{folder} does not hold all stacks of the true poses with their masks, which tell where the brain is: "
+            "give --truth as well"
+        )
     centre = truth.voxel_positions(mask).mean(axis=0)
     offsets = _FALLBACK_RADIUS * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
     source = f"mask's centre and 6 points {_FALLBACK_RADIUS:.0f} mm from it"

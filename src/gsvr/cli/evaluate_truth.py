@@ -13,6 +13,7 @@ from gsvr.cli.evaluate_poses import compare_pose_files, pose_rows
 from gsvr.cli.tables import result_table
 from gsvr.errors import InputError
 from gsvr.evaluation import Comparison, compare
+from gsvr.evaluation.image import voxels_that_count
 from gsvr.io.nifti import read_volume
 from gsvr.model.geometry import invert, parts_about, transform_points
 from gsvr.model.volume import Volume
@@ -70,6 +71,16 @@ def evaluate_truth(
         rows = [("truth", shown), ("reconstruction", Volume(comparison.aligned, true_volume.affine))]
         save_mid_slices(picture, rows, PictureOptions(difference=True))
     return record, tables
+
+
+def evaluate_poses(
+    poses: Path, true_poses: Path, truth: Path | None, truth_mask: Path | None
+) -> tuple[dict[str, Any], list[Table]]:
+    """Compare poses alone, and make the record and the table of it; see `evaluate_truth`."""
+    volume = None if truth is None else read_volume(truth, truth_mask)
+    mask = None if volume is None else voxels_that_count(volume)
+    compared = compare_pose_files(poses, true_poses, volume, mask)
+    return {"poses": compared}, [result_table("poses against true poses", pose_rows(compared))]
 
 
 def _compare_volumes(reconstruction: Volume, truth: Volume, truth_path: Path, align: bool) -> Comparison:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # mm
 _THICKNESSES, _FARTHEST = (0.01, 1000.0), 1e5
+# Share of the largest amplitude below which a plane shows nothing of the field.
+_LEAST_SHOWN = 1e-3
 
 
 def plane_command(
@@ -62,6 +64,9 @@ def plane_command(
         raise InputError(f"--centre lies more than {_FARTHEST:g} mm away: give a place in the field")
     frame = plane_frame(middle, toward, shape, (spacing, spacing))
     pixels = render_plane(stored.field, frame, shape, (spacing, spacing), thickness, profile)  # pyright: ignore[reportArgumentType]
+    if not np.abs(pixels).max() > _LEAST_SHOWN * np.abs(stored.field.amplitudes).max():
+        place = " ".join(f"{coordinate:.0f}" for coordinate in _middle(stored))
+        raise InputError(f"the plane does not meet the field: give a --centre near {place} mm, or a larger --size")
     write(output_image, pixels, frame @ np.diag([spacing, spacing, thickness or spacing, 1.0]))
     place = " ".join(f"{coordinate:.1f}" for coordinate in middle)
     typer.echo(f"{output_image}: {shape[0]} x {shape[1]} pixels of {spacing:g} mm around {place}")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from gsvr.solver.reconstruct import Progress
 
+_SECONDS_BEFORE_PROGRESS, _SECONDS_BETWEEN_LINES = 2.0, 10.0
+
 
 def log_to(console: Console, verbose: bool) -> None:
     """Show warnings, and with `verbose` every decision, on the console; in a log file one line each."""
@@ -24,6 +26,51 @@ def log_to(console: Console, verbose: bool) -> None:
         logging.basicConfig(level=level, handlers=[handler], format="%(message)s")
     else:
         logging.basicConfig(level=level, stream=console.file, format="%(levelname)-8s %(message)s")
+
+
+@contextmanager
+def count_progress(console: Console, words: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress of anything that can be counted: a bar; off a terminal, a line now and then, and one at the end.
+
+    Nothing is shown of what takes less than two seconds.
+
+    Parameters
+    ----------
+    words
+        What is going on.
+
+    Yields
+    ------
+    Callable
+        To be called with how many are done, and how many there are.
+    """
+    began = time.monotonic()
+    if not console.is_terminal:
+        yield _count_lines(console, words, began)
+        return
+    from rich.progress import Progress as Bar
+
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task(words, total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            visible = time.monotonic() - began > _SECONDS_BEFORE_PROGRESS
+            bar.update(task, completed=done, total=total, visible=visible)
+
+        yield show
+
+
+def _count_lines(console: Console, words: str, began: float) -> Callable[[int, int], None]:
+    told = began
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > _SECONDS_BETWEEN_LINES or (done == total and now - began > _SECONDS_BEFORE_PROGRESS):
+            _line(console, f"{words}: {done} of {total}, {now - began:.1f} s")
+            told = now
+
+    return show
 
 
 @contextmanager
@@ -83,8 +130,12 @@ def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
     def tell(progress: Progress, words: str) -> None:
         nonlocal began
         now = time.perf_counter()
-        line = f"{words}{progress.stage.name}: {now - began:.1f} s, residual {100 * progress.state.weights.noise:.1f} %"
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        residual = f"residual {100 * progress.state.weights.noise:.1f} %"
+        _line(console, f"{words}{progress.stage.name}: {now - began:.1f} s, {residual}")
         began = now
 
     return show
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -5,9 +5,8 @@ Defaults are those of `gsvr.simulation.simulate.SimulationOptions`; what is not 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 PHANTOM = "phantom"
 # Repetition time written to the sidecars (s); only the order matters to a reconstruction.
 _SECONDS_PER_SLICE = 1.5
-_SECONDS_BEFORE_PROGRESS = 2.0
 _RECORD = "simulation.json"
 # What the files are called (`_write`).
 _NAMES = r"stack-\d+(_mask)?\.nii\.gz|stack-\d+\.json|truth(_mask)?\.nii\.gz|truth_poses\.json|simulation\.json"
@@ -62,21 +60,29 @@ def simulate_command(
 ) -> None:
     """Simulate stacks of slices of a moving brain, and write the truth beside them."""
     given = dict(locals())  # every option
+    from rich.console import Console
+
+    from gsvr.cli.progress import count_progress, log_to
     from gsvr.io.atomic import check_writable_folder
     from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting, sole_writer
     from gsvr.simulation.simulate import SimulationOptions, simulate
 
+    log_to(Console(stderr=True), verbose=False)
     names = (option.name for option in fields(SimulationOptions))
     options = SimulationOptions(**{name: given[name] for name in names if given[name] is not None})
     check_writable_folder(output_dir)
     read = [] if volume == PHANTOM else [Path(volume), mask]
     refuse_overwriting([OutputFolder(output_dir, _NAMES)], read)
     truth = _read_truth(volume, mask, options.seed)
-    with _progress() as progress:
+    with count_progress(Console(stderr=True), "simulating slices") as progress:
         simulation = simulate(truth, options, progress)
     with sole_writer(output_dir / _RECORD):
+        before = _files_before(output_dir)
         begin_writing([OutputFolder(output_dir, _NAMES)], output_dir / _RECORD)
-        _write(simulation, output_dir)
+        for path in before:
+            path.unlink(missing_ok=True)
+        written = _write(simulation, output_dir)
+    OutputFolder(output_dir, _NAMES).warn_of_others(written)
     n_slices = sum(stack.n_slices for stack in simulation.stacks)
     typer.echo(
         f"{output_dir}: {len(simulation.stacks)} stacks, {n_slices} slices, "
@@ -96,12 +102,22 @@ def _read_truth(volume: str, mask: Path | None, seed: int) -> Volume:
     return brain_phantom(seed=seed)
 
 
-def _write(simulation: Simulation, folder: Path) -> None:
-    """Write stacks with masks and sidecars, then the truth."""
+def _files_before(folder: Path) -> list[Path]:
+    """What an older run wrote, if its record says so: a stack too many would be taken for one of this run."""
+    try:
+        files = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [folder / name for name in files if isinstance(name, str) and re.fullmatch(_NAMES, name)]
+
+
+def _write(simulation: Simulation, folder: Path) -> list[str]:
+    """Write stacks with masks and sidecars, the truth, and last the record; the names of the files."""
     from gsvr.io.nifti import write_volume
     from gsvr.io.record import write_record
     from gsvr.io.transforms import SlicePose, write_poses_json
 
+    names = ["truth.nii.gz", "truth_mask.nii.gz", "truth_poses.json", _RECORD]
     records = []
     for number, stack in enumerate(simulation.stacks):
         write_volume(folder / f"{stack.name}.nii.gz", stack.data, stack.affine)
@@ -113,6 +129,7 @@ def _write(simulation: Simulation, folder: Path) -> None:
             "SliceTiming": stack.slice_times * _SECONDS_PER_SLICE,
         }
         write_record(folder / f"{stack.name}.json", sidecar)
+        names += [f"{stack.name}{end}" for end in (".nii.gz", "_mask.nii.gz", ".json")]
         for index, pose in enumerate(simulation.poses[number]):
             details: dict[str, float | bool | str] = {
                 "gain": float(simulation.gains[number][index]),
@@ -125,21 +142,5 @@ def _write(simulation: Simulation, folder: Path) -> None:
     write_volume(folder / "truth_mask.nii.gz", volume.mask, volume.affine)
     write_poses_json(folder / "truth_poses.json", records)
     measured = {"mean_displacement": simulation.mean_displacement, "noise_sigma": simulation.noise_sigma}
-    write_record(folder / _RECORD, {"options": simulation.options} | measured)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Progress callback that shows a bar once the work has taken two seconds."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    start = time.monotonic()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating slices", total=None, visible=False)
-
-        def progress(done: int, total: int) -> None:
-            visible = time.monotonic() - start > _SECONDS_BEFORE_PROGRESS
-            bar.update(task, completed=done, total=total, visible=visible)
-
-        yield progress
+    write_record(folder / _RECORD, {"options": simulation.options} | measured | {"files": sorted(names)})
+    return names

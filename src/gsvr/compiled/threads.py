@@ -113,13 +113,18 @@ def parallel_for(body: Callable[[int], None], n: int) -> None:
     """Call ``body(i)`` for every i < n, on all threads; the first exception is raised here."""
     # each thread takes the next index when it is free: a future for every index would cost more than many of the
     # bodies (`next` on a count is atomic)
-    indices = itertools.count()
+    indices, failed = itertools.count(), False
 
     def work() -> None:
+        nonlocal failed
         for i in indices:
-            if i >= n:
+            if i >= n or failed:
                 return
-            body(i)
+            try:
+                body(i)
+            except BaseException:  # Ctrl-C reaches one thread only: the others stop as well
+                failed = True
+                raise
 
     on_all_threads(work, n)
 

@@ -175,7 +175,7 @@ def compare(
     ValueError
         If the mask has another shape than the truth, or the truth has no contrast in it.
     """
-    mask = _default_mask(truth) if mask is None else mask
+    mask = voxels_that_count(truth) if mask is None else mask
     if mask.shape != truth.data.shape:
         raise ValueError(f"the mask has shape {mask.shape}, the truth {truth.data.shape}")
     if not mask.any() or np.ptp(truth.data[mask]) == 0:
@@ -196,7 +196,8 @@ def compare(
     )
 
 
-def _default_mask(truth: Volume) -> np.ndarray:
+def voxels_that_count(truth: Volume) -> Bool[np.ndarray, "x y z"]:
+    """The mask of a truth, else where it is not zero."""
     return truth.data != 0 if truth.mask is None else truth.mask
 
 

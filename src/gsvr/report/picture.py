@@ -33,6 +33,8 @@ _GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
 # The intensity window, as percentiles inside the mask; the share of it at which a difference is shown at full colour.
 _PERCENTILES, _DIFFERENCE_RANGE = (0.5, 99.5), 0.25
+# Percentage of negative values up to which an image counts as one of magnitudes that overshoot here and there.
+_OVERSHOOT = 5.0
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,9 @@ def _view(volume: Volume, options: PictureOptions) -> _View:
 
 
 def _window(volume: Volume) -> tuple[float, float]:
-    low, high = np.percentile(volume.data[_anatomy(volume)], _PERCENTILES)
+    """What is black and what is white; a few negative voxels do not make what is zero grey."""
+    low, few, high = np.percentile(volume.data[_anatomy(volume)], (_PERCENTILES[0], _OVERSHOOT, _PERCENTILES[1]))
+    low = 0.0 if low < 0 <= few else low
     return float(low), float(high if high > low else low + 1)
 
 

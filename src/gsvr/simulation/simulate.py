@@ -6,15 +6,15 @@ The forward physics is numerical integration (`gsvr.simulation.slice_sampling`),
 from __future__ import annotations
 
 import logging
-import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
+from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.model.geometry import rotation_from_vector
 from gsvr.model.slices import Stack, interleaved_times
@@ -244,15 +244,19 @@ def _sample_all(
     clean = [np.empty(shape, dtype=np.float32) for _, shape in grids]
     jobs = [(number, k) for number, (_, shape) in enumerate(grids) for k in range(shape[2])]
 
+    done, one_at_a_time = 0, threading.Lock()
+
     def sample(job: tuple[int, int]) -> None:
+        nonlocal done
         number, k = job
         affine, shape = grids[number]
         clean[number][:, :, k] = sampler.sample(affine, shape[:2], k, poses[number][k])
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(sample, jobs), start=1):
+        with one_at_a_time:
+            done += 1
             if progress is not None:
                 progress(done, len(jobs))
+
+    parallel_map(sample, jobs)
     return clean
 
 

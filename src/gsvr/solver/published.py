@@ -293,7 +293,7 @@ def _result(
         poses=poses,
         pose_deviations=np.full((slices.n_slices, 2), np.nan),
         gains=np.ones(slices.n_slices),
-        slice_weights=np.ones(slices.n_slices),
+        slice_weights=(slices.sum_per_slice(slices.mask) > 0).astype(np.float64),
         noise=robust_deviation(residual[slices.mask]),
         residuals=np.sqrt(slices.sum_per_slice(residual**2) / count),
         prediction=prediction,

@@ -201,7 +201,7 @@ class _Reconstruction:
             poses=state.poses,
             pose_deviations=pose_deviations(state),
             gains=state.gains * levels,
-            slice_weights=state.weights.slices,
+            slice_weights=np.where(self._scaled.sum_per_slice(self._scaled.mask) > 0, state.weights.slices, 0.0),
             noise=state.weights.noise * self._scale,
             residuals=state.weights.residuals * self._scale * levels,
             prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)),

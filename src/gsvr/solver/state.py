@@ -95,7 +95,7 @@ class Result:
     gains
         Intensity factor of each slice.
     slice_weights
-        Robust weight of each slice in the last outer iteration (one: believed as a whole).
+        Robust weight of each slice in the last outer iteration (one: believed as a whole; zero: without any pixel).
     noise
         Robust standard deviation of the residuals (intensity).
     residuals
