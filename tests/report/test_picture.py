@@ -128,7 +128,7 @@ def test_one_window_or_one_each():
 
 def test_a_few_negative_voxels_leave_the_background_black():
     volume = marked_volume(np.eye(3))
-    index = np.argwhere(volume.mask)
+    index = np.argwhere(np.asarray(volume.mask))
     for share, background in ((0.03, 0), (0.3, 100)):
         data = volume.data.copy()
         data[tuple(index[:: int(1 / share)].T)] = -60
