@@ -53,6 +53,7 @@ def reconstruct_command(
     output_model: Annotated[Path | None, typer.Option(help="The Gaussians, for gsvr render (.safetensors).")] = None,
     output_json: Annotated[Path | None, typer.Option(help="Record of the run.")] = None,
     output_picture: Annotated[Path | None, typer.Option(help="Mid-slices (PNG).")] = None,
+    output_report: Annotated[Path | None, typer.Option(help="All there is to see, on one page (.html).")] = None,
     output_slices: Annotated[Path | None, typer.Option(help="Folder for the motion-corrected slices.")] = None,
     simulated_slices: Annotated[
         Path | None, typer.Option(help="Folder for the slices as the model predicts them.")
@@ -96,6 +97,7 @@ def reconstruct_command(
         simulated_slices=simulated_slices,
         uncertainty=output_uncertainty,
         stack_masks=output_stack_masks,
+        report=output_report,
     )
     automatic = stack_masks == [Path("auto")]
     inputs = StackInputs(input_stacks, None if automatic else stack_masks, thicknesses, slice_order)
@@ -148,6 +150,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
         ("picture", paths.picture),
         ("uncertainty", paths.uncertainty),
         ("stack masks", paths.stack_masks),
+        ("report", paths.report),
     ):
         if path is not None:
             typer.echo(f"  {label}: {path}")

@@ -20,21 +20,19 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path, check_writable_file
 from gsvr.model.volume import Volume
+from gsvr.report.colours import diverging, grey, outlined, window
 
 Convention = Literal["radiological", "neurological"]
 
 PLANES = ("axial", "coronal", "sagittal")
 _BACKGROUND, _TEXT, _FAINT_TEXT = (22, 22, 24), (235, 235, 235), (160, 160, 165)
-_OUTLINE = (255, 150, 40)
 # Voxels beyond which a value does not change the spline through others visibly.
 _SPLINE_REACH = 10
 # All in pixels: around and between panels, strips of text, and text.
 _GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
-# The intensity window, as percentiles inside the mask; the share of it at which a difference is shown at full colour.
-_PERCENTILES, _DIFFERENCE_RANGE = (0.5, 99.5), 0.25
-# Percentage of negative values up to which an image counts as one of magnitudes that overshoot here and there.
-_OVERSHOOT = 5.0
+# Share of the intensity window at which a difference is shown at full colour.
+_DIFFERENCE_RANGE = 0.25
 
 
 @dataclass(frozen=True)
@@ -139,17 +137,17 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
     rows: list[_Row] = []
     reference: list[np.ndarray] = []
     inside: list[np.ndarray] = []
-    low, high = _window(volumes[0][1])
+    low, high = window(volumes[0][1].data[_anatomy(volumes[0][1])])
     for number, (label, volume) in enumerate(volumes):
         if number and not options.shared_window:
-            low, high = _window(volume)
+            low, high = window(volume.data[_anatomy(volume)])
         if number and not options.shared_position:
             views.append(_view(volume, options))
         planes = _sample_planes(volume, views[-1], options)
-        panels = [_grey((plane - low) / (high - low)) for plane in planes]
+        panels = [grey((plane - low) / (high - low)) for plane in planes]
         if options.outline and volume.mask is not None:
             anatomy = _sample_anatomy(volume, views[-1], options)
-            panels = [_outlined(panel, where) for panel, where in zip(panels, anatomy, strict=True)]
+            panels = [outlined(panel, where) for panel, where in zip(panels, anatomy, strict=True)]
         rows.append(_Row(label, panels))
         if number == 0:
             reference = planes
@@ -159,7 +157,7 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
             scale = _DIFFERENCE_RANGE * (high - low)
             note = f"{label} - {volumes[0][0]}  (± {100 * _DIFFERENCE_RANGE:.0f} % of the window)"
             triples = zip(planes, reference, inside, strict=True)
-            rows.append(_Row(note, [_diverging(where * (new - old) / scale) for new, old, where in triples]))
+            rows.append(_Row(note, [diverging(where * (new - old) / scale) for new, old, where in triples]))
     return _compose(rows, views, options)
 
 
@@ -204,13 +202,6 @@ def _view(volume: Volume, options: PictureOptions) -> _View:
     )
 
 
-def _window(volume: Volume) -> tuple[float, float]:
-    """What is black and what is white; a few negative voxels do not make what is zero grey."""
-    low, few, high = np.percentile(volume.data[_anatomy(volume)], (_PERCENTILES[0], _OVERSHOOT, _PERCENTILES[1]))
-    low = 0.0 if low < 0 <= few else low
-    return float(low), float(high if high > low else low + 1)
-
-
 def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list[Float32[np.ndarray, "size size"]]:
     """Intensities of the three panels, top row first; zero outside the grid."""
     to_index = np.linalg.inv(volume.affine)
@@ -241,24 +232,6 @@ def _sample_planes(volume: Volume, view: _View, options: PictureOptions) -> list
 def _sample_anatomy(volume: Volume, view: _View, options: PictureOptions) -> list[Bool[np.ndarray, "size size"]]:
     anatomy = Volume(_anatomy(volume).astype(np.float32), volume.affine)
     return [plane > 0.5 for plane in _sample_planes(anatomy, view, options)]
-
-
-def _grey(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:
-    grey = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
-
-
-def _outlined(panel: UInt8[np.ndarray, "size size 3"], where: Bool[np.ndarray, "size size"]) -> np.ndarray:
-    """A panel with the inner edge of a mask."""
-    inner = np.asarray(ndimage.binary_erosion(where, iterations=2), dtype=bool)
-    return np.where((where & ~inner)[..., None], np.array(_OUTLINE, np.uint8), panel)
-
-
-def _diverging(values: np.ndarray) -> UInt8[np.ndarray, "size size 3"]:
-    """Black at zero, through orange to yellow above it, through blue to cyan below."""
-    strength = np.clip(np.abs(values), 0, 1)[..., None] ** 0.8
-    sides = np.where(values[..., None] > 0, (1.0, 0.55, 0.1), (0.1, 0.5, 1.0))
-    return np.round(255 * np.clip(sides * strength + 0.35 * strength**3, 0, 1)).astype(np.uint8)
 
 
 def _compose(rows: list[_Row], views: list[_View], options: PictureOptions) -> Image.Image:

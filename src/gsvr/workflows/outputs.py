@@ -16,13 +16,15 @@ from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.field import write_field
 from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
-from gsvr.io.record import versions, write_record
+from gsvr.io.record import to_plain, versions, write_record
 from gsvr.io.sidecar import sidecar_path
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.masks.first import StackMasks
 from gsvr.model.slices import Slices, Stack
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation
+from gsvr.report.examination import Acquisition, Examination
+from gsvr.report.page import check_report_path, write_report
 from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.workflows.pipeline import Reconstruction
 
@@ -60,6 +62,8 @@ class OutputPaths:
         Standard deviation of every voxel (NIfTI), or None.
     stack_masks
         Folder for the masks that every stack started with, or None.
+    report
+        Page with all there is to see (HTML), or None.
     """
 
     volume: Path
@@ -73,6 +77,7 @@ class OutputPaths:
     simulated_slices: Path | None = None
     uncertainty: Path | None = None
     stack_masks: Path | None = None
+    report: Path | None = None
 
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
@@ -108,6 +113,8 @@ class OutputPaths:
             if path is not None:
                 check_volume_path(path)
         check_picture_path(self.picture)
+        if self.report is not None:
+            check_report_path(self.report)
         for path in (self.poses, self.model, self.record):
             check_writable_file(path)
         for folder in (self.transforms, self.slices, self.simulated_slices, self.stack_masks):
@@ -121,7 +128,8 @@ class OutputPaths:
     @property
     def written(self) -> list[Path | OutputFolder]:
         """Every file and folder of files that is going to be written."""
-        files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture, self.uncertainty)
+        files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
+        files += (self.uncertainty, self.report)
         folders = [OutputFolder(self.transforms, _TRANSFORM_NAMES)]
         folders += [OutputFolder(path, _SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
         if self.stack_masks is not None:
@@ -152,6 +160,7 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
             lambda: _write_poses(paths, records),
         ),
     )
+    deviation = None
     if paths.uncertainty is not None:
         deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
@@ -161,8 +170,23 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
     if paths.stack_masks is not None:
         write_stack_masks(paths.stack_masks, reconstruction.job.stacks, reconstruction.job.masks)
+    record = to_plain(run_record(reconstruction, paths, settings))
+    if paths.report is not None:
+        write_report(paths.report, _examination(reconstruction, stack_name(paths.volume), record, records, deviation))
     # last of all, so that a record means that everything is there
-    write_record(paths.record, run_record(reconstruction, paths, settings))
+    write_record(paths.record, record)
+
+
+def _examination(
+    reconstruction: Reconstruction,
+    name: str,
+    record: dict[str, Any],
+    records: list[SlicePose],
+    deviation: Volume | None,
+) -> Examination:
+    result = reconstruction.result
+    acquisition = Acquisition(reconstruction.job.stacks, result.slices, result.poses, result.prediction)
+    return Examination(name, record, reconstruction.volume, records, acquisition, deviation)
 
 
 def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
@@ -218,6 +242,7 @@ def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
                 "residual": float(result.residuals[s]),
                 "deviation_mm": float(result.pose_deviations[s, 0]),
                 "deviation_degrees": float(result.pose_deviations[s, 1]),
+                "time": float(slices.times[s]),
             },
         )
         for s in range(slices.n_slices)
