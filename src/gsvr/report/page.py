@@ -18,6 +18,7 @@ from gsvr.report.mosaics import before_and_after, middle_planes
 from gsvr.report.motion_charts import HEIGHT, WIDTH, stack_motions
 from gsvr.report.slice_gallery import slice_cards
 from gsvr.report.stack_table import stack_rows, stands_out, worst_stack
+from gsvr.report.viewer import bundle, viewed_images
 
 # Slices that are shown at once; the others are a click away.
 _FIRST_CARDS = 12
@@ -78,6 +79,10 @@ def report_page(examination: Examination) -> str:
             before_and_after=None
             if acquisition is None
             else before_and_after(examination.volume, examination.mask, acquisition.stacks),
+            images=viewed_images(
+                examination.volume, examination.uncertainty, [] if acquisition is None else acquisition.stacks
+            ),
+            bundle=bundle(),
             rows=rows,
             worst=worst_stack(rows),
             stands_out=stands_out,
