@@ -2,6 +2,7 @@
 
 import os
 import platform
+import zlib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -37,12 +38,19 @@ class BuildKernels(build_ext):
         return []
 
 
+def checksum_of_declarations() -> int:
+    """As `gsvr.compiled.library` works it out anew, to tell a library that is older than the headers."""
+    headers = sorted(Path(FOLDER).glob("*_kernels.h"))
+    return zlib.crc32("".join(path.read_text(encoding="utf-8") for path in headers).encode()) & 0x7FFFFFFF
+
+
 def kernels(name: str, *instructions: str) -> Extension:
     """The library for processors with some instructions."""
     return Extension(
         f"gsvr.compiled.{name}",
         sources=sorted(str(path) for path in Path(FOLDER).glob("*.c")),
         depends=sorted(str(path) for path in Path(FOLDER).glob("*.h")),
+        define_macros=[("GSVR_DECLARATIONS", str(checksum_of_declarations()))],
         extra_compile_args=[*OPTIONS, *instructions],
         libraries=["m"] if os.name == "posix" else [],
         py_limited_api=True,

@@ -1,4 +1,4 @@
-"""Errors that are the input's fault, told in one sentence."""
+"""Errors that somebody can put right, told in one sentence."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class InputError(Exception):
 
     Arguments stand in backticks, as in ``give two or more `stacks` ``: the command line puts its options there.
     """
+
+
+class InstallationError(ImportError):
+    """gsvr is not installed as it should be: the message says what is wrong and what to do; exit code 1."""

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from gsvr.cli.group import CommandGroup
-from gsvr.errors import InputError
+from gsvr.errors import InputError, InstallationError
 
 
 @pytest.fixture
@@ -33,6 +33,10 @@ def app() -> typer.Typer:
         raise MemoryError("2 TB")
 
     @app.command()
+    def load() -> None:
+        raise InstallationError("the kernels are missing: build them")
+
+    @app.command()
     def divide() -> None:
         raise ZeroDivisionError
 
@@ -44,6 +48,12 @@ def test_lack_of_memory_is_one_line(app: typer.Typer):
     assert result.exit_code == 1
     assert result.stderr.startswith("gsvr: error: not enough memory: close other programs")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_broken_installation_is_one_line(app: typer.Typer):
+    result = CliRunner().invoke(app, ["load"])
+    assert result.exit_code == 1
+    assert result.stderr == "gsvr: error: the kernels are missing: build them\n"
 
 
 def test_bad_input_is_one_line_and_exit_code_two(app: typer.Typer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import weakref
@@ -16,7 +17,7 @@ import pytest
 
 from gsvr import compiled
 from gsvr.compiled import Structure, library, run
-from gsvr.errors import InputError
+from gsvr.errors import InputError, InstallationError
 
 HEADERS = (Path(compiled.__file__).parent / "c").glob("*_kernels.h")
 
@@ -126,8 +127,26 @@ def test_an_unknown_variant_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 def test_without_the_library_the_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(library, "_FOLDER", tmp_path)
-    with pytest.raises(ImportError, match=r"pip install \."):
+    with pytest.raises(InstallationError, match=r"kernels are missing .*pip install \."):
         library._path_of_library()
+
+
+def test_a_library_that_is_damaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "_portable.so").write_bytes(b"no library")
+    monkeypatch.setattr(library, "_FOLDER", tmp_path)
+    with pytest.raises(InstallationError, match=r"kernels cannot be loaded .*pip install \."):
+        library._path_of_library()
+
+
+def test_a_library_that_is_older_than_the_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Where the package is installed in place, new headers do not build the library anew."""
+    shutil.copytree(library._FOLDER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(library, "_FOLDER", tmp_path)
+    library._Library()
+    with (tmp_path / "c" / "solver_kernels.h").open("a") as header:
+        header.write("/* one argument more */")
+    with pytest.raises(InstallationError, match=r"kernels are not those of its source code: .*build_ext --inplace"):
+        library._Library()
 
 
 def numbers_with(instructions: str) -> tuple[str, np.ndarray]:

@@ -40,6 +40,7 @@ BAD_VOXELS = {
     "two axes": (lambda data: data[:, :, 0], "single slice (6 x 7 x 1"),
     "not finite": (lambda data: with_value(data, np.nan, np.nan, np.inf), "2 NaN and 1 infinite"),
     "beyond float32": (lambda data: with_value(data.astype(np.float64), 1e300), "0 NaN and 1 infinite"),
+    "beyond intensities": (lambda data: with_value(data, -1e20), "holds values up to 1e+20, which no scanner records"),
     "zero": (lambda data: data * 0, "every voxel is zero"),
     "constant": (lambda data: data * 0 + 7, "every voxel is 7"),
     "complex": (lambda data: data.astype(np.complex64), "complex voxels"),
@@ -53,6 +54,32 @@ def test_bad_voxels(save: Save, intensities, affine: np.ndarray, case: str, read
     change, expected = BAD_VOXELS[case]
     path = save("bad.nii.gz", change(intensities), affine)
     assert expected in refusal(lambda: read(path), path)
+
+
+@pytest.mark.parametrize("value", [1e9, -1e12])
+@pytest.mark.parametrize("sheet", [False, True])
+def test_a_value_that_is_no_intensity(save: Save, intensities, affine: np.ndarray, value: float, sheet: bool):
+    """Of a voxel or a whole slice; artefacts a thousand times brighter than anything else are left to the solver."""
+    data = intensities.copy()
+    where = (slice(None), slice(None), 2) if sheet else (1, 2, 2)
+    data[where] = 1000 * intensities.max()
+    read_stack(save("bright.nii.gz", data, affine))
+    data[where] = value
+    path = save("bad.nii.gz", data, affine)
+    assert f"holds a value of {abs(value):.0e}" in refusal(lambda: read_stack(path), path)
+    # a slice or two that show something between empty ones are no damage
+    data[:] = 0
+    data[2:4, 2:4, 2] = 1000
+    read_stack(save("masked.nii.gz", data, affine))
+
+
+def test_what_nibabel_finds_is_not_told(save: Save, intensities, affine: np.ndarray, capfd: pytest.CaptureFixture[str]):
+    path = save("odd.nii", intensities, affine)
+    content = bytearray(path.read_bytes())
+    content[254:256] = (-1).to_bytes(2, "little", signed=True)  # sform_code
+    path.write_bytes(content)
+    read_stack(path)
+    assert capfd.readouterr().err == ""
 
 
 def replace_column(affine: np.ndarray, column: int, vector: list[float]) -> np.ndarray:

@@ -50,6 +50,24 @@ def test_a_mask_that_shows_nothing_is_refused_by_name():
         check_content(stacks, masks_of(stacks))
 
 
+def test_a_mask_that_shows_next_to_nothing_is_refused():
+    stacks = three_balls()
+    inside = np.flatnonzero(np.asarray(stacks[1].mask))
+    data = np.zeros_like(stacks[1].data)
+    data.flat[inside[:5]] = 1
+    stacks[1] = replace(stacks[1], data=data)
+    with pytest.raises(InputError, match=r"^stack-1 is zero nearly everywhere inside its mask"):
+        check_content(stacks, masks_of(stacks))
+
+
+def test_masks_of_a_giant_are_refused():
+    """A header in centimetres."""
+    large = np.diag([20.0, 20.0, 20.0, 1.0])
+    giants = [replace(stack, affine=stack.affine @ large) for stack in three_balls()]
+    with pytest.raises(InputError, match=r"^the masks of stack-0 and the others hold \d+ litres, .* correct the voxel"):
+        check_content(giants, masks_of(giants))
+
+
 @pytest.mark.parametrize("small", [1, 2])
 def test_masks_that_hold_too_little_for_a_brain_are_refused(small: int):
     """The typical one counts: a single crumb among three is a matter for the vote."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from gsvr.backends import Backend
 from gsvr.backends.protocol import Array
+from gsvr.errors import InputError
 from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_values
 from gsvr.model.geometry import identity_poses, transform_points
 from gsvr.model.slices import Slices
@@ -388,3 +389,13 @@ def test_a_prior_of_ones_own_holds_the_amplitudes(options: SolverOptions, settle
     )
     assert isinstance(ours.prior, Ridge)
     assert 0 < float(abs(ours.amplitudes).max()) < 0.2 * float(abs(usual.amplitudes).max())
+
+
+def test_a_field_that_came_to_nothing_is_told_in_one_sentence():
+    """Damaged intensities can leave all amplitudes zero; then there are no weights to go on with."""
+    options = SolverOptions()
+    settled = begin_stage(SLICES, MOVING, options)
+    with pytest.raises(InputError, match="no volume explains any of the slices"):
+        begin_stage(SLICES, replace(MOVING, spacing=2.0), options, settled)
+    with pytest.raises(InputError, match="do not agree on where anything is"):
+        begin_stage(SLICES.with_mask(np.zeros_like(SLICES.mask)), MOVING, options)

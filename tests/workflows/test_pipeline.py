@@ -9,8 +9,11 @@ import jaxtyping
 import numpy as np
 import pytest
 
+import gsvr.workflows.pipeline
 from gsvr.errors import InputError
 from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
+from gsvr.render.volume import render_volume
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare, prepare_slices, read_stacks, run
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
@@ -131,6 +134,19 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
     assert done.timings.keys() == {"read", "masks", "reconstruction", "rendering"}
     with pytest.raises(InputError, match="output resolution"):
         run(job, 0.0)
+
+
+def test_a_volume_that_shows_nothing_is_no_success(paths: list[Path], monkeypatch: pytest.MonkeyPatch):
+    job = prepare(StackInputs(paths, masks_of(paths), []), OPTIONS, fit_stages=False)
+    for number in (0, np.nan):
+        spoilt = lambda *words, number=number, **more: spoil(render_volume(*words, **more), number)  # noqa: E731
+        monkeypatch.setattr(gsvr.workflows.pipeline, "render_volume", spoilt)
+        with pytest.raises(InputError, match="the reconstruction came to nothing"):
+            run(job, 4.0)
+
+
+def spoil(volume: Volume, number: float) -> Volume:
+    return replace(volume, data=np.full_like(volume.data, number))
 
 
 def moved(stack: Stack, distance: float) -> Stack:

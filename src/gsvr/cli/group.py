@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gsvr.errors import InputError
+from gsvr.errors import InputError, InstallationError
 
 INPUT_ERROR_EXIT_CODE = 2
 # 128 + SIGINT, as a shell reports it
@@ -45,7 +45,7 @@ class CommandGroup(TyperGroup):
     """Runs a command; bad input and Ctrl-C become one line on stderr and an exit code.
 
     `InputError` exits with 2, and speaks of options where the library speaks of arguments; an interruption exits with
-    130, a termination with 143, lack of memory with 1. With ``--verbose`` among the command's
+    130, a termination with 143, lack of memory or a broken installation with 1. With ``--verbose`` among the command's
     arguments the traceback is shown as well. Any other exception is a defect of gsvr and is not caught.
     """
 
@@ -63,6 +63,11 @@ class CommandGroup(TyperGroup):
                 traceback.print_exception(error, file=sys.stderr)
             _tell("error: " + " ".join(self._with_options(ctx, str(error)).split()))
             raise typer.Exit(INPUT_ERROR_EXIT_CODE) from error
+        except InstallationError as error:
+            if verbose:
+                traceback.print_exception(error, file=sys.stderr)
+            _tell(f"error: {error}")
+            raise typer.Exit(1) from error
         except MemoryError as error:
             if verbose:
                 traceback.print_exception(error, file=sys.stderr)

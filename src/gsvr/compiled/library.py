@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,12 +20,16 @@ import numpy as np
 
 from gsvr.compiled.lengths import Length, check_lengths, lengths_in
 from gsvr.compiled.threads import on_all_threads
-from gsvr.errors import InputError
+from gsvr.errors import InputError, InstallationError
 
 # Vectors of this many float32 are what kernels work on (`lanes.h`): arrays that they read in whole vectors need room.
 LANES = 8
 
 _FOLDER = Path(__file__).resolve().parent
+_HOW_TO_BUILD = (
+    "install the package (pip install .), or build them where they are (python setup.py build_ext --inplace); both "
+    "need a C compiler (GCC or Clang)"
+)
 _NUMBERS: dict[str, Any] = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, "float": ctypes.c_float}
 _ELEMENTS = {
     "int64_t": (np.int64,),
@@ -119,7 +124,8 @@ class _Library:
             for name, value in (constant.split("=") for constant in "".join(body.split()).split(","))
         }
         self.path = _path_of_library()
-        functions = ctypes.CDLL(str(self.path))
+        functions = _opened(self.path)
+        _check_declarations(functions, commented)
         self.structures: dict[str, tuple[type[ctypes.Structure], list[_Parameter], dict[str, Length]]] = {}
         for body, name in _STRUCTURE.findall(commented):
             parameters = [_Parameter(field) for field in _COMMENT.sub("", body).split(";") if field.strip()]
@@ -145,18 +151,32 @@ def _path_of_library() -> Path:
     if asked not in ("", "portable"):
         raise InputError(f"GSVR_INSTRUCTIONS is {asked!r}: set it to portable, or leave it unset")
     portable = _built("_portable")
-    fast = not asked and ctypes.CDLL(str(portable)).has_avx2()
+    fast = not asked and _opened(portable).has_avx2()
     return _built("_avx2") if fast else portable
 
 
 def _built(name: str) -> Path:
     found = sorted(path for path in _FOLDER.glob(f"{name}.*") if path.suffix in (".so", ".pyd", ".dylib"))
     if not found:
-        raise ImportError(
-            f"gsvr's compiled kernels are missing in {_FOLDER}: install the package (pip install .), or build them "
-            "where they are (python setup.py build_ext --inplace); both need a C compiler (GCC or Clang)"
-        )
+        raise InstallationError(f"gsvr's compiled kernels are missing in {_FOLDER}: {_HOW_TO_BUILD}")
     return found[0]
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise InstallationError(f"gsvr's compiled kernels cannot be loaded ({error}): {_HOW_TO_BUILD}") from error
+
+
+def _check_declarations(library: ctypes.CDLL, declarations: str) -> None:
+    """Arguments laid out by other declarations than the library's would be read as what they are not."""
+    try:
+        compiled_with = library.checksum_of_declarations()
+    except AttributeError:  # from before there were checksums
+        compiled_with = None
+    if compiled_with != zlib.crc32(declarations.encode()) & 0x7FFFFFFF:
+        raise InstallationError(f"gsvr's compiled kernels are not those of its source code: {_HOW_TO_BUILD}")
 
 
 def instructions() -> str:

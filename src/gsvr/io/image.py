@@ -17,6 +17,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Float, Float32
 from nibabel.filebasedimages import ImageFileError, SerializableImage
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from gsvr.errors import InputError
@@ -43,6 +44,8 @@ _BEST_COMPRESSION = 1032
 _MOST_PADDING, _CHUNK = 2**26, 2**20
 # mm between neighbouring voxels beyond which a header is wrong
 _SPACINGS = (1e-3, 1e3)
+# Intensity beyond which a number is damage: sums of its square still fit float32.
+_LARGEST_INTENSITY = 1e15
 # mm (or the file's unit) between the header's two affines before it is worth a warning
 _FORM_TOLERANCE = 1.0
 
@@ -76,7 +79,7 @@ def load_image(path: str | Path) -> Image:
     ------
     InputError
         If the file is missing, a folder, not NIfTI, damaged, of complex or colour voxels, of more than three
-        dimensions, not finite, or its affine is not finite or does not span space.
+        dimensions, not finite or beyond all intensities, or its affine is not finite or does not span space.
     """
     path = Path(path)
     image = _open(path)
@@ -92,6 +95,9 @@ def load_image(path: str | Path) -> Image:
         n_missing = int(np.isnan(data).sum())
         n_infinite = int(data.size - finite.sum()) - n_missing
         raise InputError(f"{path} holds {n_missing} NaN and {n_infinite} infinite voxels: replace them by numbers")
+    largest = float(max(data.max(), -data.min()))
+    if largest > _LARGEST_INTENSITY:
+        raise InputError(f"{path} holds values up to {largest:.1g}, which no scanner records: replace them by others")
     slice_axis = image.header.get_dim_info()[2]
     return Image(path, np.ascontiguousarray(data), _affine(image, path), slice_axis)
 
@@ -122,7 +128,8 @@ def check_is_file(path: Path) -> None:
 def _open(path: Path) -> nibabel.Nifti1Pair:
     check_is_file(path)
     try:
-        image = nibabel.load(path)
+        with LoggingOutputSuppressor():  # what it finds and mends in a header is no message of gsvr's
+            image = nibabel.load(path)
         if isinstance(image, nibabel.Nifti1Pair):
             _refuse_missing_content(image, path)
             if path.suffix == ".gz" and isinstance(image, SerializableImage):

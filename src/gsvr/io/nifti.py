@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped
 from nibabel import orientations
 
 from gsvr.errors import InputError
@@ -27,6 +27,8 @@ _CLEARLY_LARGER = 1.2
 # How far apart (mm) the corners of an image and its mask may lie.
 _GRID_TOLERANCE = 0.1
 _SCANNER_CODE = 1
+# How many times brighter than most slices one of them may be.
+_LARGEST_OUTLIER = 1e6
 
 
 def read_stack(
@@ -56,8 +58,8 @@ def read_stack(
     ------
     InputError
         If a file cannot be used (see also `gsvr.io.image.load_image`): fewer than two slices, a constant
-        image, in-plane axes that are not perpendicular, a mask that is empty or on another grid, a
-        thickness that cannot be right.
+        image, a value that is no intensity, in-plane axes that are not perpendicular, a mask that is empty or on
+        another grid, a thickness that cannot be right.
     """
     stack = stack_from_image(load_image(path), thickness, order)
     if mask_path is None:
@@ -79,6 +81,7 @@ def stack_from_image(image: Image, thickness: float | None = None, order: SliceO
     thickness, source = resolve_thickness(thickness, sidecar, _slice_spacing(affine, image.path), path)
     logger.info("%s: slice thickness %.3g mm (%s)", path, thickness, source)
     data = np.ascontiguousarray(image.data.transpose(columns))
+    _refuse_outliers(data, path)
     return Stack(
         name=stack_name(path),
         data=data,
@@ -211,6 +214,18 @@ def _refuse_constant(image: Image) -> None:
     if low == high:
         what = "is empty (every voxel is zero)" if low == 0 else f"is constant (every voxel is {low:g})"
         raise InputError(f"{image.path} {what}: export it again or leave it out")
+
+
+def _refuse_outliers(data: Float32[np.ndarray, "x y z"], path: Path) -> None:
+    """Robust weights deal with artefacts of any brightness, but not with numbers that are none."""
+    brightest = np.maximum(data.max(axis=(0, 1)), -data.min(axis=(0, 1)))
+    usual = float(np.quantile(brightest[brightest > 0], 0.75, method="lower"))
+    worst = int(np.argmax(brightest))
+    if brightest[worst] > _LARGEST_OUTLIER * usual:
+        raise InputError(
+            f"{path} holds a value of {brightest[worst]:.2g} in slice {worst}, where most slices have none above "
+            f"{usual:.2g}: replace it, or leave the stack out"
+        )
 
 
 def _through_plane_axis(image: Image) -> int:

@@ -9,8 +9,10 @@ from gsvr.masks.first import StackMasks
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 
-# mm^3; the brain of a fetus of 14 weeks has some 4 ml.
-_SMALLEST_ANATOMY = 1000.0
+# mm^3; the brain of a fetus of 14 weeks has some 4 ml, and a pregnant uterus at term less than 10 l.
+_SMALLEST_ANATOMY, _LARGEST_ANATOMY = 1e3, 3e7
+# Of the pixels of a mask, those that show anything.
+_SMALLEST_SHARE = 0.02
 
 
 def check_content(stacks: list[Stack], masks: StackMasks) -> None:
@@ -19,17 +21,26 @@ def check_content(stacks: list[Stack], masks: StackMasks) -> None:
     Raises
     ------
     InputError
-        If a mask is empty of signal, or the typical one is too small for a brain.
+        If a mask is (nearly) empty of signal, or the typical one is too small for a brain or too large for anything.
     """
     volumes = []
     for stack, mask in zip(stacks, masks.masks, strict=True):
-        if not stack.data[mask].any():
-            raise InputError(f"{stack.name} is zero everywhere inside its mask: give another mask, or leave it out")
+        n_shown = np.count_nonzero(stack.data[mask])
+        if n_shown < _SMALLEST_SHARE * mask.sum():
+            nearly = "nearly " if n_shown else ""
+            raise InputError(
+                f"{stack.name} is zero {nearly}everywhere inside its mask: give another mask, or leave it out"
+            )
         volumes.append(mask.sum() * float(np.prod(stack.spacing)))
     if np.median(volumes) < _SMALLEST_ANATOMY:
         raise InputError(
             f"the masks of {stacks[0].name} and the others hold {np.median(volumes) / 1000:.2g} ml, too little for a "
             "brain: draw them around all of it, or leave them out"
+        )
+    if np.median(volumes) > _LARGEST_ANATOMY:
+        raise InputError(
+            f"the masks of {stacks[0].name} and the others hold {np.median(volumes) / 1e6:.0f} litres, which takes "
+            "tens of gigabytes: correct the voxel sizes in the headers, or give masks of what is to be reconstructed"
         )
 
 

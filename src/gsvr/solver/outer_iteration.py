@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.backends import named
+from gsvr.errors import InputError
 from gsvr.model.fields import Lattice, LatticeField, lattice_covering, lattice_values
 from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import Slices
@@ -26,7 +27,15 @@ from gsvr.solver.state import State
 
 
 def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stage, options: SolverOptions) -> Lattice:
-    """Lattice of a stage: around every pixel in use, where its slice's pose puts it, and in the gaps between them."""
+    """Lattice of a stage: around every pixel in use, where its slice's pose puts it, and in the gaps between them.
+
+    Raises
+    ------
+    InputError
+        If no pixel is in use.
+    """
+    if not slices.mask.any():
+        raise InputError("the slices do not agree on where anything is: look at the stacks, and draw or check masks")
     placed = slices.pixel_positions(poses, slices.mask)
     margin = max(options.margin, stage.spacing)
     return lattice_covering(placed, stage.spacing, stage.sigma_ratio * stage.spacing, margin, options.gap)
@@ -63,9 +72,15 @@ def begin_stage(
     ------
     ValueError
         If free Gaussians are to be seeded from anything but a field on a lattice.
+    InputError
+        If the stage before left nothing to go on from.
     """
     if state is None:
         return _first_state(slices, stage, options, poses)
+    if not state.has_field:
+        raise InputError(
+            "no volume explains any of the slices: look at the stacks for damage, and whether masks lie on the brain"
+        )
     previous = state.field
     if not isinstance(previous, LatticeField):
         raise ValueError(f"stage {stage.name!r} needs a field on a lattice to start from: free Gaussians come last")

@@ -313,7 +313,7 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     Raises
     ------
     InputError
-        If the voxel size is out of range.
+        If the voxel size is out of range, or what was found is no image.
     """
     check_voxel_size(output_resolution)
     started = time.perf_counter()
@@ -325,5 +325,14 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     backend = job.options.backend
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
+    _refuse_nothing(volume)
     timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
     return Reconstruction(job, result, volume, job.timings | timings)
+
+
+def _refuse_nothing(volume: Volume) -> None:
+    """What shows nothing is no success, whatever the reason."""
+    if not np.isfinite(volume.data).all() or not volume.data.any():
+        raise InputError(
+            "the reconstruction came to nothing: look at the stacks for damage, and whether masks lie on the brain"
+        )

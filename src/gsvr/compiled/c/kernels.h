@@ -27,4 +27,7 @@ typedef struct {
 /* Whether the processor has AVX2 and fused multiply-add. */
 KERNEL has_avx2(void);
 
+/* A checksum of the files *_kernels.h that the library was compiled with: with others it must not be called. */
+KERNEL checksum_of_declarations(void);
+
 #endif

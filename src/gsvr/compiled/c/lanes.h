@@ -13,6 +13,8 @@
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
+/* the bits of numbers: sums and shifts of them may overflow */
+typedef uint32_t bit_patterns __attribute__((vector_size(4 * LANES)));
 /* the same in memory, at any address that holds a float */
 typedef float unaligned_vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t unaligned_integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -96,7 +98,7 @@ INLINE vector power_of_two(vector y) {
     p = p * f + 0.2402211972f;
     p = p * f + 0.6931469671f;
     p = p * f + 1.0000000717f;
-    vector power = (vector)((integers)p + ((integers)rounded << 23));
+    vector power = (vector)((bit_patterns)p + ((bit_patterns)rounded << 23));
     return where(y > broadcast(-126), power);
 }
 
