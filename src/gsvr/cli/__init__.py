@@ -23,7 +23,9 @@ from gsvr.cli.multiple import MultipleValuesCommand
 from gsvr.cli.plane import plane_command
 from gsvr.cli.reconstruct import reconstruct_command
 from gsvr.cli.render import render_command
+from gsvr.cli.report import report_command
 from gsvr.cli.simulate import simulate_command
+from gsvr.cli.view import view_command
 
 app = typer.Typer(
     name="gsvr",
@@ -56,6 +58,8 @@ app.command("mask")(mask_command)
 app.command("render")(render_command)
 app.command("plane", cls=MultipleValuesCommand)(plane_command)
 app.command("evaluate", cls=MultipleValuesCommand)(evaluate_command)
+app.command("report", cls=MultipleValuesCommand)(report_command)
+app.command("view")(view_command)
 app.command("simulate")(simulate_command)
 
 

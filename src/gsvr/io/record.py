@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from gsvr.compiled import instructions
+from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 
+RECORD_FORMAT = "gsvr-record"
 _PACKAGES = ("gsvr", "numpy", "scipy", "nibabel")
 
 
@@ -36,6 +38,26 @@ def write_record(path: str | Path, record: Mapping[Any, Any]) -> None:
     text = json.dumps(to_plain(record), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read the record of a run.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or is no record of a run.
+    """
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise InputError(f"{path} does not exist or is not a file: give the record (.json) that gsvr reconstruct wrote")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable JSON ({str(error).splitlines()[0]}): reconstruct again") from error
+    if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+        raise InputError(f"{path} is no record of a run: give the one (.json) that gsvr reconstruct wrote")
+    return record
 
 
 def to_plain(value: Any) -> Any:

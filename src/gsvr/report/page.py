@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path, check_writable_file
+from gsvr.model.volume import Volume
 from gsvr.report.coverage import coverage
 from gsvr.report.examination import Examination, is_used
+from gsvr.report.inline_images import inline_image
 from gsvr.report.mosaics import before_and_after, middle_planes
 from gsvr.report.motion_charts import HEIGHT, WIDTH, stack_motions
+from gsvr.report.picture import PictureOptions, mid_slices_picture
 from gsvr.report.slice_gallery import slice_cards
 from gsvr.report.stack_table import stack_rows, stands_out, worst_stack
 from gsvr.report.viewer import bundle, viewed_images
@@ -35,6 +39,7 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["percent"] = _percent
     environment.filters["plain"] = _plain
     return environment
 
@@ -95,11 +100,41 @@ def report_page(examination: Examination) -> str:
     )
 
 
+def write_view(path: str | Path, name: str, volume: Volume, uncertainty: Volume | None = None) -> None:
+    """Write a page with the viewer alone, whole or not at all.
+
+    Parameters
+    ----------
+    uncertainty
+        Standard deviation of every voxel, to lay over it.
+    """
+    picture = mid_slices_picture([(name, volume)], PictureOptions(crop=volume.mask is not None))
+    size = " x ".join(str(n) for n in volume.data.shape)
+    spacing = " x ".join(f"{side:.3g}" for side in volume.spacing)
+    page = (
+        templates()
+        .get_template("view.html")
+        .render(
+            name=name,
+            size=f"{size} voxels of {spacing} mm",
+            images=viewed_images(volume, uncertainty),
+            bundle=bundle(),
+            picture=inline_image(np.asarray(picture)),
+        )
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
 def _number(value: Any, digits: int = 3) -> str:
     """A number with a few digits; a dash for what is not known."""
     if value is None or not isinstance(value, int | float) or not math.isfinite(value):
         return "-"
     return f"{value:,.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if math.isfinite(share) else "-"
 
 
 def _plain(value: Any) -> str:

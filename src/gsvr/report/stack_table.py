@@ -35,6 +35,8 @@ class StackRow:
         Typical motion (mm, degrees); NaN where nothing is used.
     correlation
         Of all used pixels with their prediction; NaN: not known.
+    agreeing
+        Share of its slices that lie where the other stacks predict them, from the verdict; NaN: not known.
     mask
         Where its mask comes from; empty: not known.
     remarks
@@ -50,6 +52,7 @@ class StackRow:
     displacement: float
     turn: float
     correlation: float
+    agreeing: float
     mask: str
     remarks: list[str]
 
@@ -65,6 +68,8 @@ def stack_rows(examination: Examination, cards: Sequence[SliceCard], motions: Se
     moved = {motion.stack: motion for motion in motions}
     names = list(dict.fromkeys([*described, *examination.stack_names]))
     correlations, planes = _correlations(examination), _planes(examination)
+    evidence = ((examination.record.get("verdict") or {}).get("evidence") or {}).get("stacks") or []
+    agreeing = {str(entry["name"]): entry["agreeing"] for entry in evidence if entry.get("agreeing") is not None}
     rows = []
     for name in names:
         slices, entry = examination.of_stack(name), described.get(name, {})
@@ -82,6 +87,7 @@ def stack_rows(examination: Examination, cards: Sequence[SliceCard], motions: Se
                 float("nan") if motion is None else motion.displacement,
                 float("nan") if motion is None else motion.turn,
                 correlations.get(name, float("nan")),
+                agreeing.get(name, float("nan")),
                 _mask(entry),
                 _remarks(used, doubted),
             )

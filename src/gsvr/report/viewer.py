@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import nibabel
 import numpy as np
 
-from gsvr.model.morphology import bounding_box
 from gsvr.model.slices import Stack
+from gsvr.model.surroundings import box_near
 from gsvr.model.volume import Volume
 from gsvr.report.colours import window
 from gsvr.report.niivue import BUNDLE
@@ -81,18 +81,10 @@ def _quantised(name: str, role: str, volume: Volume, low: float, high: float) ->
 
 
 def _around(stack: Stack, volume: Volume) -> Volume:
-    """The part of a stack that is near the brain; all of it where that is none."""
+    """The part of a stack that is near the brain."""
     inside = volume.data != 0 if volume.mask is None else volume.mask
     points = volume.outline(inside) if inside.any() else volume.voxel_positions()[[0, -1]]
-    ends = np.stack([points.min(axis=0) - _AROUND, points.max(axis=0) + _AROUND])
-    corners = np.array([[ends[i, 0], ends[j, 1], ends[k, 2]] for i, j, k in np.ndindex(2, 2, 2)])
-    index = (corners - stack.affine[:3, 3]) @ np.linalg.inv(stack.affine[:3, :3]).T
-    near = np.ones(stack.data.shape, bool)
-    for axis, places in enumerate(index.T):
-        along = np.arange(stack.data.shape[axis])
-        kept = (along >= places.min()) & (along <= places.max())
-        near &= np.expand_dims(kept, [other for other in range(3) if other != axis])
-    box = bounding_box(near if near.any() else np.ones_like(near))
+    box = box_near(points, stack.affine, stack.data.shape, _AROUND)
     affine = stack.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [float(part.start) for part in box]
     return Volume(stack.data[box], affine)

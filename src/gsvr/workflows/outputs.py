@@ -16,7 +16,7 @@ from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.field import write_field
 from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
-from gsvr.io.record import to_plain, versions, write_record
+from gsvr.io.record import RECORD_FORMAT, to_plain, versions, write_record
 from gsvr.io.sidecar import sidecar_path
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.masks.first import StackMasks
@@ -253,7 +253,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
     """The JSON record of a run."""
     result, volume = reconstruction.result, reconstruction.volume
     return {
-        "format": "gsvr-record",
+        "format": RECORD_FORMAT,
         "version": 1,
         "versions": versions(),
         "settings": settings,

@@ -1,0 +1,37 @@
+"""``gsvr report``: the page that shows a reconstruction, made anew from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report_command(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="What gsvr reconstruct wrote (.json).")],
+    output_report: Annotated[
+        Path | None, typer.Option(help="Where the page goes (.html). Default: beside the record, with its name.")
+    ] = None,
+    input_stacks: Annotated[
+        list[Path] | None, typer.Option(help="Where the stacks are now. Default: where they were.")
+    ] = None,
+) -> None:
+    """Show a reconstruction on one page: verdict, before and after, motion, every slice."""
+    from rich.console import Console
+
+    from gsvr.cli.progress import log_to
+    from gsvr.io.outputs import refuse_overwriting
+    from gsvr.report.page import check_report_path, write_report
+    from gsvr.workflows.stored import stored_examination
+
+    log_to(Console(stderr=True), verbose=False)
+    target = record.with_suffix(".html") if output_report is None else output_report
+    check_report_path(target)
+    refuse_overwriting([target], [record, *(input_stacks or [])])
+    examination = stored_examination(record, input_stacks or [])
+    write_report(target, examination)
+    without = (
+        "" if examination.acquisition is not None else "  (without its slices: the stacks are not where they were)"
+    )
+    typer.echo(f"{target}{without}")

@@ -1,0 +1,144 @@
+"""A finished reconstruction from the files that it left, to be shown again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.errors import InputError
+from gsvr.io.field import StoredField, read_field
+from gsvr.io.nifti import read_stack, read_volume, stack_name
+from gsvr.io.record import read_record
+from gsvr.io.transforms import SlicePose, read_poses_json
+from gsvr.masks.consensus import project_mask
+from gsvr.masks.options import MaskOptions
+from gsvr.model.geometry import invert, transform_points
+from gsvr.model.point_spread import PROFILES, ProfileName
+from gsvr.model.slices import Slices, Stack, slices_from_stacks
+from gsvr.model.surroundings import box_near
+from gsvr.model.volume import Volume
+from gsvr.operators.any_field import operator_of
+from gsvr.report.examination import Acquisition, Examination
+
+logger = logging.getLogger(__name__)
+
+# Space (mm) around the brain that is predicted of every slice, beyond its motion within the stack.
+_AROUND = 15.0
+
+
+def stored_examination(record_path: Path, input_stacks: Sequence[Path] = ()) -> Examination:
+    """Read a record and the files beside it; slices are predicted anew.
+
+    Parameters
+    ----------
+    record_path
+        What `gsvr.io.record.read_record` reads.
+    input_stacks
+        Where the stacks are now, in any order; default: where they were. Without them there is less to show.
+
+    Raises
+    ------
+    InputError
+        If the record, the volume or the poses cannot be read, or a stack that is given is none of the run's.
+    """
+    record = read_record(record_path)
+    outputs = record.get("outputs")
+    if not isinstance(outputs, dict) or not isinstance(record.get("stacks", []), list):
+        raise InputError(f"{record_path} does not say where its volume is: reconstruct again")
+    volume_path = _needed(outputs, "volume", record_path)
+    volume = read_volume(volume_path, _found(outputs.get("mask"), record_path))
+    uncertainty_path = _found(outputs.get("uncertainty"), record_path)
+    uncertainty = None if uncertainty_path is None else read_volume(uncertainty_path)
+    poses = read_poses_json(_needed(outputs, "poses", record_path))
+    field_path = _found(outputs.get("model"), record_path)
+    stacks = _stacks(record, record_path, input_stacks)
+    acquisition = None
+    if field_path is not None and stacks:
+        acquisition = _acquisition(
+            read_field(field_path), stacks, poses, str((record.get("options") or {}).get("profile", "slab"))
+        )
+    return Examination(stack_name(volume_path), record, volume, poses, acquisition, uncertainty)
+
+
+def _needed(outputs: dict[str, Any], name: str, record_path: Path) -> Path:
+    path = _found(outputs.get(name), record_path)
+    if path is None:
+        raise InputError(f"the {name} of {record_path} is not beside it ({outputs.get(name)}): bring the two together")
+    return path
+
+
+def _found(path: Any, record_path: Path) -> Path | None:
+    """A file of the run: beside the record, or else where it was."""
+    if not isinstance(path, str) or not path:
+        return None
+    candidates = (record_path.parent / Path(path).name, Path(path), record_path.parent / path)
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+
+
+def _stacks(record: dict[str, Any], record_path: Path, given: Sequence[Path]) -> list[Stack]:
+    """The stacks of a run in its order, or none if one is missing."""
+    entries = record.get("stacks", [])
+    settings = record.get("settings") or {}
+    known = [Path(str(path)) for path in settings.get("input_stacks") or []]
+    if not known and len(given) == len(entries):
+        known = list(given)
+    if len(known) != len(entries):
+        return []
+    for path in given:
+        if path.name not in {other.name for other in known}:
+            raise InputError(f"{path} is none of the `input_stacks` of {record_path}: give the stacks of that run")
+    stacks = []
+    for entry, path in zip(entries, known, strict=True):
+        place = next((other for other in given if other.name == path.name), None) or _found(str(path), record_path)
+        if place is None:
+            logger.warning("%s is not where it was: give --input-stacks to show the slices", path.name)
+            return []
+        order = str(settings.get("slice_order", "auto"))
+        stack = read_stack(place, thickness=float(entry["thickness"]), order=order)
+        stacks.append(replace(stack, name=str(entry["name"])))
+    return stacks
+
+
+def _acquisition(
+    stored: StoredField, stacks: Sequence[Stack], poses: Sequence[SlicePose], profile: ProfileName
+) -> Acquisition | None:
+    """Slices near the brain, with the pixels that the brain mask leaves, and what the field predicts of them."""
+    if stored.mask is None or stored.mask.mask is None:
+        return None
+    placed = {(pose.stack, pose.slice_index): pose for pose in poses}
+    brain = stored.mask.outline(stored.mask.mask)
+    views = [_view(stack, [pose for pose in poses if pose.stack == stack.name], brain) for stack in stacks]
+    slices = slices_from_stacks(stacks, fields_of_view=views, masks=views)
+    keys = [
+        (slices.stack_names[stack], int(index))
+        for stack, index in zip(slices.stack_index, slices.slice_index, strict=True)
+    ]
+    matrices = np.stack([placed[key].matrix for key in keys])
+    gains = np.array([float(placed[key].details.get("gain", 1.0)) for key in keys])
+    slices = _masked(slices, stored.mask, matrices, [placed[key] for key in keys])
+    operator = operator_of(stored.field, slices, matrices, gains, profile)
+    prediction = operator.backend.host(operator.predict(operator.backend.array(stored.field.amplitudes)))
+    return Acquisition(stacks, slices, matrices, prediction)
+
+
+def _view(stack: Stack, poses: Sequence[SlicePose], brain: np.ndarray) -> np.ndarray:
+    """Slices that have a pose, near where the brain was while they were acquired."""
+    view = np.zeros(stack.data.shape, bool)
+    matrices = [pose.matrix for pose in poses if pose.details.get("used", True)] or [np.eye(4)]
+    acquired = np.concatenate([transform_points(invert(matrix), brain) for matrix in matrices])
+    view[box_near(acquired, stack.affine, stack.data.shape, _AROUND)] = True
+    listed = np.zeros(stack.n_slices, bool)
+    listed[[pose.slice_index for pose in poses]] = True
+    return view & listed
+
+
+def _masked(slices: Slices, mask: Volume, matrices: np.ndarray, poses: Sequence[SlicePose]) -> Slices:
+    inside = project_mask(mask, slices, matrices, MaskOptions().margin)
+    used = np.array([bool(pose.details.get("used", True)) for pose in poses])
+    return slices.with_mask(inside & slices.per_pixel(used))
