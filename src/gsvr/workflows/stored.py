@@ -60,9 +60,10 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = ()) -> 
     stacks = _stacks(record, record_path, input_stacks)
     acquisition = None
     if field_path is not None and stacks:
-        acquisition = _acquisition(
-            read_field(field_path), stacks, poses, str((record.get("options") or {}).get("profile", "slab"))
-        )
+        profile = (record.get("options") or {}).get("profile")
+        if profile not in PROFILES:
+            raise InputError(f"{record_path} names no slice profile ({profile!r}): reconstruct again")
+        acquisition = _acquisition(read_field(field_path), stacks, poses, profile)
     return Examination(stack_name(volume_path), record, volume, poses, acquisition, uncertainty)
 
 
