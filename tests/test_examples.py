@@ -11,7 +11,8 @@ from examples import demo, field_at_points, from_arrays, reconstruct_step_by_ste
 from gsvr import brain_phantom
 from gsvr.evaluation import compare
 from gsvr.io.field import read_field
-from gsvr.io.nifti import read_mask, read_stack, read_volume
+from gsvr.io.mask import read_mask
+from gsvr.io.nifti import read_stack, read_volume
 from gsvr.io.transforms import read_poses_json
 from gsvr.operators.acquisition import PoseEquations, moved_poses
 from gsvr.operators.lattice import LatticeOperator

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
     from gsvr.solver.state import Result, State
     from gsvr.workflows import pipeline
-    from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+    from gsvr.workflows.inputs import StackInputs, read_stacks
+    from gsvr.workflows.pipeline import fitting_options, prepare_slices
 
 __version__ = "0.2.0"
 
@@ -101,7 +102,8 @@ _HOMES = {
     "gsvr.io.nifti": ("read_stack", "read_volume", "write_volume"),
     "gsvr.io.transforms": ("read_poses_json", "write_poses_json"),
     "gsvr.simulation.phantom": ("brain_phantom",),
-    "gsvr.workflows.pipeline": ("StackInputs", "fitting_options", "prepare_slices", "read_stacks"),
+    "gsvr.workflows.inputs": ("StackInputs", "read_stacks"),
+    "gsvr.workflows.pipeline": ("fitting_options", "prepare_slices"),
     "gsvr.operators.acquisition": ("moved_poses",),
     "gsvr.operators.gaussians": ("GaussianOperator",),
     "gsvr.operators.lattice": ("LatticeOperator",),

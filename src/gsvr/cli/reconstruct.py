@@ -24,8 +24,8 @@ def reconstruct_command(
     stack_masks: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Brain masks, in the order of the stacks; or fewer, each on its stack's grid; or auto. "
-            "Default: the brain is found where stacks show more than it, else the foreground."
+            help="Brain masks, in the order of the stacks; or fewer, each on its stack's grid; or one for all; "
+            "or auto. Default: the brain is found where stacks show more than it, else the foreground."
         ),
     ] = None,
     thicknesses: Annotated[

@@ -48,6 +48,8 @@ _SPACINGS = (1e-3, 1e3)
 _LARGEST_INTENSITY = 1e15
 # mm (or the file's unit) between the header's two affines before it is worth a warning
 _FORM_TOLERANCE = 1.0
+# How far apart (mm) the corners of two images of one grid may lie.
+GRID_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)

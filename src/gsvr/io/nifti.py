@@ -9,12 +9,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
-from nibabel import orientations
+from jaxtyping import Float, Float32, Shaped
 
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path, check_writable_file
-from gsvr.io.image import Image, grid_distance, load_image, size
+from gsvr.io.image import GRID_TOLERANCE, Image, grid_distance, load_image, size
+from gsvr.io.mask import read_mask
 from gsvr.io.sidecar import SliceOrder, acquisition_times, read_sidecar, resolve_thickness
 from gsvr.model.slices import Stack
 from gsvr.model.validation import LARGEST_SHEAR
@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 # An axis is taken for through-plane when its spacing exceeds both others by this factor.
 _CLEARLY_LARGER = 1.2
-# How far apart (mm) the corners of an image and its mask may lie.
-_GRID_TOLERANCE = 0.1
 _SCANNER_CODE = 1
 # How many times brighter than most slices one of them may be.
 _LARGEST_OUTLIER = 1e6
@@ -48,7 +46,7 @@ def read_stack(
     path
         ``.nii`` or ``.nii.gz``; a JSON sidecar beside it is read if present.
     mask_path
-        Mask on the same grid, or None.
+        Mask, see `gsvr.io.mask.read_mask`, or None.
     thickness
         Slice thickness (mm); None: from the sidecar, else the slice spacing with a warning.
     order
@@ -58,8 +56,8 @@ def read_stack(
     ------
     InputError
         If a file cannot be used (see also `gsvr.io.image.load_image`): fewer than two slices, a constant
-        image, a value that is no intensity, in-plane axes that are not perpendicular, a mask that is empty or on
-        another grid, a thickness that cannot be right.
+        image, a value that is no intensity, in-plane axes that are not perpendicular, a mask that is empty or
+        elsewhere, a thickness that cannot be right.
     """
     stack = stack_from_image(load_image(path), thickness, order)
     if mask_path is None:
@@ -92,40 +90,6 @@ def stack_from_image(image: Image, thickness: float | None = None, order: SliceO
     )
 
 
-def read_mask(path: str | Path, like: Stack | Volume) -> Bool[np.ndarray, "x y z"]:
-    """Read the mask of a stack or volume, on its grid.
-
-    True where the file's value exceeds 0.5 if no value exceeds 1 (a label, a probability), else where
-    it is above 0. A file of the same voxels in another axis order or direction is reordered.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is empty, or its grid is not that of `like` within 0.1 mm.
-    """
-    image = load_image(path)
-    # Axes and directions of the mask as seen from the grid of `like`.
-    steps = np.linalg.solve(like.affine, image.affine)
-    orientation = orientations.io_orientation(steps)
-    affine = image.affine @ orientations.inv_ornt_aff(orientation, image.data.shape)
-    data = orientations.apply_orientation(image.data, orientation)
-    if data.shape != like.data.shape:
-        raise InputError(
-            f"{path} has {size(image.data.shape)} voxels and its image {size(like.data.shape)}: "
-            "resample the mask onto the grid of its image"
-        )
-    distance = grid_distance(affine, like.affine, data.shape)
-    if distance > _GRID_TOLERANCE:
-        raise InputError(
-            f"{path} lies up to {distance:.3g} mm away from its image, both {size(data.shape)} voxels: "
-            "resample the mask onto the grid of its image, or give the mask that belongs to it"
-        )
-    mask = data > (0.5 if data.max() <= 1.0 else 0.0)
-    if not mask.any():
-        raise InputError(f"{path} is empty (no voxel is inside the mask): draw it again or leave it out")
-    return np.ascontiguousarray(mask)
-
-
 def read_volume(path: str | Path, mask_path: str | Path | None = None) -> Volume:
     """Read a volume and, if given, its mask.
 
@@ -133,7 +97,7 @@ def read_volume(path: str | Path, mask_path: str | Path | None = None) -> Volume
     ------
     InputError
         If a file cannot be used, see `gsvr.io.image.load_image`; if it is constant or has a single slice; if
-        the mask is empty or on another grid.
+        the mask is empty or elsewhere.
     """
     image = _three_dimensional(load_image(path))
     _refuse_constant(image)
@@ -169,7 +133,7 @@ def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Fl
     image.header.set_xyzt_units(xyz="mm")
     image.set_sform(affine, code=_SCANNER_CODE)
     image.set_qform(affine, code=_SCANNER_CODE)
-    if grid_distance(image.get_qform(), affine, data.shape) > _GRID_TOLERANCE:
+    if grid_distance(image.get_qform(), affine, data.shape) > GRID_TOLERANCE:
         image.set_qform(None)
     content = image.to_bytes()
     if path.suffix == ".gz":

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from os import PathLike
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
-from gsvr.io.image import check_is_file, load_image
-from gsvr.io.nifti import read_mask, stack_from_image
-from gsvr.io.outputs import same_file
 from gsvr.masks.checks import check_content, check_overlap
 from gsvr.masks.first import StackMasks, first_masks
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
@@ -26,68 +18,9 @@ from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
+from gsvr.workflows.inputs import StackInputs, read_stacks
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, init=False)
-class StackInputs:
-    """The files of an acquisition.
-
-    Attributes
-    ----------
-    stacks
-        NIfTI files, at least two.
-    masks
-        One for each stack in order; or fewer, each on the grid of one of the stacks; or none.
-    thicknesses
-        Slice thickness (mm): none, one for all, or one for each stack.
-    slice_order
-        Acquisition order, see `gsvr.io.sidecar.acquisition_times`.
-
-    Raises
-    ------
-    InputError
-        If something other than a list of files is given, or thicknesses are no numbers.
-    """
-
-    stacks: list[Path]
-    masks: list[Path]
-    thicknesses: list[float]
-    slice_order: str
-
-    def __init__(
-        self,
-        stacks: Iterable[str | PathLike[str]],
-        masks: Iterable[str | PathLike[str]] | None = None,
-        thicknesses: Iterable[float] | float | None = None,
-        slice_order: str = "auto",
-    ) -> None:
-        for name, value in (
-            ("stacks", _paths("stacks", stacks)),
-            ("masks", [] if masks is None else _paths("masks", masks)),
-            ("thicknesses", _millimetres(thicknesses)),
-            ("slice_order", slice_order),
-        ):
-            object.__setattr__(self, name, value)
-
-
-def _paths(argument: str, given: Any) -> list[Path]:
-    if isinstance(given, str | PathLike) or not isinstance(given, Iterable):
-        raise InputError(f"`{argument}` must be a list of files, not {given!r}")
-    files = list(given)
-    for file in files:
-        if not isinstance(file, str | PathLike):
-            raise InputError(f"`{argument}` must be a list of files, and {file!r} is none")
-    return [Path(file) for file in files]
-
-
-def _millimetres(given: Any) -> list[float]:
-    values = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
-    try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`thicknesses` must be numbers of mm, not {given!r}") from error
 
 
 @dataclass(frozen=True)
@@ -135,95 +68,6 @@ class Reconstruction:
     result: Result
     volume: Volume
     timings: dict[str, float]
-
-
-def read_stacks(inputs: StackInputs) -> list[Stack]:
-    """Read stacks and match masks to them.
-
-    Raises
-    ------
-    InputError
-        For fewer than two stacks, a stack given twice, numbers of options that do not fit, or an unusable file.
-    """
-    n = len(inputs.stacks)
-    if n < 2:
-        for path in inputs.stacks:
-            check_is_file(path)
-        raise InputError(
-            f"{'one stack' if n else 'no stack'} cannot be corrected for motion: give two or more `stacks` in "
-            "different orientations"
-        )
-    for number, path in enumerate(inputs.stacks):
-        if same_file(path) in map(same_file, inputs.stacks[:number]):
-            raise InputError(f"{path} is given twice: give each stack once")
-    if len(inputs.thicknesses) not in (0, 1, n):
-        raise InputError(f"{len(inputs.thicknesses)} thicknesses for {n} stacks: give one for all, or one each")
-    if len(inputs.masks) > n:
-        raise InputError(f"{len(inputs.masks)} masks for {n} stacks: give at most one each")
-    thicknesses: list[float | None] = list(inputs.thicknesses) or [None]
-    thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
-    # files side by side, but one after the other what there may be to say about them
-    stacks = [
-        stack_from_image(image, thickness, inputs.slice_order)
-        for image, thickness in zip(parallel_map(load_image, inputs.stacks), thicknesses, strict=True)
-    ]
-    return _with_masks(_with_distinct_names(stacks), inputs.masks)
-
-
-def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
-    """Stacks from files of one name get a number, counted from 0 in the order given."""
-    names = [stack.name for stack in stacks]
-    taken = set(names)
-    for number, stack in enumerate(stacks):
-        if names.count(stack.name) == 1:
-            continue
-        name = f"{stack.name}-{number}"
-        while name in taken:
-            name += f"-{number}"
-        taken.add(name)
-        stacks = [*stacks[:number], replace(stack, name=name), *stacks[number + 1 :]]
-    return stacks
-
-
-def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
-    """Masks belong to the stacks in order; if there are fewer, each goes to the stack whose grid it has."""
-    if len(paths) == len(stacks):
-        masks = parallel_map(lambda pair: read_mask(*pair), zip(paths, stacks, strict=True))
-        return [replace(stack, mask=mask) for stack, mask in zip(stacks, masks, strict=True)]
-    masked = list(stacks)
-    for path in paths:
-        fitting, refusal = _stacks_on_grid(path, masked)
-        if not fitting:
-            if len(paths) == 1 and refusal:
-                raise InputError(f"{path} is on the grid of none of the stacks ({refusal})") from refusal
-            raise InputError(
-                f"{path} is on the grid of none of the stacks that are still without a mask: give each mask "
-                "on its stack's grid, in the order of the stacks"
-            )
-        number, *others = fitting
-        logger.info("%s: mask of %s", path, masked[number].name)
-        if others:
-            logger.warning(
-                "%s: taken for the mask of %s, though %s has the same grid; give a mask for every stack to decide",
-                path,
-                masked[number].name,
-                " and ".join(masked[other].name for other in others),
-            )
-        masked[number] = replace(masked[number], mask=fitting[number])
-    return masked
-
-
-def _stacks_on_grid(path: Path, stacks: list[Stack]) -> tuple[dict[int, np.ndarray], InputError | None]:
-    """The mask for each stack without one whose grid it has, and why it is not on the grid of the first other."""
-    fitting: dict[int, np.ndarray] = {}
-    refusal: InputError | None = None
-    for number, stack in enumerate(stacks):
-        if stack.mask is None:
-            try:
-                fitting[number] = read_mask(path, stack)
-            except InputError as error:
-                refusal = refusal or error
-    return fitting, refusal
 
 
 def prepare_masks(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> StackMasks:

@@ -1,0 +1,191 @@
+"""The files of an acquisition, and the stacks with masks that they hold together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.compiled.threads import parallel_map
+from gsvr.errors import InputError
+from gsvr.io.image import check_is_file, load_image
+from gsvr.io.mask import load_mask, reordered, resampled
+from gsvr.io.nifti import stack_from_image
+from gsvr.io.outputs import same_file
+from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, init=False)
+class StackInputs:
+    """The files of an acquisition.
+
+    Attributes
+    ----------
+    stacks
+        NIfTI files, at least two.
+    masks
+        One for each stack in order; or fewer, each on the grid of one of the stacks; or one on a grid of its own; or
+        none.
+    thicknesses
+        Slice thickness (mm): none, one for all, or one for each stack.
+    slice_order
+        Acquisition order, see `gsvr.io.sidecar.acquisition_times`.
+
+    Raises
+    ------
+    InputError
+        If something other than a list of files is given, or thicknesses are no numbers.
+    """
+
+    stacks: list[Path]
+    masks: list[Path]
+    thicknesses: list[float]
+    slice_order: str
+
+    def __init__(
+        self,
+        stacks: Iterable[str | PathLike[str]],
+        masks: Iterable[str | PathLike[str]] | None = None,
+        thicknesses: Iterable[float] | float | None = None,
+        slice_order: str = "auto",
+    ) -> None:
+        for name, value in (
+            ("stacks", _paths("stacks", stacks)),
+            ("masks", [] if masks is None else _paths("masks", masks)),
+            ("thicknesses", _millimetres(thicknesses)),
+            ("slice_order", slice_order),
+        ):
+            object.__setattr__(self, name, value)
+
+
+def _paths(argument: str, given: Any) -> list[Path]:
+    if isinstance(given, str | PathLike) or not isinstance(given, Iterable):
+        raise InputError(f"`{argument}` must be a list of files, not {given!r}")
+    files = list(given)
+    for file in files:
+        if not isinstance(file, str | PathLike):
+            raise InputError(f"`{argument}` must be a list of files, and {file!r} is none")
+    return [Path(file) for file in files]
+
+
+def _millimetres(given: Any) -> list[float]:
+    values = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`thicknesses` must be numbers of mm, not {given!r}") from error
+
+
+def read_stacks(inputs: StackInputs) -> list[Stack]:
+    """Read stacks and match masks to them.
+
+    Raises
+    ------
+    InputError
+        For fewer than two stacks, a stack given twice, numbers of options that do not fit, or an unusable file.
+    """
+    n = len(inputs.stacks)
+    if n < 2:
+        for path in inputs.stacks:
+            check_is_file(path)
+        raise InputError(
+            f"{'one stack' if n else 'no stack'} cannot be corrected for motion: give two or more `stacks` in "
+            "different orientations"
+        )
+    for number, path in enumerate(inputs.stacks):
+        if same_file(path) in map(same_file, inputs.stacks[:number]):
+            raise InputError(f"{path} is given twice: give each stack once")
+    if len(inputs.thicknesses) not in (0, 1, n):
+        raise InputError(f"{len(inputs.thicknesses)} thicknesses for {n} stacks: give one for all, or one each")
+    if len(inputs.masks) > n:
+        raise InputError(f"{len(inputs.masks)} masks for {n} stacks: give at most one each")
+    thicknesses: list[float | None] = list(inputs.thicknesses) or [None]
+    thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
+    # files side by side, but one after the other what there may be to say about them
+    stacks = [
+        stack_from_image(image, thickness, inputs.slice_order)
+        for image, thickness in zip(parallel_map(load_image, inputs.stacks), thicknesses, strict=True)
+    ]
+    return _with_masks(_with_distinct_names(stacks), inputs.masks)
+
+
+def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
+    """Stacks from files of one name get a number, counted from 0 in the order given."""
+    names = [stack.name for stack in stacks]
+    taken = set(names)
+    for number, stack in enumerate(stacks):
+        if names.count(stack.name) == 1:
+            continue
+        name = f"{stack.name}-{number}"
+        while name in taken:
+            name += f"-{number}"
+        taken.add(name)
+        stacks = [*stacks[:number], replace(stack, name=name), *stacks[number + 1 :]]
+    return stacks
+
+
+def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
+    """Masks belong to the stacks in order; if there are fewer, each goes to the stack whose grid it has."""
+    masks = parallel_map(load_mask, paths)
+    if len(paths) == len(stacks):
+        own = [_own_mask(*pair, stacks) for pair in zip(paths, masks, stacks, strict=True)]
+        return [replace(stack, mask=mask) for stack, mask in zip(stacks, own, strict=True)]
+    masked, elsewhere = list(stacks), []
+    for path, mask in zip(paths, masks, strict=True):
+        fitting = {number: reordered(mask, stack) for number, stack in enumerate(masked) if stack.mask is None}
+        numbers = [number for number, found in fitting.items() if found is not None]
+        if not numbers:
+            elsewhere.append((path, mask))
+            continue
+        number, *others = numbers
+        logger.info("%s: mask of %s", path, masked[number].name)
+        if others:
+            logger.warning(
+                "%s: taken for the mask of %s, though %s has the same grid; give a mask for every stack to decide",
+                path,
+                masked[number].name,
+                " and ".join(masked[other].name for other in others),
+            )
+        masked[number] = replace(masked[number], mask=fitting[number])
+    return _with_mask_for_all(masked, elsewhere) if elsewhere else masked
+
+
+def _own_mask(path: Path, mask: Volume, stack: Stack, stacks: list[Stack]) -> np.ndarray:
+    """The mask of a stack among as many masks as there are stacks."""
+    found = reordered(mask, stack)
+    if found is not None:
+        return found
+    for other in stacks:
+        if reordered(mask, other) is not None:
+            raise InputError(
+                f"{path} is on the grid of {other.name}, not of {stack.name}: give the masks in the order of the stacks"
+            )
+    found = resampled(mask, stack)
+    if not found.any():
+        raise InputError(f"{path} does not meet {stack.name}: give the masks in the order of the stacks")
+    logger.warning("%s is on another grid than %s, and was resampled onto it", path, stack.name)
+    return found
+
+
+def _with_mask_for_all(stacks: list[Stack], elsewhere: list[tuple[Path, Volume]]) -> list[Stack]:
+    """One mask on a grid of its own shows where the brain is in the world of all stacks that have none."""
+    path, mask = elsewhere[0]
+    if len(elsewhere) > 1:
+        raise InputError(
+            f"{path} and {elsewhere[1][0]} are on the grid of none of the stacks that are still without a mask: give "
+            "one mask for all stacks, or as many as there are stacks, in their order"
+        )
+    masks = [resampled(mask, stack) if stack.mask is None else stack.mask for stack in stacks]
+    missed = [stack.name for stack, found in zip(stacks, masks, strict=True) if not found.any()]
+    if missed:
+        raise InputError(f"{path} does not meet {' and '.join(missed)}: give a mask that all stacks see, or one each")
+    logger.warning("%s is on the grid of none of the stacks: it was resampled onto all that have no mask", path)
+    return [replace(stack, mask=found) for stack, found in zip(stacks, masks, strict=True)]
