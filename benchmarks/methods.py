@@ -25,7 +25,7 @@ from gsvr.solver.loss import RobustLoss
 from gsvr.solver.motion import SliceMotion
 from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.priors.neighbours import NeighbourPrior
-from gsvr.solver.published import PublishedOptions, reconstruct_as_published
+from gsvr.solver.published import PublishedOptions, published_code, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
@@ -67,9 +67,10 @@ def run_gsvr(
     return _rendered(reconstruct(problem.slices, options, report, problem.true_poses if known_poses else None))
 
 
-def run_published(problem: Problem, recorder: Recorder) -> tuple[Volume, np.ndarray]:
+def run_published(
+    problem: Problem, recorder: Recorder, options: PublishedOptions = PublishedOptions()
+) -> tuple[Volume, np.ndarray]:
     """The published settings, scored each time that neighbours are found anew."""
-    options = PublishedOptions()
     every = options.refreshed_every
     report = _reporting(problem, recorder, lambda at: None if at.done % every else f"epoch {at.done}")
     return _rendered(reconstruct_as_published(problem.slices, options, report))
@@ -182,7 +183,8 @@ METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
     "inr": Method(run_implicit, "implicit network (grid of features)"),
     "fast": _gsvr(on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
-    "paper": Method(run_published, "published settings"),
+    "paper": Method(run_published, "settings as printed"),
+    "published-code": Method(partial(run_published, options=published_code(simulated=True)), "published code's settings"),
     "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),
     "known-poses": _gsvr(without_motion, "true poses given", "limit", known_poses=True),
     "profile-gaussian": _gsvr(lambda o: replace(o, profile="gaussian"), "Gaussian profile, FWHM = thickness"),

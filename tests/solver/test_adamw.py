@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsvr.solver.adamw import AdamW, LearningRate
+from gsvr.solver.adamw import AdamW, CosineAnnealing, Halving, LearningRate
 
 
 def test_steps_are_those_of_pytorch():
@@ -19,7 +19,7 @@ def test_steps_are_those_of_pytorch():
     ]
     optimiser = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=4, gamma=0.5)
-    ours = AdamW({"a": LearningRate(0.1, 0.3), "b": LearningRate(0.02)}, halved_every=4)
+    ours = AdamW({"a": LearningRate(0.1, 0.3), "b": LearningRate(0.02)}, Halving(4))
     for _ in range(13):
         gradients = {name: rng.normal(size=value.shape) for name, value in values.items()}
         for name, gradient in gradients.items():
@@ -31,8 +31,20 @@ def test_steps_are_those_of_pytorch():
         np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=1e-10)
 
 
+def test_rates_fall_as_pytorch_lets_them():
+    torch = pytest.importorskip("torch")
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 20, eta_min=0.1)
+    ours = CosineAnnealing(20, 0.1)
+    for step in range(21):
+        assert ours.share(step) == pytest.approx(theirs.get_last_lr()[0])
+        optimiser.step()
+        theirs.step()
+    assert ours.share(30) == pytest.approx(0.1)
+
+
 def test_what_is_not_pulled_stays():
-    optimiser = AdamW({"a": LearningRate(0.1)}, halved_every=10)
+    optimiser = AdamW({"a": LearningRate(0.1)}, Halving(10))
     value = np.array([1.0, 2.0])
     for _ in range(3):
         value = optimiser.step({"a": value}, {"a": np.array([0.0, 1.0])})["a"]
@@ -42,5 +54,5 @@ def test_what_is_not_pulled_stays():
 
 def test_arrays_given_stay_as_they_are():
     given = np.ones(3)
-    AdamW({"a": LearningRate(0.1, 0.5)}, halved_every=10).step({"a": given}, {"a": np.ones(3)})
+    AdamW({"a": LearningRate(0.1, 0.5)}, Halving(10)).step({"a": given}, {"a": np.ones(3)})
     np.testing.assert_array_equal(given, 1)

@@ -7,7 +7,7 @@ import pytest
 import gsvr.backends.devices
 from gsvr.backends.devices import Device
 from gsvr.errors import InputError
-from gsvr.solver.published import PublishedOptions
+from gsvr.solver.published import PublishedOptions, published_code
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.workflows.presets import chosen_options
 
@@ -15,6 +15,7 @@ from gsvr.workflows.presets import chosen_options
 def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
     assert chosen_options("default", None, "cpu", 0, 0) == SolverOptions()
     assert chosen_options("paper", None, "cpu", 0, 0) == PublishedOptions()
+    assert chosen_options("published-code", None, "cpu", 0, 0) == published_code()
     fast = chosen_options("fast", None, "cpu", 0, 0)
     assert fast == SolverOptions(stages=default_stages(free=False))
     assert not any(stage.free for stage in default_stages(free=False))

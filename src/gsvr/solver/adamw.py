@@ -27,6 +27,32 @@ class LearningRate:
     decay: float = 0.0
 
 
+@dataclass(frozen=True)
+class Halving:
+    """All rates are halved after `every` steps, again and again."""
+
+    every: int
+
+    def share(self, step: int) -> float:
+        """Share of the first rates in a step (from 0)."""
+        return 0.5 ** (step // self.every)
+
+
+@dataclass(frozen=True)
+class CosineAnnealing:
+    """Half a cosine from one to the share `last` in `steps` steps (Loshchilov & Hutter, ICLR 2017), then constant."""
+
+    steps: int
+    last: float
+
+    def share(self, step: int) -> float:
+        """Share of the first rates in a step (from 0)."""
+        return self.last + (1 - self.last) * (1 + np.cos(np.pi * min(step / self.steps, 1.0))) / 2
+
+
+Schedule = Halving | CosineAnnealing
+
+
 class AdamW:
     """First and second moments of every array's gradient.
 
@@ -34,12 +60,12 @@ class AdamW:
     ----------
     rates
         Learning rate of each array, by name.
-    halved_every
-        All rates are halved after so many steps, again and again.
+    schedule
+        How all of them fall.
     """
 
-    def __init__(self, rates: Mapping[str, LearningRate], halved_every: int) -> None:
-        self._rates, self._halved_every = rates, halved_every
+    def __init__(self, rates: Mapping[str, LearningRate], schedule: Schedule) -> None:
+        self._rates, self._schedule = rates, schedule
         self._steps = 0
         self._first: dict[str, np.ndarray] = {}
         self._second: dict[str, np.ndarray] = {}
@@ -52,7 +78,7 @@ class AdamW:
         KeyError
             If an array has no learning rate or no gradient.
         """
-        share = 0.5 ** (self._steps // self._halved_every)
+        share = self._schedule.share(self._steps)
         self._steps += 1
         return {name: self._moved(name, value, gradients[name], share) for name, value in values.items()}
 

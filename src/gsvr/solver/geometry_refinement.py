@@ -14,7 +14,7 @@ import numpy as np
 from gsvr.model.fields import GaussianField
 from gsvr.model.geometry import rotation_from_quaternion
 from gsvr.operators.gaussians import GaussianOperator
-from gsvr.solver.adamw import AdamW, LearningRate
+from gsvr.solver.adamw import AdamW, Halving, LearningRate
 from gsvr.solver.amplitudes import refit
 from gsvr.solver.priors.protocol import PriorOnGaussians
 from gsvr.solver.state import State
@@ -73,7 +73,7 @@ def refine_geometry(
         "log_scales": LearningRate(options.scale_rate),
         "quaternions": LearningRate(options.quaternion_rate),
     }
-    optimiser = AdamW(rates, halved_every=max(steps // 2, 1))
+    optimiser = AdamW(rates, Halving(max(steps // 2, 1)))
     for step in range(1, steps + 1):
         field = _moved(optimiser, state)
         state = _at(state, replace(field, log_scales=np.clip(field.log_scales, floor, ceiling)))

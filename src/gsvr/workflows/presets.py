@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PRESETS = ("default", "fast", "paper")
+PRESETS = ("default", "fast", "paper", "published-code")
+_PUBLISHED = ("paper", "published-code")
 
 
 def chosen_options(
@@ -34,7 +36,7 @@ def chosen_options(
     from gsvr.backends.devices import choose_device
     from gsvr.errors import InputError
     from gsvr.model.point_spread import PROFILES
-    from gsvr.solver.published import PublishedOptions
+    from gsvr.solver.published import PublishedOptions, published_code
     from gsvr.solver.schedule import SolverOptions, default_stages
 
     if preset not in PRESETS:
@@ -44,9 +46,10 @@ def chosen_options(
     given: dict[str, Any] = {"seed": seed} if profile is None else {"seed": seed, "profile": profile}
     chosen = choose_device(device)
     logger.info("device %s: %s", device, chosen.reason)
-    if preset != "paper":
+    if preset not in _PUBLISHED:
         stages = default_stages(free=preset == "default")
         return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)
     if samples:
-        raise InputError("`samples` cannot go with `preset` paper: leave one of the two out")
-    return PublishedOptions(backend=chosen.backend, **given)
+        raise InputError(f"`samples` cannot go with `preset` {preset}: leave one of the two out")
+    published = PublishedOptions() if preset == "paper" else published_code()
+    return replace(published, backend=chosen.backend, **given)
