@@ -67,9 +67,7 @@ def run_gsvr(
     return _rendered(reconstruct(problem.slices, options, report, problem.true_poses if known_poses else None))
 
 
-def run_published(
-    problem: Problem, recorder: Recorder, options: PublishedOptions = PublishedOptions()
-) -> tuple[Volume, np.ndarray]:
+def run_published(problem: Problem, recorder: Recorder, options: PublishedOptions) -> tuple[Volume, np.ndarray]:
     """The published settings, scored each time that neighbours are found anew."""
     every = options.refreshed_every
     report = _reporting(problem, recorder, lambda at: None if at.done % every else f"epoch {at.done}")
@@ -183,8 +181,10 @@ METHODS: dict[str, Method] = {
     "default": Method(run_gsvr, "gsvr"),
     "inr": Method(run_implicit, "implicit network (grid of features)"),
     "fast": _gsvr(on_lattice, "gsvr, preset fast: Gaussians on a lattice", "method"),
-    "paper": Method(run_published, "settings as printed"),
-    "published-code": Method(partial(run_published, options=published_code(simulated=True)), "published code's settings"),
+    "paper": Method(partial(run_published, options=PublishedOptions()), "settings as printed"),
+    "published-code": Method(
+        partial(run_published, options=published_code(simulated=True)), "published code's settings"
+    ),
     "uncorrected": _gsvr(without_motion, "no motion correction", "limit"),
     "known-poses": _gsvr(without_motion, "true poses given", "limit", known_poses=True),
     "profile-gaussian": _gsvr(lambda o: replace(o, profile="gaussian"), "Gaussian profile, FWHM = thickness"),

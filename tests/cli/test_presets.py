@@ -12,6 +12,7 @@ import pytest
 import gsvr.workflows.presets
 from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
+from gsvr.io.transforms import read_poses_json
 from gsvr.solver.published import PublishedOptions
 from gsvr.workflows.presets import chosen_options
 from tests.cli.conftest import Command
@@ -51,3 +52,20 @@ def test_the_published_settings_from_files_to_files(
     volume = read_volume(first).data
     assert volume.max() > 0
     np.testing.assert_allclose(read_volume(again).data, volume, rtol=0, atol=1e-4 * volume.max())
+
+
+@pytest.mark.parametrize(("motion", "moved"), [("stacks", True), ("none", False)])
+def test_less_motion_than_that_of_slices(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path, motion: str, moved: bool
+):
+    words = ("--input-stacks", *stacks, "--stack-masks", *masks_of(stacks), "--output-resolution", 1.5)
+    result = gsvr_command(
+        "reconstruct", words, "--preset", "fast", "--motion", motion, "--output-volume", tmp_path / "v.nii.gz"
+    )
+    assert result.exit_code == 0, result.stderr
+    poses = read_poses_json(tmp_path / "v_poses.json")
+    of_stacks = {pose.stack: pose.matrix for pose in poses}
+    for pose in poses:
+        np.testing.assert_allclose(pose.matrix, of_stacks[pose.stack], atol=1e-6)
+    away = max(float(np.abs(matrix - np.eye(4)).max()) for matrix in of_stacks.values())
+    assert (away > 1e-3) == moved

@@ -9,7 +9,7 @@ import jaxtyping
 import pytest
 
 from gsvr.model.point_spread import PROFILES
-from gsvr.solver.schedule import SolverOptions, Stage, default_stages, restart_stages
+from gsvr.solver.schedule import Motion, SolverOptions, Stage, default_stages, moving_parts, restart_stages
 
 
 @pytest.mark.parametrize("finest", [0.8, 1.1, 1.5])
@@ -28,6 +28,15 @@ def test_stacks_move_first_then_slices_and_the_volume_comes_last():
     assert kinds[-1] == "none"
     assert set(kinds[1:-1]) == {"slices"}
     assert kinds.count("none") == 1
+
+
+@pytest.mark.parametrize("motion", ["slices", "stacks", "none"])
+def test_nothing_moves_but_what_is_asked_for(motion: Motion):
+    stages = default_stages(motion=motion)
+    assert moving_parts(stages) == motion
+    assert stages[-1] == default_stages()[-1]
+    allowed = {"slices": {"slices", "stacks", "none"}, "stacks": {"stacks", "none"}, "none": {"none"}}[motion]
+    assert {stage.motion for stage in stages} <= allowed
 
 
 def test_the_last_stage_uses_every_pixel_of_a_consensus_mask():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import gsvr.backends.devices
@@ -29,3 +31,14 @@ def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
 def test_published_settings_have_no_uncertainty():
     with pytest.raises(InputError, match="`samples` cannot go with"):
         chosen_options("paper", None, "cpu", 0, 8)
+
+
+def test_what_moves_is_chosen():
+    still = chosen_options("default", None, "cpu", 0, 0, motion="none")
+    assert still == SolverOptions(stages=default_stages(motion="none"))
+    published = chosen_options("paper", None, "cpu", 0, 0, motion="none")
+    assert published == replace(PublishedOptions(), moving=False)
+    with pytest.raises(InputError, match="`motion` everything: choose one of"):
+        chosen_options("default", None, "cpu", 0, 0, motion="everything")
+    with pytest.raises(InputError, match="`motion` stacks cannot go with `preset` paper"):
+        chosen_options("paper", None, "cpu", 0, 0, motion="stacks")

@@ -42,8 +42,11 @@ def reconstruct_command(
         ),
     ] = "auto",
     preset: Annotated[
-        str, typer.Option(help="default; fast: a quarter less time; paper: published settings, slow, to compare.")
+        str, typer.Option(help="default; fast: a quarter less time; paper, published-code: slow, to compare.")
     ] = "default",
+    motion: Annotated[
+        str, typer.Option(help="What moves: slices; stacks as a whole; none: super-resolution alone.")
+    ] = "slices",
     profile: Annotated[
         str | None, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian. Default: the preset's.")
     ] = None,
@@ -101,7 +104,7 @@ def reconstruct_command(
     )
     automatic = stack_masks == [Path("auto")]
     inputs = StackInputs(input_stacks, None if automatic else stack_masks, thicknesses, slice_order)
-    options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0)
+    options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion)
     if automatic:
         options = replace(options, masks=replace(options.masks, automatic="always"))
     check_voxel_size(output_resolution)

@@ -84,7 +84,11 @@ class Stage:
 
 
 def default_stages(
-    finest: float = 1.0, free: bool = True, thickness: float = 3.0, geometry_steps: int = 0
+    finest: float = 1.0,
+    free: bool = True,
+    thickness: float = 3.0,
+    geometry_steps: int = 0,
+    motion: Motion = "slices",
 ) -> tuple[Stage, ...]:
     """Stages that end with Gaussians `finest` mm apart (a little less than the in-plane pixel spacing).
 
@@ -97,6 +101,9 @@ def default_stages(
         Of the slices (mm): a third of it is what they can tell apart.
     geometry_steps
         Of free Gaussians in the last stage.
+    motion
+        What moves: ``"slices"``; ``"stacks"`` as a whole, for subjects that move between stacks only; or ``"none"``,
+        for stacks that lie where they belong: super-resolution alone.
     """
     last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, consensus_mask=True)
     if free:
@@ -109,8 +116,14 @@ def default_stages(
             geometry_steps=geometry_steps,
         )
     fine, finer = max(1.8, 1.5 * finest), max(1.4, 1.2 * finest)
+    alignment = Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8)
+    if motion == "none":
+        return Stage("field at the given poses", fine, 2, 4, 5, "none"), last
+    if motion == "stacks":
+        refined = Stage(f"stack alignment, {fine:.2g} mm", fine, 2, 8, 5, "stacks", consensus_mask=True)
+        return alignment, replace(alignment, name="stack alignment, 3.5 mm", spacing=3.5), refined, last
     return (
-        Stage("stack alignment", 5.0, 3, 10, 5, "stacks", sigma_ratio=0.8),
+        alignment,
         Stage("motion, 5 mm", 5.0, 3, 20, 5, sigma_ratio=0.8),
         Stage("motion, 3.5 mm", 3.5, 3, 15, 5),
         Stage("motion, 2.5 mm", 2.5, 2, 10, 5, consensus_mask=True),
@@ -118,6 +131,12 @@ def default_stages(
         Stage(f"motion, {finer:.2g} mm", finer, 1, 4, 5),
         last,
     )
+
+
+def moving_parts(stages: tuple[Stage, ...]) -> Motion:
+    """What moves in a schedule, see `default_stages`."""
+    moving = {stage.motion for stage in stages}
+    return "slices" if "slices" in moving else "stacks" if "stacks" in moving else "none"
 
 
 def restart_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

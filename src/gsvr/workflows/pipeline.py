@@ -16,7 +16,7 @@ from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_volume
 from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, reconstruct
-from gsvr.solver.schedule import SolverOptions, default_stages
+from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
 from gsvr.solver.state import Result
 from gsvr.workflows.inputs import StackInputs, read_stacks
 
@@ -99,7 +99,9 @@ def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOption
     spacing = float(np.median([stack.spacing[:2].mean() for stack in stacks]))
     thickness = float(np.median([stack.thickness for stack in stacks]))
     last, finest = options.stages[-1], float(np.clip(0.9 * spacing, 0.7, 1.5))
-    return replace(options, stages=default_stages(finest, last.free, thickness, last.geometry_steps))
+    return replace(
+        options, stages=default_stages(finest, last.free, thickness, last.geometry_steps, moving_parts(options.stages))
+    )
 
 
 def prepare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 if TYPE_CHECKING:
     from gsvr.solver.published import PublishedOptions
@@ -17,7 +17,7 @@ _PUBLISHED = ("paper", "published-code")
 
 
 def chosen_options(
-    preset: str, profile: str | None, device: str, seed: int, samples: int
+    preset: str, profile: str | None, device: str, seed: int, samples: int, motion: str = "slices"
 ) -> SolverOptions | PublishedOptions:
     """Options of a reconstruction.
 
@@ -27,6 +27,8 @@ def chosen_options(
         None: the preset's own.
     samples
         Of the posterior, for the uncertainty.
+    motion
+        What moves: slices, stacks or none.
 
     Raises
     ------
@@ -37,19 +39,24 @@ def chosen_options(
     from gsvr.errors import InputError
     from gsvr.model.point_spread import PROFILES
     from gsvr.solver.published import PublishedOptions, published_code
-    from gsvr.solver.schedule import SolverOptions, default_stages
+    from gsvr.solver.schedule import Motion, SolverOptions, default_stages
 
     if preset not in PRESETS:
         raise InputError(f"`preset` {preset}: choose one of {', '.join(PRESETS)}")
     if profile is not None and profile not in PROFILES:
         raise InputError(f"`profile` {profile}: choose one of {', '.join(PROFILES)}")
+    if motion not in get_args(Motion):
+        raise InputError(f"`motion` {motion}: choose one of {', '.join(get_args(Motion))}")
     given: dict[str, Any] = {"seed": seed} if profile is None else {"seed": seed, "profile": profile}
     chosen = choose_device(device)
     logger.info("device %s: %s", device, chosen.reason)
     if preset not in _PUBLISHED:
-        stages = default_stages(free=preset == "default")
+        stages = default_stages(free=preset == "default", motion=cast(Motion, motion))
         return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)
     if samples:
         raise InputError(f"`samples` cannot go with `preset` {preset}: leave one of the two out")
+    if motion == "stacks":
+        raise InputError(f"`motion` stacks cannot go with `preset` {preset}, which moves slices or nothing")
+    given["moving"] = motion == "slices"
     published = PublishedOptions() if preset == "paper" else published_code()
     return replace(published, backend=chosen.backend, **given)

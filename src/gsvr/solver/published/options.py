@@ -68,6 +68,8 @@ class PublishedOptions:
     rotation_penalty, translation_penalty
         Weight of the mean over slices and axes of the squared vector part of a slice's quaternion, and of its squared
         translation (mm), both counted from where it started.
+    moving
+        Whether slices move.
     weighted_slices
         Whether slices with large residuals count less: one-sided Welsch weights, found anew with the neighbours after a
         quarter of the epochs.
@@ -105,6 +107,7 @@ class PublishedOptions:
     scale_limit: float = 3.0
     rotation_penalty: float = 0.0
     translation_penalty: float = 0.0
+    moving: bool = True
     weighted_slices: bool = False
     uniform_share: float = 0.0
     normalisation: float = 1e-3

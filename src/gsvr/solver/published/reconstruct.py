@@ -193,7 +193,7 @@ def _step(
         quaternions=moved["quaternions"],
         amplitudes=_softplus(moved["raw"]),
     )
-    poses = moved_poses(slices, unknowns.poses, steps)
+    poses = moved_poses(slices, unknowns.poses, steps) if options.moving else unknowns.poses
     return gradient.loss + of_scales + of_motion, _Unknowns(field, moved["raw"], moved["raw_gains"], poses)
 
 
