@@ -21,7 +21,7 @@ from benchmarks.command import CommandError, run_command
 from benchmarks.machine import REPOSITORY
 from benchmarks.methods import METHODS
 from benchmarks.plots import draw_plots
-from benchmarks.subjects import OUTPUT, SUBJECTS, SubjectMissingError, find_subject
+from benchmarks.subjects import BRAINS, OUTPUT, SUBJECTS, SubjectMissingError, find_subject
 from benchmarks.tables import comparison_tables
 from gsvr.io.record import write_record
 
@@ -49,10 +49,10 @@ def planned(full: bool) -> list[Case]:
         return [Case("phantom", "moderate", 0, method) for method in (*COMPARED, *ABLATIONS)]
     cases = [
         Case(subject, motion, seed, method)
-        for seed, motion, subject in itertools.product(range(3), MOTIONS, SUBJECTS)
+        for seed, motion, subject in itertools.product(range(3), MOTIONS, BRAINS)
         for method in COMPARED
     ]
-    return [*cases, *(Case(subject, "moderate", 0, method) for subject in SUBJECTS for method in ABLATIONS)]
+    return [*cases, *(Case(subject, "moderate", 0, method) for subject in BRAINS for method in ABLATIONS)]
 
 
 def selected(asked: argparse.Namespace) -> Iterator[Case]:

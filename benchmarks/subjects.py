@@ -78,26 +78,33 @@ def _atlas(week: int) -> Subject:
     return subject
 
 
-def _ch2bet() -> Subject:
-    """An adult brain shrunk to the size of a fetal one: 1 mm voxels become 0.5 mm."""
+def _ch2bet_file() -> Path:
     named = os.environ.get("GSVR_CH2BET")
     found = [path for path in ([Path(named)] if named else _CH2BET) if path.is_file()]
     if not found:
         raise SubjectMissingError("no ch2bet.nii.gz (install mricron-data or set GSVR_CH2BET to the file)")
-    shrunk = OUTPUT / "subjects" / "ch2bet-half.nii.gz"
+    return found[0]
+
+
+def _ch2bet() -> Subject:
+    """An adult brain shrunk to the size of a fetal one: 1 mm voxels become 0.5 mm."""
+    whole, shrunk = _ch2bet_file(), OUTPUT / "subjects" / "ch2bet-half.nii.gz"
     if not shrunk.exists():
-        image = nibabel.load(found[0])  # pyright: ignore[reportPrivateImportUsage]
+        image = nibabel.load(whole)  # pyright: ignore[reportPrivateImportUsage]
         affine = np.diag([0.5, 0.5, 0.5, 1.0]) @ image.affine  # pyright: ignore[reportAttributeAccessIssue]
         shrunk.parent.mkdir(parents=True, exist_ok=True)
         write_volume(shrunk, np.asarray(image.dataobj, dtype=np.float32), affine)  # pyright: ignore[reportAttributeAccessIssue]
     return Subject("ch2bet", shrunk)
 
 
+# of the size of a fetal brain: what methods of slice-to-volume reconstruction are compared on
+BRAINS = ("phantom", "atlas-33", "atlas-27", "ch2bet")
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "phantom": _phantom,
     "atlas-33": lambda: _atlas(33),
     "atlas-27": lambda: _atlas(27),
     "ch2bet": _ch2bet,
+    "ch2bet-adult": lambda: Subject("ch2bet-adult", _ch2bet_file()),
 }
 
 
