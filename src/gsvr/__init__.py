@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gsvr.render.points import values_and_gradients_at, values_at
     from gsvr.render.volume import render_volume
     from gsvr.simulation.phantom import brain_phantom
-    from gsvr.solver.published import PublishedOptions, reconstruct_as_published
+    from gsvr.solver.published import PublishedOptions, published_code, reconstruct_as_published
     from gsvr.solver.reconstruct import Progress, reconstruct
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
     from gsvr.solver.state import Result, State
@@ -71,6 +71,7 @@ __all__ = [
     "pipeline",
     "plane_frame",
     "prepare_slices",
+    "published_code",
     "read_checkpoint",
     "read_field",
     "read_poses_json",
@@ -108,7 +109,7 @@ _HOMES = {
     "gsvr.operators.gaussians": ("GaussianOperator",),
     "gsvr.operators.lattice": ("LatticeOperator",),
     "gsvr.render.plane": ("plane_frame", "render_plane"),
-    "gsvr.solver.published": ("PublishedOptions", "reconstruct_as_published"),
+    "gsvr.solver.published": ("PublishedOptions", "published_code", "reconstruct_as_published"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
     "gsvr.solver.state": ("Result", "State"),

@@ -98,7 +98,8 @@ def _run_epochs(
     started, scale, total = time.perf_counter(), intensity_scale(slices), options.epochs
     scaled = replace(slices, values=slices.values / np.float32(scale))
     unknowns, first = _first_unknowns(scaled, options, poses), poses
-    optimiser, radii, weights = _optimiser(options), None, np.ones(slices.n_slices)
+    optimiser, weights = _optimiser(options), np.ones(slices.n_slices)
+    radii = np.zeros(0, np.float32)
     for epoch in range(1, total + 1):
         refreshed = (epoch - 1) % options.refreshed_every == 0
         if refreshed:
