@@ -14,6 +14,9 @@ FOLDER = "src/gsvr/compiled/c"
 # asks for errno, for traps, or for the sign of zero.
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
            "-fvisibility=hidden", "-g0", "-Wall", "-Wno-psabi"]  # fmt: skip
+# "address,undefined" builds one library, of the plain variant, that stops at every read out of bounds (`make sanitize`)
+SANITIZERS = os.environ.get("GSVR_SANITIZERS", "")
+INSTRUMENTED = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"] if SANITIZERS else []
 IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
@@ -51,7 +54,8 @@ def kernels(name: str, *instructions: str) -> Extension:
         sources=sorted(str(path) for path in Path(FOLDER).glob("*.c")),
         depends=sorted(str(path) for path in Path(FOLDER).glob("*.h")),
         define_macros=[("GSVR_DECLARATIONS", str(checksum_of_declarations()))],
-        extra_compile_args=[*OPTIONS, *instructions],
+        extra_compile_args=[*OPTIONS, *instructions, *INSTRUMENTED, *(["-O1", "-g"] if SANITIZERS else [])],
+        extra_link_args=INSTRUMENTED,
         libraries=["m"] if os.name == "posix" else [],
         py_limited_api=True,
     )
@@ -59,6 +63,8 @@ def kernels(name: str, *instructions: str) -> Extension:
 
 # x86 as of 2008 and as of 2013; `gsvr.compiled` chooses
 VARIANTS = [kernels("_portable", "-msse4.2"), kernels("_avx2", "-mavx2", "-mfma")] if IS_X86 else [kernels("_portable")]
+if SANITIZERS:
+    del VARIANTS[1:]
 
 setup(
     ext_modules=VARIANTS,

@@ -69,6 +69,7 @@ def test_table_and_record_tell_the_same(folder: Path, against_truth: list[str | 
     result = evaluate(*against_truth, "--output-json", tmp_path / "quality.json")
     assert result.exit_code == 0
     record = json.loads((tmp_path / "quality.json").read_text())
+    assert (record["reconstruction"], record["truth"]) == ("reconstruction.nii.gz", "truth.nii.gz")
     assert f"{record['quality']['psnr']:.2f} dB" in result.output
     assert f"{record['quality']['ssim']:.4f}" in result.output
     assert record["quality"]["ncc"] > 0.95

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,15 @@ def test_file_in_the_way_of_a_folder(tmp_path: Path):
         check_writable_file(path)
     with pytest.raises(InputError, match="cannot be created"), atomic_path(path):
         pass
+
+
+@pytest.mark.parametrize("check", [check_writable_file, check_writable_folder])
+def test_names_that_are_too_long_are_refused_before_any_work(tmp_path: Path, check: Callable[[Path], None]):
+    """Wherever they stand in the path, which need not exist."""
+    for path in (250 * "é", f"{300 * 'a'}/v.nii", "/".join(30 * [200 * "a"])):
+        with pytest.raises(InputError, match="is too long for"):
+            check(tmp_path / "new" / path)
+    check(tmp_path / "new" / f"{200 * 'a'}.nii")
 
 
 def test_check_leaves_nothing_behind(tmp_path: Path):

@@ -46,6 +46,22 @@ def test_foreground_has_no_holes_and_one_part():
     assert not mask[:2, :2, :2].any()
 
 
+@pytest.mark.parametrize("where", [(5, 5, 5), (slice(None), slice(None), 5)])
+def test_an_artefact_does_not_hide_the_rest(where: tuple[int | slice, ...]):
+    stack = ball_stack(0, noise=4.0, background=8.0)
+    data = stack.data.copy()
+    data[where] = 1e5 * data.max()
+    expected = foreground(stack)
+    assert overlap(foreground(replace(stack, data=data))[:, :, 7:], expected[:, :, 7:]) > 0.9
+
+
+def test_a_stack_without_contrast_is_foreground():
+    stack = ball_stack(0)
+    data = np.full_like(stack.data, 1000.0)
+    data[3:6] += 0.1
+    assert foreground(replace(stack, data=data)).all()
+
+
 def test_without_positive_intensities_there_is_no_foreground():
     stack = ball_stack(0)
     with pytest.raises(InputError, match="stack-0"):

@@ -58,7 +58,7 @@ def evaluate_truth(
     """
     true_volume = read_volume(truth, truth_mask)
     comparison = _compare_volumes(read_volume(reconstruction), true_volume, truth, align)
-    record: dict[str, Any] = {"reconstruction": reconstruction, "truth": truth}
+    record: dict[str, Any] = {"reconstruction": reconstruction.name, "truth": truth.name}
     record |= _comparison_record(comparison, true_volume)
     tables = [_comparison_table(comparison, record)]
     if poses is not None and true_poses is not None:

@@ -20,8 +20,8 @@ _FIXABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, 
 # Temporary files carry the machine and the process that write them, so that others can tell whether these live.
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _PARTIAL = re.compile(rf"\.partial-{_MACHINE}-(\d+)-[0-9a-f]+(\..*)?")
-# What file systems allow (bytes).
-_LONGEST_NAME = 255
+# What file systems allow (bytes); the longest path leaves room for the names of files in a folder.
+_LONGEST_NAME, _LONGEST_PATH = 255, 3800
 
 
 @contextmanager
@@ -81,10 +81,17 @@ def check_writable_file(path: str | Path) -> None:
 def _check_name(path: Path) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder: give the name of the file to write")
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise InputError(f"{path.name[:20]}... is too long for the name of a file: choose a shorter one")
+    _check_length(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path} is a device or a pipe: give the name of a file")
+
+
+def _check_length(path: Path) -> None:
+    for name in path.parts:
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise InputError(f"{name[:20]}... is too long for the name of a file: choose a shorter one")
+    if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+        raise InputError(f"{str(path)[:20]}... is too long for a path: choose a shorter one")
 
 
 def remove_leftovers(folder: str | Path) -> None:
@@ -118,9 +125,10 @@ def check_writable_folder(path: str | Path) -> None:
     Raises
     ------
     InputError
-        If `path` or one of its parents is a file, or the folder cannot be written.
+        If `path` or one of its parents is a file, a name is too long, or the folder cannot be written.
     """
     path = Path(path)
+    _check_length(path)
     existing = path.absolute()
     while not os.path.lexists(existing):
         existing = existing.parent

@@ -201,7 +201,8 @@ def _gaussian_field(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
     if nearest is not None and not (isinstance(nearest, int) and not isinstance(nearest, bool) and nearest > 0):
         raise InputError(f"{path}: its number of nearest Gaussians is {nearest!r}, not one from 1 on: write it again")
     normalisation = None if delta is None else float(delta)
-    arrays = {name: np.asarray(tensors[name], np.float32) for name in _GAUSSIANS}
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
+        arrays = {name: np.asarray(tensors[name], np.float32) for name in _GAUSSIANS}
     return GaussianField(**arrays, normalisation=normalisation, nearest=nearest)
 
 

@@ -10,6 +10,9 @@ from gsvr.errors import InputError
 from gsvr.model.morphology import largest_part
 from gsvr.model.slices import Stack
 
+# of logarithms of intensities
+_SMALLEST_CONTRAST = 1e-3
+
 
 def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
     """Pixels that show anything: the non-zero ones where the background is zero, else those above a threshold.
@@ -28,7 +31,9 @@ def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
         # closing takes the world beyond the image for background: what was shown there stays
         mask = ndimage.binary_closing(shown, iterations=2) | shown
     else:
-        level = np.log(ndimage.gaussian_filter(np.maximum(stack.data, 0), (2, 2, 0)) + 1e-3 * stack.data.max())
+        # not the brightest pixel of all, which may be an artefact
+        bright = np.quantile(stack.data.max(axis=(0, 1)), 0.75, method="lower") or stack.data.max()
+        level = np.log(ndimage.gaussian_filter(np.clip(stack.data, 0, bright), (2, 2, 0)) + 1e-3 * bright)
         mask = level > _otsu(level)
     if not mask.any():
         raise InputError(f"{stack.name} has no foreground: give it a mask, or leave it out")
@@ -36,6 +41,9 @@ def foreground(stack: Stack) -> Bool[np.ndarray, "columns rows slices"]:
 
 
 def _otsu(values: np.ndarray) -> float:
+    """Threshold between two classes of logarithms; below all of them where they are as good as equal."""
+    if np.ptp(values) < _SMALLEST_CONTRAST:
+        return -np.inf
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)

@@ -221,7 +221,7 @@ def check_field(field: LatticeField | GaussianField) -> None:
     else:
         check_extent("the field", field.means)
         log_scales = field.log_scales
-        lengths = np.linalg.norm(field.quaternions, axis=1)
+        lengths = np.linalg.norm(field.quaternions.astype(np.float64), axis=1)
         if not (lengths.min() > _SHORTEST_QUATERNION and lengths.max() < 1 / _SHORTEST_QUATERNION):
             raise ValueError("a quaternion of the field is zero or far from unit length")
     if not np.abs(log_scales).max() <= _LARGEST_LOG_SCALE:
