@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gsvr import evaluation, simulation
     from gsvr.errors import InputError
+    from gsvr.evaluation.verdict import Verdict, judge
     from gsvr.io.checkpoint import read_checkpoint, write_checkpoint
     from gsvr.io.field import read_field, write_field
     from gsvr.io.nifti import read_stack, read_volume, write_volume
@@ -62,11 +63,13 @@ __all__ = [
     "StackInputs",
     "Stage",
     "State",
+    "Verdict",
     "Volume",
     "brain_phantom",
     "default_stages",
     "evaluation",
     "fitting_options",
+    "judge",
     "moved_poses",
     "pipeline",
     "plane_frame",
@@ -97,6 +100,7 @@ __all__ = [
 _HOMES = {
     "gsvr.model.slices": ("Slices", "Stack", "slices_from_arrays", "slices_from_stacks"),
     "gsvr.errors": ("InputError",),
+    "gsvr.evaluation.verdict": ("Verdict", "judge"),
     "gsvr.model.fields": ("GaussianField", "Lattice", "LatticeField"),
     "gsvr.io.checkpoint": ("read_checkpoint", "write_checkpoint"),
     "gsvr.io.field": ("read_field", "write_field"),

@@ -40,6 +40,7 @@ def folder(stacks: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
     words += ["--output-slices", folder / "slices", "--simulated-slices", folder / "simulated"]
     result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    assert "verdict: good: " in result.output
     for name in OUTPUTS[:-1]:
         assert str(folder / name) in result.output.replace("\n", "")
     return folder

@@ -57,7 +57,7 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
     assert done.volume.mask is not None
     assert done.volume.mask.any()
     assert done.job.options == OPTIONS
-    assert done.timings.keys() == {"read", "masks", "reconstruction", "rendering"}
+    assert done.timings.keys() == {"read", "masks", "reconstruction", "verdict", "rendering"}
     with pytest.raises(InputError, match="output resolution"):
         run(job, 0.0)
 

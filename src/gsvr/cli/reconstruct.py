@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gsvr.workflows.pipeline import Job, Reconstruction
 
 
+# Everything is written, and not to be trusted.
+FAILED_EXIT_CODE = 3
+
+
 def reconstruct_command(
     input_stacks: Annotated[list[Path], typer.Option(help="Two or more stacks of slices (NIfTI).")],
     output_volume: Annotated[
@@ -114,6 +118,8 @@ def reconstruct_command(
         reconstruction = _run_with_progress(console, job, output_resolution)
         write_outputs(reconstruction, paths, settings)
     _summarise(reconstruction, paths, time.perf_counter() - started)
+    if reconstruction.verdict.grade == "failed":
+        raise typer.Exit(FAILED_EXIT_CODE)
 
 
 def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconstruction:
@@ -127,7 +133,7 @@ def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconst
 
 
 def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: float) -> None:
-    """The last lines on the screen: what was made, of what, and what looks wrong."""
+    """The last lines on the screen: what was made, of what, and whether to trust it."""
     result = reconstruction.result
     pixels = result.slices.sum_per_slice(result.slices.mask)
     used = pixels > 0
@@ -138,12 +144,6 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
         f"  {int(used.sum())} slices of {len(reconstruction.job.stacks)} stacks, {result.slices.n_pixels:,} pixels; "
         f"{doubted} of the slices fit badly and count less than half"
     )
-    for number, name in enumerate(result.slices.stack_names):
-        members = used & (result.slices.stack_index == number)
-        if members.any() and (result.slice_weights[members] < 0.5).mean() > 0.5:
-            typer.echo(
-                f"  most slices of {name} disagree with the volume: look at it, consider repeating or leaving it out"
-            )
     for label, path in (
         ("mask", paths.mask),
         ("poses", paths.poses),
@@ -157,3 +157,4 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
     ):
         if path is not None:
             typer.echo(f"  {label}: {path}")
+    typer.echo(f"verdict: {reconstruction.verdict.sentence}")

@@ -28,8 +28,8 @@ PLANES = ("axial", "coronal", "sagittal")
 _BACKGROUND, _TEXT, _FAINT_TEXT = (22, 22, 24), (235, 235, 235), (160, 160, 165)
 # Voxels beyond which a value does not change the spline through others visibly.
 _SPLINE_REACH = 10
-# All in pixels: around and between panels, strips of text, and text.
-_GAP, _HEADER, _LABEL, _FOOTER = 8, 34, 32, 34
+# All in pixels: around and between panels, strips of text, lines of a caption, and text.
+_GAP, _HEADER, _LABEL, _FOOTER, _LINE = 8, 34, 32, 34, 22
 _TEXT_SIZE, _SMALL_TEXT_SIZE, _LETTER_SIZE = 20, 16, 18
 # Share of the intensity window at which a difference is shown at full colour.
 _DIFFERENCE_RANGE = 0.25
@@ -87,7 +87,7 @@ class _Row:
 
 
 def save_mid_slices(
-    path: str | Path, volumes: Sequence[tuple[str, Volume]], options: PictureOptions | None = None
+    path: str | Path, volumes: Sequence[tuple[str, Volume]], options: PictureOptions | None = None, caption: str = ""
 ) -> None:
     """Write `mid_slices_picture` as a PNG file, whole or not at all.
 
@@ -99,7 +99,7 @@ def save_mid_slices(
         See `mid_slices_picture`.
     """
     check_picture_path(path)
-    picture = mid_slices_picture(volumes, options)
+    picture = mid_slices_picture(volumes, options, caption)
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -117,11 +117,13 @@ def check_picture_path(path: str | Path) -> None:
     check_writable_file(path)
 
 
-def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOptions | None = None) -> Image.Image:
+def mid_slices_picture(
+    volumes: Sequence[tuple[str, Volume]], options: PictureOptions | None = None, caption: str = ""
+) -> Image.Image:
     """Draw a row of axial, coronal and sagittal mid-slices for each labelled volume.
 
     The planes meet in the centre of the mask or, without one, of the intensity. Letters at the edges of every
-    panel tell the direction: L, R, A, P, S, I.
+    panel tell the direction: L, R, A, P, S, I. A caption stands below them.
 
     Raises
     ------
@@ -158,7 +160,7 @@ def mid_slices_picture(volumes: Sequence[tuple[str, Volume]], options: PictureOp
             note = f"{label} - {volumes[0][0]}  (± {100 * _DIFFERENCE_RANGE:.0f} % of the window)"
             triples = zip(planes, reference, inside, strict=True)
             rows.append(_Row(note, [diverging(where * (new - old) / scale) for new, old, where in triples]))
-    return _compose(rows, views, options)
+    return _compose(rows, views, options, caption)
 
 
 def panel_box(row: int, plane: int, options: PictureOptions | None = None) -> tuple[int, int, int, int]:
@@ -234,12 +236,15 @@ def _sample_anatomy(volume: Volume, view: _View, options: PictureOptions) -> lis
     return [plane > 0.5 for plane in _sample_planes(anatomy, view, options)]
 
 
-def _compose(rows: list[_Row], views: list[_View], options: PictureOptions) -> Image.Image:
+def _compose(rows: list[_Row], views: list[_View], options: PictureOptions, caption: str) -> Image.Image:
     _, _, right, bottom = panel_box(len(rows) - 1, len(PLANES) - 1, options)
-    picture = Image.new("RGB", (right + _GAP, bottom + _FOOTER), _BACKGROUND)
-    draw = ImageDraw.Draw(picture)
     title = ImageFont.load_default(_TEXT_SIZE)
     note = ImageFont.load_default(_SMALL_TEXT_SIZE)
+    lines = _wrapped(caption, note, right - _GAP)
+    picture = Image.new("RGB", (right + _GAP, bottom + _FOOTER + _LINE * len(lines)), _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for number, line in enumerate(lines):
+        draw.text((_GAP, bottom + _FOOTER + _LINE * number), line, _TEXT, note, anchor="la")
     for plane, name in enumerate(PLANES):
         left, _, right_edge, _ = panel_box(0, plane, options)
         draw.text(((left + right_edge) / 2, _HEADER / 2 + 4), name, _FAINT_TEXT, title, anchor="mm")
@@ -271,6 +276,18 @@ def _draw_letters(
         ((middle_x, bottom - inset), "mb", -up),
     ):
         draw.text(place, _letter(direction), (255, 214, 90), font, anchor, stroke_width=2, stroke_fill="black")
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Lines of whole words that fit into `width` pixels, if words do."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

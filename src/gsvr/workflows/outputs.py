@@ -201,7 +201,7 @@ def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
     # the volume of a run without such stacks is shown as ever; others have windows and places of their own
     alone = len(rows) == 1
     options = PictureOptions(shared_window=alone, shared_position=alone, outline=not alone)
-    save_mid_slices(path, rows, options)
+    save_mid_slices(path, rows, options, reconstruction.verdict.sentence)
 
 
 def write_stack_masks(folder: Path, stacks: Sequence[Stack], masks: StackMasks) -> list[Path]:
@@ -275,6 +275,7 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
         "pixels": result.slices.n_pixels,
         "noise": result.noise,
         "volume_shape": volume.data.shape,
+        "verdict": reconstruction.verdict,
         "slices": [
             {"stack": record.stack, "slice_index": record.slice_index, **record.details}
             for record in slice_records(reconstruction)

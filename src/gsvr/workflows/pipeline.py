@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gsvr.errors import InputError
+from gsvr.evaluation.verdict import Verdict, judge
 from gsvr.masks.checks import check_content, check_overlap
 from gsvr.masks.first import StackMasks, first_masks
+from gsvr.model.copies import copies
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.render.volume import check_voxel_size, render_volume
@@ -39,6 +42,8 @@ class Job:
         How.
     timings
         Wall seconds by step.
+    copies
+        Pairs of stacks that hold the same recording.
     """
 
     stacks: list[Stack]
@@ -46,6 +51,7 @@ class Job:
     slices: Slices
     options: SolverOptions | PublishedOptions
     timings: dict[str, float]
+    copies: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Reconstruction:
         Field, poses and weights.
     volume
         The field on a voxel grid, with the brain mask.
+    verdict
+        Whether it is to be trusted.
     timings
         Wall seconds by step, those of the job among them.
     """
@@ -67,6 +75,7 @@ class Reconstruction:
     job: Job
     result: Result
     volume: Volume
+    verdict: Verdict
     timings: dict[str, float]
 
 
@@ -131,7 +140,16 @@ def prepare(
     slices = slices_of(stacks, masks)
     if isinstance(options, SolverOptions):
         _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
-    return Job(stacks, masks, slices, options, {"read": read - started, "masks": time.perf_counter() - read})
+    timings = {"read": read - started, "masks": time.perf_counter() - read}
+    return Job(stacks, masks, slices, options, timings, _copies(stacks))
+
+
+def _copies(stacks: list[Stack]) -> list[tuple[int, int]]:
+    """Stacks that hold the same recording, with a warning."""
+    found = copies(stacks)
+    for first, second in found:
+        logger.warning("%s holds the same recording as %s: leave one out", stacks[second].name, stacks[first].name)
+    return found
 
 
 def _refuse_narrow_masks(slices: Slices, binning: int) -> None:
@@ -147,7 +165,7 @@ def _refuse_narrow_masks(slices: Slices, binning: int) -> None:
 
 
 def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = None) -> Reconstruction:
-    """Reconstruct and render. Nothing is written.
+    """Reconstruct, render and judge. Nothing is written.
 
     Parameters
     ----------
@@ -172,8 +190,14 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     logger.info("rendering with the backend %s", backend)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
     _refuse_nothing(volume)
-    timings = {"reconstruction": reconstructed - started, "rendering": time.perf_counter() - reconstructed}
-    return Reconstruction(job, result, volume, job.timings | timings)
+    rendered = time.perf_counter()
+    verdict = judge(result, job.options.profile, job.copies)
+    timings = {
+        "reconstruction": reconstructed - started,
+        "rendering": rendered - reconstructed,
+        "verdict": time.perf_counter() - rendered,
+    }
+    return Reconstruction(job, result, volume, verdict, job.timings | timings)
 
 
 def _refuse_nothing(volume: Volume) -> None:

@@ -1,0 +1,265 @@
+"""Is a reconstruction to be trusted? A grade with reasons and advice, from what the result itself shows; no truth.
+
+The strongest evidence is prediction: every stack is compared with what the other stacks make of its place
+(`gsvr.evaluation.cross_prediction`). What that cannot see is looked at apart: slices of one direction only, a brain
+that few stacks cover, one recording under two names. The limits come from simulated acquisitions, good and bad
+(``make bench-robustness``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from gsvr.evaluation.cross_prediction import CrossPrediction, cross_prediction
+from gsvr.evaluation.views import coverage, directions
+from gsvr.model.point_spread import Profile
+from gsvr.solver.state import Result
+
+Grade = Literal["good", "doubtful", "failed"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a number counts as bad.
+
+    Attributes
+    ----------
+    content
+        A slice is compared if it has this share of the pixels of its stack's median slice.
+    displacement, believed, displacement_of_doubted
+        It does not lie where the others predict it if they want to move it by more (mm); or, where the reconstruction
+        itself gave it less than this weight, by more than the second distance.
+    unexplained
+        Nor does it if they leave more than this share of its variance.
+    agreeing
+        Shares of slices that lie where the others predict them: below the first a run is doubtful, below the second
+        failed.
+    ncc
+        Correlation of all pixels with their prediction, alike.
+    of_stack
+        Share of a stack's slices below which the stack is named.
+    coverage
+        Share of the brain that two stacks see, below which a run is doubtful.
+    directions, anisotropy
+        So it is if the slices have fewer directions, and are so much thicker than their pixels are wide.
+    """
+
+    content: float = 0.25
+    displacement: float = 1.5
+    believed: float = 0.5
+    displacement_of_doubted: float = 0.6
+    unexplained: float = 0.3
+    agreeing: tuple[float, float] = (0.9, 0.5)
+    ncc: tuple[float, float] = (0.7, 0.4)
+    of_stack: float = 0.6
+    coverage: float = 0.7
+    directions: float = 1.2
+    anisotropy: float = 1.5
+
+
+@dataclass(frozen=True)
+class StackEvidence:
+    """What the other stacks say of one: the numbers of `Evidence` for its slices alone."""
+
+    name: str
+    compared: int
+    agreeing: float
+    displacement: float
+    unexplained: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers behind a verdict; NaN where nothing could be compared.
+
+    Attributes
+    ----------
+    compared
+        Slices with enough content that other stacks reach.
+    agreeing
+        Share of them that lie where the others predict them.
+    displacement
+        How far (mm) the others want to move the typical one.
+    unexplained
+        Share of the variance of the typical one, beyond noise, that the others do not predict.
+    predicted_ncc
+        Correlation of all pixels with what other stacks predict of them.
+    believed
+        Share of the slices in use whose robust weight is at least one half.
+    pose_deviation
+        Standard deviation (mm) of the typical slice's place, see `gsvr.solver.pose_uncertainty`.
+    coverage
+        Share of the brain that two stacks see.
+    directions
+        Effective number of directions, see `gsvr.evaluation.views.directions`.
+    anisotropy
+        Slice thickness over pixel spacing.
+    stacks
+        By stack.
+    copies
+        Names of stacks that hold the same recording.
+    """
+
+    compared: int
+    agreeing: float
+    displacement: float
+    unexplained: float
+    predicted_ncc: float
+    believed: float
+    pose_deviation: float
+    coverage: float
+    directions: float
+    anisotropy: float
+    stacks: tuple[StackEvidence, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a reconstruction is to be trusted.
+
+    Attributes
+    ----------
+    grade
+        ``"good"``; ``"doubtful"``: look at it, part of it may be wrong; ``"failed"``: do not use it.
+    reasons
+        Why, most important first.
+    advice
+        What to do about it.
+    evidence
+        The numbers behind it.
+    """
+
+    grade: Grade
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+    evidence: Evidence
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one sentence."""
+        return f"{self.grade}: {'; '.join((*self.reasons, *self.advice))}"
+
+
+def judge(
+    result: Result,
+    profile: Profile = "slab",
+    copies: Sequence[tuple[int, int]] = (),
+    limits: Limits | None = None,
+) -> Verdict:
+    """Judge a result.
+
+    Parameters
+    ----------
+    profile
+        Slice profile that it was made with.
+    copies
+        Pairs of stacks that hold the same recording, see `gsvr.model.copies.copies`.
+    limits
+        What counts as bad.
+    """
+    limits = limits or Limits()
+    return graded(evidence_of(result, profile, copies, limits), limits)
+
+
+def evidence_of(result: Result, profile: Profile, copies: Sequence[tuple[int, int]], limits: Limits) -> Evidence:
+    """Collect the numbers."""
+    slices, names = result.slices, result.slices.stack_names
+    seen = cross_prediction(result, profile)
+    used = slices.sum_per_slice(slices.mask) > 0
+    believed = used & (result.slice_weights >= limits.believed)
+    compared = _compared(result, seen, limits)
+    near = np.where(believed, limits.displacement, limits.displacement_of_doubted)
+    agrees = (seen.displacement < near) & (seen.unexplained < limits.unexplained)
+    stacks = tuple(
+        StackEvidence(names[stack], *_summary(seen, agrees, compared & (slices.stack_index == stack)))
+        for stack in np.unique(slices.stack_index)
+    )
+    compared_in_all, agreeing, displacement, unexplained = _summary(seen, agrees, compared)
+    return Evidence(
+        compared=compared_in_all,
+        agreeing=agreeing,
+        displacement=displacement,
+        unexplained=unexplained,
+        predicted_ncc=seen.pooled_ncc,
+        believed=float(believed.sum() / max(used.sum(), 1)),
+        pose_deviation=float(np.median(result.pose_deviations[used, 0])) if used.any() else float("nan"),
+        coverage=coverage(result, believed),
+        directions=directions(result, believed),
+        anisotropy=float(np.median(slices.thicknesses / slices.spacings.mean(axis=1))),
+        stacks=stacks,
+        copies=tuple((names[first], names[second]) for first, second in copies),
+    )
+
+
+def _compared(result: Result, seen: CrossPrediction, limits: Limits) -> Bool[np.ndarray, " n"]:
+    """Slices with enough content to be compared, and whose place other stacks reach."""
+    slices = result.slices
+    pixels = slices.sum_per_slice(slices.mask)
+    content = np.zeros(slices.n_slices, bool)
+    for stack in np.unique(slices.stack_index):
+        members = (slices.stack_index == stack) & (pixels > 0)
+        if members.any():
+            content[members] = pixels[members] >= limits.content * np.median(pixels[members])
+    return content & np.isfinite(seen.displacement)
+
+
+def _summary(
+    seen: CrossPrediction, agrees: Bool[np.ndarray, " n"], members: Bool[np.ndarray, " n"]
+) -> tuple[int, float, float, float]:
+    """How many slices these are, the share that agrees, their median displacement and unexplained share."""
+    count = int(members.sum())
+    if count == 0:
+        return 0, float("nan"), float("nan"), float("nan")
+    displacement, unexplained = np.median(seen.displacement[members]), np.median(seen.unexplained[members])
+    return count, float(agrees[members].mean()), float(displacement), float(unexplained)
+
+
+def graded(evidence: Evidence, limits: Limits | None = None) -> Verdict:
+    """The verdict that follows from the numbers."""
+    limits = limits or Limits()
+    share = f"{100 * evidence.agreeing:.0f} % of the slices lie where the other stacks predict them"
+    failures, doubts, advice = [], [], []
+    if evidence.compared == 0:
+        failures.append("no two stacks show the same part of the brain")
+        advice.append("check that all stacks are of one examination")
+    elif not evidence.predicted_ncc >= limits.ncc[1]:
+        failures.append(f"stacks and what the others predict of them correlate by {evidence.predicted_ncc:.2f} only")
+        advice.append("check that all stacks show the same brain, and not only noise")
+    elif evidence.agreeing < limits.agreeing[1]:
+        failures.append(f"only {share}")
+    elif evidence.agreeing < limits.agreeing[0]:
+        doubts.append(f"only {share}")
+    elif evidence.predicted_ncc < limits.ncc[0]:
+        doubts.append(f"stacks and what the others predict of them correlate by {evidence.predicted_ncc:.2f} only")
+    odd = [stack.name for stack in evidence.stacks if stack.compared and stack.agreeing < limits.of_stack]
+    if odd and len(odd) < len(evidence.stacks):
+        doubts.append(f"{_listed(odd)} {_verb(odd, 'disagrees', 'disagree')} with the others")
+        advice.append(f"look at {_listed(odd)}: repeat or leave out")
+    elif (failures or doubts) and not advice:
+        advice.append("compare volume and stacks; more stacks, or masks of the brain alone, may help")
+    if evidence.coverage < limits.coverage:
+        doubts.append(f"two stacks see only {100 * evidence.coverage:.0f} % of the brain")
+        advice.append("add stacks that cover the rest")
+    if evidence.directions < limits.directions and evidence.anisotropy > limits.anisotropy:
+        doubts.append("all slices are nearly parallel, and the volume is blurred across them")
+        advice.append("add a stack at right angles")
+    for first, second in evidence.copies:
+        doubts.append(f"{second} holds the same recording as {first}")
+        advice.append(f"leave {second} out")
+    if failures or doubts:
+        return Verdict("failed" if failures else "doubtful", (*failures, *doubts), tuple(advice), evidence)
+    return Verdict("good", (share,), (), evidence)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _verb(names: Sequence[str], singular: str, plural: str) -> str:
+    return singular if len(names) == 1 else plural
