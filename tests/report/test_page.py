@@ -95,6 +95,15 @@ def test_says_which_stack_is_worst_and_why(page: Page) -> None:
     assert "of it is much darker than predicted" in words
 
 
+def test_tells_the_verdict_of_the_record() -> None:
+    examination = small_examination()
+    verdict = {"grade": "doubtful", "reasons": ["a stack disagrees"], "advice": ["repeat it"], "evidence": {}}
+    page = Page(report_page(replace(examination, record={**examination.record, "verdict": verdict})))
+    assert page.of("div", "doubtful")
+    words = " ".join(" ".join(page.words).split())
+    assert "Doubtful a stack disagrees repeat it" in words
+
+
 def test_older_outputs_without_stacks_or_details_make_a_page() -> None:
     examination = small_examination()
     poses = [replace(pose, details={}) for pose in examination.slices]
