@@ -20,9 +20,18 @@ from tests.moving_brain import QUICK_STAGES, moving_brain
 
 OPTIONS = SolverOptions(stages=QUICK_STAGES)
 GOOD = Evidence(
-    compared=90, agreeing=0.97, displacement=0.3, unexplained=0.02, predicted_ncc=0.96, believed=0.95, pose_deviation=0.2, coverage=0.99,
-    directions=2.9, anisotropy=2.0, stacks=tuple(StackEvidence(name, 30, 0.97, 0.3, 0.02) for name in "abc"),
-)  # fmt: skip
+    compared=90,
+    agreeing=0.97,
+    displacement=0.3,
+    unexplained=0.02,
+    predicted_ncc=0.96,
+    believed=0.95,
+    pose_deviation=0.2,
+    coverage=0.99,
+    directions=2.9,
+    anisotropy=2.0,
+    stacks=tuple(StackEvidence(name, 30, 0.97, 0.3, 0.02) for name in "abc"),
+)
 
 
 @cache
