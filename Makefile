@@ -4,6 +4,7 @@
 # make lint   ruff, clang-format, pyright, and the checks of layout and documentation in scripts/check_repository.py
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
 # make bench-uncertainty   is the standard deviation of a voxel what its error turns out to be? (minutes)
+# make bench-robustness   small acquisitions, good and bad: poses recovered, and what the verdict says (an hour)
 # make bench-gpu   kernels and reconstructions on an Nvidia card (minutes): benchmarks/results/gpu.json. Needs no .venv:
 #                  PYTHON with NumPy, SciPy, setuptools, PyTorch and Triton will do; BENCH_OPTIONS=--interpret without a card
 # make bench-speed   measure speed and scaling anew (minutes): benchmarks/results/speed.json and the plots of docs/speed.md
@@ -29,7 +30,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty lint format clean
+.PHONY: help demo test coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty bench-robustness lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -77,6 +78,9 @@ bench: $(VENV)/installed-for-development
 
 bench-full: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.compare --full
+
+bench-robustness: $(VENV)/installed-for-development
+	@$(BIN)/python -m benchmarks.robustness $(BENCH_OPTIONS)
 
 bench-uncertainty: $(VENV)/installed-for-development
 	@$(BIN)/python -m benchmarks.uncertainty

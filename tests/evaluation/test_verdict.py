@@ -111,6 +111,7 @@ def test_one_recording_under_three_names_is_doubtful():
         ({"predicted_ncc": 0.1}, "failed", "correlate"),
         ({"agreeing": 0.3}, "failed", "30 %"),
         ({"agreeing": 0.8}, "doubtful", "80 %"),
+        ({"displacement": 1.2}, "doubtful", "1.2 mm"),
         ({"coverage": 0.4}, "doubtful", "40 % of the brain"),
         ({"directions": 1.0}, "doubtful", "parallel"),
         ({"directions": 1.0, "anisotropy": 1.0}, "good", "97 %"),

@@ -39,8 +39,11 @@ class Limits:
     agreeing
         Shares of slices that lie where the others predict them: below the first a run is doubtful, below the second
         failed.
+    typical
+        Distance (mm) that the others want to move the typical slice by, above which a run is doubtful: stacks that do
+        not fit together, such as those of different brains or with strong bias fields, are all moved a little.
     ncc
-        Correlation of all pixels with their prediction, alike.
+        Correlation of all pixels with their prediction, as for `agreeing`.
     of_stack
         Share of a stack's slices below which the stack is named.
     coverage
@@ -55,6 +58,7 @@ class Limits:
     displacement_of_doubted: float = 0.6
     unexplained: float = 0.3
     agreeing: tuple[float, float] = (0.9, 0.5)
+    typical: float = 0.45
     ncc: tuple[float, float] = (0.7, 0.4)
     of_stack: float = 0.6
     coverage: float = 0.7
@@ -235,6 +239,9 @@ def graded(evidence: Evidence, limits: Limits | None = None) -> Verdict:
         failures.append(f"only {share}")
     elif evidence.agreeing < limits.agreeing[0]:
         doubts.append(f"only {share}")
+    elif evidence.displacement > limits.typical:
+        doubts.append(f"the typical slice lies {evidence.displacement:.1f} mm from where the other stacks predict it")
+        advice.append("check that all stacks show one brain; add stacks, or correct bias fields (N4)")
     elif evidence.predicted_ncc < limits.ncc[0]:
         doubts.append(f"stacks and what the others predict of them correlate by {evidence.predicted_ncc:.2f} only")
     odd = [stack.name for stack in evidence.stacks if stack.compared and stack.agreeing < limits.of_stack]

@@ -1,0 +1,147 @@
+"""``make bench-robustness``: how bad an acquisition may become, and whether the verdict tells.
+
+Small acquisitions of several brains, good and bad (`benchmarks.robustness_acquisitions`), are reconstructed, compared
+with the truth, and judged without it. Rows go to benchmarks/results/robustness.jsonl one by one; those that are there
+are kept, so an interrupted run goes on where it stopped. ``--fresh`` makes them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import REPOSITORY, provenance
+from benchmarks.robustness_acquisitions import BRAINS, Acquired, Case, acquire_case, all_cases
+from gsvr.evaluation import pose_errors
+from gsvr.evaluation.verdict import judge
+from gsvr.io.record import to_plain
+from gsvr.model.copies import copies
+from gsvr.model.geometry import invert, transform_points
+from gsvr.render.points import values_at
+from gsvr.solver.reconstruct import reconstruct
+from gsvr.solver.schedule import SolverOptions, default_stages
+from gsvr.solver.state import Result
+from gsvr.workflows.pipeline import fitting_options, prepare_slices
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "robustness.jsonl"
+# A slice bears content if it truly shows at least this share of the brain that its stack's typical slice shows.
+_CONTENT = 0.2
+# How near (mm) to its true place a slice is recovered.
+_NEAR = 1.0
+# Share of slices that near from which on a run succeeded.
+SUCCESS = 0.9
+_EVERY = 2  # of the truth's voxels in each direction
+
+
+def truth_of(acquired: Acquired, result: Result) -> dict[str, float]:
+    """Share of content-bearing slices within 1 mm, median error (mm), and correlation of the volume in the brain."""
+    slices, truth = result.slices, acquired.truth
+    assert truth.mask is not None
+    pairs = zip(slices.stack_index, slices.slice_index, strict=True)
+    true = np.stack([acquired.poses[stack][number] for stack, number in pairs])
+    to_index = np.linalg.inv(truth.affine) @ true
+    points = []
+    positions = slices.pixel_positions()
+    for number in range(slices.n_slices):
+        pixels = positions[slices.pixels_of(number)]
+        index = np.rint(transform_points(to_index[number], pixels)).astype(int)
+        inside = np.all((index >= 0) & (index < truth.mask.shape), axis=1)
+        inside[inside] = truth.mask[tuple(index[inside].T)]
+        points.append(pixels[inside])
+    shown = np.array([len(group) for group in points])
+    content = np.zeros(slices.n_slices, bool)
+    for stack in np.unique(slices.stack_index):
+        members = slices.stack_index == stack
+        content[members] = shown[members] >= _CONTENT * np.median(shown[members & (shown > 0)])
+    errors = pose_errors(result.poses[content], true[content], [points[k] for k in np.flatnonzero(content)])
+    some = np.zeros(truth.mask.shape, bool)
+    some[::_EVERY, ::_EVERY, ::_EVERY] = truth.mask[::_EVERY, ::_EVERY, ::_EVERY]
+    values = values_at(result.field, transform_points(invert(errors.global_rigid), truth.voxel_positions(some)))
+    return {
+        "near": float((errors.per_slice < _NEAR).mean()),
+        "median": errors.median,
+        "ncc": float(np.corrcoef(values, truth.data[some])[0, 1]),
+    }
+
+
+def run_case(case: Case) -> dict[str, Any]:
+    """A row: the case, what is true of its result, and the verdict on it."""
+    acquired = acquire_case(case)
+    options = fitting_options(acquired.stacks, SolverOptions(stages=default_stages(free=False)))
+    started = time.process_time()
+    result = reconstruct(prepare_slices(acquired.stacks, options), options)
+    reconstructed = time.process_time()
+    verdict = judge(result, "slab", copies(acquired.stacks))
+    seconds = {"cpu_seconds": reconstructed - started, "verdict_seconds": time.process_time() - reconstructed}
+    told = to_plain(verdict)
+    del told["evidence"]["stacks"]  # a line a row is to stay short
+    return {"case": asdict(case), "truth": truth_of(acquired, result), "verdict": told, **seconds}
+
+
+def kind_of(row: Mapping[str, Any]) -> str:
+    """What a verdict ought to tell: a wrong input, or whether the poses were recovered."""
+    if row["case"]["wrong"]:
+        return row["case"]["wrong"]
+    return "recovered" if row["truth"]["near"] >= SUCCESS else "not recovered"
+
+
+def confusion_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How often each kind of run was called what."""
+    lines = ["| run | good | doubtful | failed |", "|---|---:|---:|---:|"]
+    for kind in dict.fromkeys(kind_of(row) for row in rows):
+        grades = [row["verdict"]["grade"] for row in rows if kind_of(row) == kind]
+        lines.append(f"| {kind} | {' | '.join(str(grades.count(name)) for name in ('good', 'doubtful', 'failed'))} |")
+    return "\n".join(lines)
+
+
+def severity_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """For each kind of acquisition the brains in which it succeeded, and the mean share of slices within 1 mm."""
+    lines = ["| acquisition | recovered | slices within 1 mm |", "|---|---:|---:|"]
+    usual = asdict(Case(""))
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        if not row["case"]["wrong"]:
+            changed = [f"{key} {value}" for key, value in row["case"].items() if key != "brain" and value != usual[key]]
+            groups.setdefault(", ".join(changed) or "usual", []).append(row["truth"]["near"])
+    for name, shares in groups.items():
+        recovered = sum(share >= SUCCESS for share in shares)
+        lines.append(f"| {name} | {recovered} of {len(shares)} | {100 * np.mean(shares):.0f} % |")
+    return "\n".join(lines)
+
+
+def read_rows() -> list[dict[str, Any]]:
+    """The rows so far."""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def main() -> None:
+    """Make the rows that are missing, and show tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fresh", action="store_true", help="make all rows anew")
+    parser.add_argument("--tables", action="store_true", help="only show the tables of the rows that are there")
+    asked = parser.parse_args()
+    if asked.fresh:
+        RESULTS.unlink(missing_ok=True)
+    done = [row["case"] for row in read_rows()]
+    for case in () if asked.tables else all_cases():
+        if asdict(case) in done:
+            continue
+        row = run_case(case) | {"measured": provenance()}
+        with RESULTS.open("a", encoding="utf-8") as output:
+            output.write(json.dumps(to_plain(row)) + "\n")
+        print(f"{row['truth']['near']:.2f} {row['verdict']['grade']:8s} {case}", flush=True)
+    rows = read_rows()
+    for title, chosen in (("limits set on", BRAINS[0::2]), ("checked on", BRAINS[1::2])):
+        print(f"\n{title} {', '.join(chosen)}\n")
+        print(confusion_table([row for row in rows if row["case"]["brain"] in chosen]))
+    print(f"\n{severity_table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
