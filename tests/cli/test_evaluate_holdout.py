@@ -59,7 +59,8 @@ def test_slices_go_back_to_the_grid_of_their_stack():
     [
         (
             [],
-            "nothing to evaluate: give a RECONSTRUCTION and --truth, or, without a truth, three or more --input-stacks",
+            "nothing to evaluate: give a RECONSTRUCTION and --truth, or --poses and --true-poses, or, without a truth, "
+            "three or more --input-stacks",
         ),
         (["v.nii"], "--truth is missing"),
         (["--truth", "t.nii"], "RECONSTRUCTION is missing"),

@@ -33,7 +33,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.backends.devices.choose_device": lambda name: Device(name, "pretended"),
         "gsvr.cli.progress.log_to": lambda *_: None,
         "gsvr.workflows.pipeline.prepare": lambda *_: None,
-        "gsvr.workflows.pipeline.run": lambda *_: None,
+        "gsvr.workflows.pipeline.run": lambda *_: SimpleNamespace(verdict=SimpleNamespace(grade="good")),
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
         "gsvr.cli.reconstruct._summarise": lambda *_: None,
     },
@@ -59,7 +59,17 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     "simulate": {
         "gsvr.io.nifti.read_volume": lambda *_: None,
         "gsvr.simulation.simulate.simulate": lambda *_: SimpleNamespace(stacks=[], mean_displacement=0.0),
-        "gsvr.cli.simulate._write": lambda *_: None,
+        "gsvr.cli.simulate._write": lambda *_: [],
+    },
+    "report": {
+        "gsvr.workflows.stored.stored_examination": lambda *_: SimpleNamespace(acquisition=None),
+        "gsvr.report.page.write_report": lambda *_: None,
+    },
+    "view": {
+        "gsvr.io.nifti.read_volume": lambda path, *_: Volume(MASK.astype(np.float32), np.eye(4)),
+        "gsvr.render.volume.render_volume": None,
+        "gsvr.report.page.write_view": lambda *_: None,
+        "webbrowser.open": lambda *_: True,
     },
 }
 MASK = np.ones((2, 3, 4), bool)
@@ -98,6 +108,7 @@ CASES: dict[str, dict[str, Case]] = {
         "output_resolution": Case("--output-resolution 0.7", {"run.output_resolution": 0.7}),
         "slice_order": Case("--slice-order descending", {"prepare.inputs.slice_order": "descending"}),
         "preset": Case("--preset fast", {"prepare.options.stages": list(default_stages(free=False))}),
+        "motion": Case("--motion none", {"prepare.options.stages": list(default_stages(motion="none"))}),
         "profile": Case("--profile slab-gaussian", {"prepare.options.profile": "slab-gaussian"}),
         "output_mask": file_case("--output-mask", "o/m.nii", "write_outputs.paths.mask"),
         "output_poses": file_case("--output-poses", "o/p.json", "write_outputs.paths.poses"),
@@ -105,6 +116,7 @@ CASES: dict[str, dict[str, Case]] = {
         "output_model": file_case("--output-model", "o/f.safetensors", "write_outputs.paths.model"),
         "output_json": file_case("--output-json", "o/r.json", "write_outputs.paths.record"),
         "output_picture": file_case("--output-picture", "o/p.png", "write_outputs.paths.picture"),
+        "output_report": file_case("--output-report", "o/r.html", "write_outputs.paths.report"),
         "output_slices": file_case("--output-slices", "o/s", "write_outputs.paths.slices"),
         "simulated_slices": file_case("--simulated-slices", "o/s", "write_outputs.paths.simulated_slices"),
         "output_uncertainty": Case(
@@ -166,6 +178,18 @@ CASES: dict[str, dict[str, Case]] = {
         "signal_loss": Case("--signal-loss 0.14", {"simulate.options.signal_loss": 0.14}),
         "seed": Case("--seed 7", {"simulate.options.seed": 7}),
     },
+    "report": {
+        "output_report": file_case("--output-report", "o.html", "write_report.path"),
+        "input_stacks": Case(
+            "--input-stacks a.nii b.nii", {"stored_examination.input_stacks": [Path("a.nii"), Path("b.nii")]}
+        ),
+    },
+    "view": {
+        "mask": file_case("v.nii --mask", "m.nii", "read_volume.mask_path"),
+        "uncertainty": file_case("v.nii --uncertainty", "u.nii", "read_volume.path"),
+        "output": file_case("f.safetensors --output", "o.html", "write_view.path"),
+        "resolution": Case("f.safetensors --resolution 2.5", {"render_volume.spacing": 2.5}),
+    },
 }
 # What a command needs at least; of an option that is given again the last value counts, but lists grow.
 NEEDED = {
@@ -175,6 +199,8 @@ NEEDED = {
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
     "simulate": "brain.nii --output-dir out",
+    "report": "v.json",
+    "view": "",
 }
 OPTIONS = [
     (name, parameter.name)
@@ -234,6 +260,6 @@ def test_an_option_reaches_the_library(
         assert found(calls, place) == value
     if command == "reconstruct":
         assert calls["write_outputs"]["settings"][option] not in (None, [], False)
-    if command != "evaluate":  # and what is there otherwise is something else
+    if command not in ("evaluate", "view"):  # and what is there otherwise is something else
         assert gsvr_command(command, NEEDED[command].split()).exit_code == 0
         assert all(found(calls, place) != value for place, value in case.expected.items())

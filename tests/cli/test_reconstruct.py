@@ -170,7 +170,7 @@ def test_record_tells_what_was_done(folder: Path, record: dict[str, Any], stacks
     assert [stage["spacing"] for stage in record["options"]["stages"]] == [stage.spacing for stage in stages]
     assert [stack["thickness"] for stack in record["stacks"]] == [3.0] * 3
     assert all(stack["mask_given"] for stack in record["stacks"])
-    assert record["timings_seconds"].keys() == {"read", "masks", "reconstruction", "rendering"}
+    assert record["timings_seconds"].keys() == {"read", "masks", "reconstruction", "rendering", "verdict"}
     assert min(record["timings_seconds"].values()) >= 0
     assert record["volume_shape"] == list(volume.data.shape)
     assert record["outputs"]["volume"] == str(folder / "v.nii.gz")

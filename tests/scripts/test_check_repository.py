@@ -43,6 +43,10 @@ OPTIONS
 OPTIONS
 ### gsvr evaluate
 OPTIONS
+### gsvr report
+OPTIONS
+### gsvr view
+OPTIONS
 ## A pose
 ![stages](images/stages.png)
 ```sh

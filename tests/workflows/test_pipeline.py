@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import pytest
 import gsvr.workflows.pipeline
 from gsvr.errors import InputError
 from gsvr.model.slices import Stack
-from gsvr.model.volume import Volume
-from gsvr.render.volume import render_volume
+from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
+from gsvr.solver.state import Result
 from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare, prepare_slices, run
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
 from tests.stack_files import masks_of, write_simulation
@@ -62,17 +63,18 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
         run(job, 0.0)
 
 
-def test_a_volume_that_shows_nothing_is_no_success(paths: list[Path], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("number", [0, np.nan])
+def test_a_volume_that_shows_nothing_is_no_success(paths: list[Path], monkeypatch: pytest.MonkeyPatch, number: float):
+    def spoilt(*arguments: Any) -> Result:
+        result = reconstruct(*arguments)
+        amplitudes = result.field.amplitudes
+        amplitudes[:] = number  # in place: a field of NaN is refused where it is made
+        return result
+
     job = prepare(StackInputs(paths, masks_of(paths), []), OPTIONS, fit_stages=False)
-    for number in (0, np.nan):
-        spoilt = lambda *words, number=number, **more: spoil(render_volume(*words, **more), number)  # noqa: E731
-        monkeypatch.setattr(gsvr.workflows.pipeline, "render_volume", spoilt)
-        with pytest.raises(InputError, match="the reconstruction came to nothing"):
-            run(job, 4.0)
-
-
-def spoil(volume: Volume, number: float) -> Volume:
-    return replace(volume, data=np.full_like(volume.data, number))
+    monkeypatch.setattr(gsvr.workflows.pipeline, "reconstruct", spoilt)
+    with pytest.raises(InputError, match="the reconstruction came to nothing"):
+        run(job, 4.0)
 
 
 def moved(stack: Stack, distance: float) -> Stack:

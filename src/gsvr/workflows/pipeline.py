@@ -25,6 +25,9 @@ from gsvr.workflows.inputs import StackInputs, read_stacks
 
 logger = logging.getLogger(__name__)
 
+# What shows nothing is no success, whatever the reason.
+_NOTHING = "the reconstruction came to nothing: look at the stacks for damage, and whether masks lie on the brain"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -188,8 +191,11 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
     reconstructed = time.perf_counter()
     backend = job.options.backend
     logger.info("rendering with the backend %s", backend)
+    if not np.isfinite(result.field.amplitudes).all():
+        raise InputError(_NOTHING)
     volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
-    _refuse_nothing(volume)
+    if not volume.data.any():
+        raise InputError(_NOTHING)
     rendered = time.perf_counter()
     verdict = judge(result, job.options.profile, job.copies)
     timings = {
@@ -198,11 +204,3 @@ def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = No
         "verdict": time.perf_counter() - rendered,
     }
     return Reconstruction(job, result, volume, verdict, job.timings | timings)
-
-
-def _refuse_nothing(volume: Volume) -> None:
-    """What shows nothing is no success, whatever the reason."""
-    if not np.isfinite(volume.data).all() or not volume.data.any():
-        raise InputError(
-            "the reconstruction came to nothing: look at the stacks for damage, and whether masks lie on the brain"
-        )
