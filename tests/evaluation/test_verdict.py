@@ -77,7 +77,8 @@ def test_a_stack_in_the_wrong_place_is_named():
 def test_what_slices_are_moved_by_is_what_the_prediction_wants_back():
     result = found(0, 1, 2)
     before = cross_prediction(result)
-    lost = int(np.flatnonzero(before.n_pixels == before.n_pixels[result.slices.stack_index == 0].max())[0])
+    pixels = result.slices.sum_per_slice(result.slices.mask)
+    lost = int(np.argmax(pixels * (result.slices.stack_index == 0)))
     poses = result.poses.copy()
     poses[lost, :3, 3] += result.poses[lost, :3, :3] @ result.slices.frames[lost, :3, 0] * 3.0
     after = cross_prediction(replace(result, poses=poses))

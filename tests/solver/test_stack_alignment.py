@@ -99,3 +99,6 @@ def test_a_stack_that_lies_far_off_is_brought_to_the_others(millimetres: float) 
     moved = slices.stack_index == 1
     assert np.abs(poses[moved, :3, 3] - [-millimetres, 0, 0]).max() < 6
     assert np.array_equal(poses[~moved], identity_poses(int((~moved).sum())))
+    # but where nothing is to move, nothing does
+    still = replace(OPTIONS, stages=(replace(STAGE, motion="none", outer_iterations=1),))
+    np.testing.assert_array_equal(reconstruct(slices, still).poses, identity_poses(slices.n_slices))

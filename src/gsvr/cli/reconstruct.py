@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsvr.render import VOXEL_SIZE
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -38,7 +40,7 @@ def reconstruct_command(
             help="Slice thickness (mm), one for all or one a stack. Default: JSON sidecar, else slice spacing."
         ),
     ] = None,
-    output_resolution: Annotated[float, typer.Option(help="Voxel size of the volume (mm).")] = 0.8,
+    output_resolution: Annotated[float, typer.Option(help="Voxel size of the volume (mm).")] = VOXEL_SIZE,
     slice_order: Annotated[
         str,
         typer.Option(
@@ -134,10 +136,12 @@ def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconst
 
 def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: float) -> None:
     """The last lines on the screen: what was made, of what, and whether to trust it."""
+    from gsvr.evaluation.verdict import Limits
+
     result = reconstruction.result
     pixels = result.slices.sum_per_slice(result.slices.mask)
     used = pixels > 0
-    doubted = int(((result.slice_weights < 0.5) & used).sum())
+    doubted = int(((result.slice_weights < Limits.believed) & used).sum())
     shape = " x ".join(str(n) for n in reconstruction.volume.data.shape)
     typer.echo(f"{paths.volume}: {shape} voxels of {reconstruction.volume.spacing[0]:g} mm in {seconds:.1f} s")
     typer.echo(

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from gsvr.render import VOXEL_SIZE
+
 
 def render_command(
     field: Annotated[Path, typer.Argument(metavar="FIELD", help="What gsvr reconstruct wrote (.safetensors).")],
     output_volume: Annotated[Path, typer.Option(help="Where the volume goes (.nii.gz).")],
-    output_resolution: Annotated[float, typer.Option(help="Voxel size (mm).")] = 0.8,
+    output_resolution: Annotated[float, typer.Option(help="Voxel size (mm).")] = VOXEL_SIZE,
     output_mask: Annotated[Path | None, typer.Option(help="Where the brain mask goes (.nii.gz).")] = None,
 ) -> None:
     """Sample a field on a grid: exact at any voxel size, since a field has no voxels of its own."""

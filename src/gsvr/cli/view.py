@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gsvr.render import VOXEL_SIZE
+
 
 def view_command(
     image: Annotated[Path, typer.Argument(metavar="VOLUME|FIELD", help="A volume (NIfTI) or a field (.safetensors).")],
@@ -17,7 +19,7 @@ def view_command(
     output: Annotated[
         Path | None, typer.Option(help="Write the page (.html) and open nothing. Default: a temporary file.")
     ] = None,
-    resolution: Annotated[float, typer.Option(help="Voxel size that a field is shown with (mm).")] = 0.8,
+    resolution: Annotated[float, typer.Option(help="Voxel size that a field is shown with (mm).")] = VOXEL_SIZE,
 ) -> None:
     """Look at a volume plane by plane, in the browser and without a network."""
     import tempfile

@@ -42,22 +42,16 @@ class CrossPrediction:
 
     Attributes
     ----------
-    ncc
-        Correlation of the slice's pixels and their prediction.
     unexplained
         Share of the variance of the slice's pixels, beyond that of noise, that the prediction leaves.
     displacement
         How far (mm, mean over its pixels) the slice moves when its pose is fitted to the prediction.
-    n_pixels
-        Averaged pixels of the slice that the others reach.
     pooled_ncc
         Correlation over all pixels; NaN without any.
     """
 
-    ncc: Float[np.ndarray, " n"]
     unexplained: Float[np.ndarray, " n"]
     displacement: Float[np.ndarray, " n"]
-    n_pixels: Float[np.ndarray, " n"]
     pooled_ncc: float
 
 
@@ -70,8 +64,7 @@ def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPredicti
         Slice profile, see `gsvr.model.point_spread.PROFILES`.
     """
     slices, options = _levelled(result), SolverOptions(profile=profile)
-    n = slices.n_slices
-    ncc, unexplained, displacement, n_pixels = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
+    unexplained, displacement = np.full(slices.n_slices, np.nan), np.full(slices.n_slices, np.nan)
     pairs = []
     for held_out in _groups(slices):
         told = slices.per_pixel(held_out)
@@ -82,16 +75,12 @@ def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPredicti
         known = new.with_mask(new.mask & _known(state, new, poses))
         operator = LatticeOperator(_lattice_of(state), known, poses, None, profile)
         prediction = operator.predict(state.amplitudes)
-        n_pixels[held_out] = count = known.sum_per_slice(known.mask)
-        enough = count >= _LEAST_PIXELS
-        agreement = _agreement(known, prediction, state.weights.white_noise)
-        settled = _settled(operator, state)
-        for kept, value in zip(
-            (ncc, unexplained, displacement), (*agreement, _moved(new, poses, settled)), strict=True
-        ):
-            kept[held_out] = np.where(enough, value, np.nan)
+        enough = known.sum_per_slice(known.mask) >= _LEAST_PIXELS
+        left = _unexplained(known, prediction, state.weights.white_noise)
+        unexplained[held_out] = np.where(enough, left, np.nan)
+        displacement[held_out] = np.where(enough, _moved(new, poses, _settled(operator, state)), np.nan)
         pairs.append((known.values[known.mask], prediction[known.mask]))
-    return CrossPrediction(ncc, unexplained, displacement, n_pixels, _pooled(pairs))
+    return CrossPrediction(unexplained, displacement, _pooled(pairs))
 
 
 def _pooled(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -150,23 +139,18 @@ def _known(state: State, slices: Slices, poses: np.ndarray) -> Bool[np.ndarray, 
     return (determined > _MOST_OF_IT * whole) & (whole > 0.5 * float(np.median(whole[slices.mask])))
 
 
-def _agreement(
-    slices: Slices, prediction: Float32[np.ndarray, " p"], noise: float
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Correlation of pixels and prediction, and the share of their variance beyond noise that it leaves."""
+def _unexplained(slices: Slices, prediction: Float32[np.ndarray, " p"], noise: float) -> Float[np.ndarray, " n"]:
+    """Share of the variance of pixels beyond noise that their prediction leaves."""
     measured, predicted, mask = slices.values.astype(np.float64), prediction.astype(np.float64), slices.mask
     count = np.maximum(slices.sum_per_slice(mask), 1)
 
     def mean(values: np.ndarray) -> np.ndarray:
         return slices.sum_per_slice(values * mask) / count
 
-    ours, theirs = mean(measured), mean(predicted)
-    variance, of_prediction = mean(measured**2) - ours**2, mean(predicted**2) - theirs**2
-    covariance = mean(measured * predicted) - ours * theirs
-    ncc = covariance / np.sqrt(np.maximum(variance * of_prediction, 1e-20))
+    variance = mean(measured**2) - mean(measured) ** 2
     gain = mean(measured * predicted) / np.maximum(mean(predicted**2), 1e-20)
     left = mean((measured - predicted * slices.per_pixel(gain)) ** 2) - noise**2
-    return ncc, np.clip(left / np.maximum(variance - noise**2, 0.05 * variance + 1e-20), 0, 1)
+    return np.clip(left / np.maximum(variance - noise**2, 0.05 * variance + 1e-20), 0, 1)
 
 
 def _settled(operator: LatticeOperator, state: State) -> Float[np.ndarray, "n 4 4"]:

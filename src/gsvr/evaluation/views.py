@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
 from gsvr.solver.state import Result
 
 # A stack sees a place where one of its pixels lies in the same cell of this width (mm), or in one next to it; cells are
@@ -41,22 +43,40 @@ def coverage(result: Result, believed: Bool[np.ndarray, " n"]) -> float:
     believed
         Slices that count.
     """
-    slices, mask = result.slices, result.mask
+    views, brain = views_of_cells(result.slices, result.poses, believed, result.mask)
+    return float(np.average(views >= 2, weights=brain))
+
+
+def views_of_cells(
+    slices: Slices, poses: Float[np.ndarray, "n 4 4"], believed: Bool[np.ndarray, " n"], mask: Volume
+) -> tuple[Int[np.ndarray, "x y z"], Int[np.ndarray, "x y z"]]:
+    """How many stacks see each cell of a grid along the world's axes, and how many voxels of the brain lie in it.
+
+    Parameters
+    ----------
+    slices, poses
+        With the pixels in use.
+    believed
+        Slices that count.
+    mask
+        The brain (volume world).
+    """
     assert mask.mask is not None
     width = max(_CELL, _CELL_PER_THICKNESS * float(np.median(slices.thicknesses)))
-    brain = _cells(mask.voxel_positions(mask.mask), width)
+    cells = _cells(mask.voxel_positions(mask.mask), width)
     coarse = slices.binned(max(1, int(width / float(np.median(slices.spacings)))))
     used = coarse.mask & coarse.per_pixel(believed)
-    places = _cells(coarse.pixel_positions(result.poses, used), width)
+    places = _cells(coarse.pixel_positions(poses, used), width)
     stacks = coarse.per_pixel(slices.stack_index)[used]
-    low = np.minimum(brain.min(axis=0), places.min(axis=0, initial=0))
-    shape = np.maximum(brain.max(axis=0), places.max(axis=0, initial=0)) - low + 1
-    views = np.zeros(shape, np.int64)
+    low = np.minimum(cells.min(axis=0), places.min(axis=0, initial=0))
+    shape = np.maximum(cells.max(axis=0), places.max(axis=0, initial=0)) - low + 1
+    views, brain = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    np.add.at(brain, tuple((cells - low).T), 1)
     for stack in np.unique(stacks):
         seen = np.zeros(shape, bool)
         seen[tuple((places[stacks == stack] - low).T)] = True
         views += ndimage.binary_dilation(seen, np.ones((3, 3, 3)))
-    return float((views[tuple((brain - low).T)] >= 2).mean())
+    return views, brain
 
 
 def _cells(points: Float[np.ndarray, "n 3"], width: float) -> np.ndarray:

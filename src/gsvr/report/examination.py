@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from gsvr.evaluation.verdict import Limits
 from gsvr.io.transforms import SlicePose
 from gsvr.model.slices import Slices, Stack
 from gsvr.model.volume import Volume
-
-# A slice with a smaller robust weight is doubted.
-DOUBTED = 0.5
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,4 +104,4 @@ def weight_of(pose: SlicePose) -> float:
 
 def is_doubted(pose: SlicePose) -> bool:
     """Whether the slice shows the brain and counts less than half."""
-    return is_used(pose) and weight_of(pose) < DOUBTED
+    return is_used(pose) and weight_of(pose) < Limits.believed

@@ -18,7 +18,7 @@ from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.pose_uncertainty import pose_deviations
-from gsvr.solver.schedule import SolverOptions, Stage, restart_stages
+from gsvr.solver.schedule import SolverOptions, Stage, moving_parts, restart_stages
 from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
 from gsvr.solver.state import Result, State
 from gsvr.solver.uncertainty import posterior_deviations
@@ -103,9 +103,9 @@ def reconstruct(
         options = replace(options, stages=restart_stages(options.stages))
     # The kernels keep all cores busy by themselves; threads of the linear algebra library would only spin.
     with threadpool_limits(1, "blas"):
-        return _Reconstruction(slices, options, first_poses(slices) if poses is None else poses).run(
-            callback, checkpoint
-        )
+        if poses is None:
+            poses = first_poses(slices, moving_parts(options.stages) != "none")
+        return _Reconstruction(slices, options, poses).run(callback, checkpoint)
 
 
 class _Reconstruction:

@@ -37,15 +37,17 @@ _QUICK_STEPS = 2
 _FULL_STEPS = 8
 
 
-def first_poses(slices: Slices) -> Float[np.ndarray, "n 4 4"]:
+def first_poses(slices: Slices, moving: bool = True) -> Float[np.ndarray, "n 4 4"]:
     """Poses to start with: the scanner's coordinates, but with the masks of all stacks in one place.
+
+    Without `moving`, the scanner's coordinates as they are.
 
     The subject may have moved by centimetres between two stacks, farther than Gauss-Newton can see. A stack whose drawn
     mask is centred more than `_FAR` from the median of all is shifted there; nearer ones stay where they are, since the
     centre of a mask that somebody drew is no better than that.
     """
     poses = identity_poses(slices.n_slices)
-    if slices.drawn is None:
+    if slices.drawn is None or not moving:
         return poses
     positions, stack_of = slices.pixel_positions(), slices.per_pixel(slices.stack_index)
     drawn = slices.mask & slices.per_pixel(slices.drawn)

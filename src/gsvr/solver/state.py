@@ -14,7 +14,6 @@ from gsvr.model.volume import Volume
 from gsvr.operators.acquisition import AcquisitionOperator
 from gsvr.solver.loss import Weights
 from gsvr.solver.priors.protocol import Prior
-from gsvr.solver.stack_placement import StackAlignment
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,8 +103,6 @@ class Result:
         Predicted pixels (flat, as `Slices.values`).
     deviations
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
-    alignment
-        How sure it is where each stack belongs; None where the poses to start with were given.
     """
 
     field: LatticeField | GaussianField
@@ -119,7 +116,6 @@ class Result:
     residuals: Float[np.ndarray, " n"]
     prediction: Float32[np.ndarray, " p"]
     deviations: tuple[LatticeField | GaussianField, ...] = ()
-    alignment: StackAlignment | None = None
 
     def __repr__(self) -> str:
         return f"Result({self.field!r}, {self.slices.n_slices} slices, noise={self.noise:.4g})"

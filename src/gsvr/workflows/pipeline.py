@@ -16,6 +16,7 @@ from gsvr.masks.first import StackMasks, first_masks
 from gsvr.model.copies import copies
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
+from gsvr.render import VOXEL_SIZE
 from gsvr.render.volume import check_voxel_size, render_volume
 from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, reconstruct
@@ -167,7 +168,7 @@ def _refuse_narrow_masks(slices: Slices, binning: int) -> None:
         )
 
 
-def run(job: Job, output_resolution: float = 0.8, callback: Callback | None = None) -> Reconstruction:
+def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | None = None) -> Reconstruction:
     """Reconstruct, render and judge. Nothing is written.
 
     Parameters

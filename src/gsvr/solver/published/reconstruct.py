@@ -70,7 +70,7 @@ def reconstruct_as_published(
     """
     options = options or PublishedOptions()
     with threadpool_limits(1, "blas"):
-        return _run_epochs(slices, options, callback, first_poses(slices) if poses is None else poses)
+        return _run_epochs(slices, options, callback, first_poses(slices, options.moving) if poses is None else poses)
 
 
 @dataclass(frozen=True)
