@@ -101,7 +101,7 @@ def test_names_that_are_not_text(stacks: list[Path], tmp_path: Path):
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert r"caf\udce9" in result.stdout
-    assert r"caf\udce9" in json.loads((folder / "v.json").read_text())["outputs"]["volume"]
+    assert r"\udce9" in json.loads((folder / "v.json").read_text())["settings"]["input_stacks"][0]
     assert r"\udce9" in read_poses_json(folder / "v_poses.json")[0].stack
 
 

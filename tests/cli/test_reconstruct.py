@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from gsvr.io.transforms import read_poses_json
 from gsvr.model.geometry import transform_points
 from gsvr.model.volume import Volume
 from gsvr.solver.schedule import SolverOptions, default_stages
-from gsvr.workflows.pipeline import fitting_options
+from gsvr.workflows.pipeline import StackInputs, fitting_options
+from gsvr.workflows.provenance import file_hash, run_hash
 from tests.cli.conftest import Command
 from tests.io.itk import read_itk_pose
 from tests.moving_brain import moving_brain, small_brain
@@ -162,18 +164,18 @@ def test_poses_agree_in_both_formats(folder: Path, stacks: list[Path]):
 def test_record_tells_what_was_done(folder: Path, record: dict[str, Any], stacks: list[Path], volume: Volume):
     assert record["format"] == "gsvr-record"
     assert {"gsvr", "numpy", "python"} <= record["versions"].keys()
-    assert record["settings"]["input_stacks"] == [str(path) for path in stacks]
+    assert record["settings"]["input_stacks"] == [path.name for path in stacks]
     assert record["settings"]["seed"] == record["options"]["seed"] == 7
     assert record["options"]["profile"] == "slab"
     stages = fitting_options(moving_brain().stacks, SolverOptions()).stages
     assert stages != default_stages()
     assert [stage["spacing"] for stage in record["options"]["stages"]] == [stage.spacing for stage in stages]
-    assert [stack["thickness"] for stack in record["stacks"]] == [3.0] * 3
+    assert [(stack["thickness"], stack["thickness_from"]) for stack in record["stacks"]] == [(3.0, "sidecar")] * 3
     assert all(stack["mask_given"] for stack in record["stacks"])
     assert record["timings_seconds"].keys() == {"read", "masks", "reconstruction", "rendering", "verdict"}
     assert min(record["timings_seconds"].values()) >= 0
     assert record["volume_shape"] == list(volume.data.shape)
-    assert record["outputs"]["volume"] == str(folder / "v.nii.gz")
+    assert record["outputs"]["volume"] == "v.nii.gz"
     poses = read_poses_json(folder / "v_poses.json")
     assert len(record["slices"]) == len(poses)
     for entry, pose in zip(record["slices"], poses, strict=True):
@@ -185,6 +187,22 @@ def test_record_tells_what_was_done(folder: Path, record: dict[str, Any], stacks
         assert entry["residual"] >= 0
         assert entry["used"] == (entry["pixels"] > 0)
     assert sum(entry["pixels"] for entry in record["slices"]) == record["pixels"]
+
+
+def test_record_tells_of_what_it_was_made(folder: Path, record: dict[str, Any], stacks: list[Path]):
+    assert record["command"].startswith("gsvr reconstruct --input-stacks stack-0.nii.gz stack-1.nii.gz stack-2.nii.gz")
+    assert record["command"].endswith("--output-slices slices --simulated-slices simulated")
+    age = datetime.now(UTC) - datetime.fromisoformat(record["date"])
+    assert timedelta(seconds=record["wall_seconds"] - 2) < age < timedelta(hours=2)
+    assert record["wall_seconds"] >= sum(record["timings_seconds"].values())
+    roles = {role: [file for file in record["inputs"] if file["role"] == role] for role in ("stack", "mask", "sidecar")}
+    assert [file["name"] for file in roles["stack"]] == [path.name for path in stacks]
+    assert [file["sha256"] for file in roles["mask"]] == [file_hash(path) for path in masks_of(stacks)]
+    assert len(roles["sidecar"]) == 3
+    assert record["run_hash"] == run_hash(StackInputs(stacks, masks_of(stacks)), SolverOptions(seed=7), RESOLUTION)
+    assert record["warnings"] == []
+    assert str(folder.parent) not in (folder / "v.json").read_text()
+    assert str(stacks[0].parent) not in (folder / "v.json").read_text()
 
 
 def test_field_carries_its_mask(folder: Path, record: dict[str, Any]):

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.io.record import to_plain
+from gsvr.io.record import read_record
 from gsvr.report.page import report_page
 from gsvr.report.slice_gallery import slice_cards
 from gsvr.solver.schedule import SolverOptions
 from gsvr.workflows.outputs import OutputPaths, write_outputs
 from gsvr.workflows.pipeline import Reconstruction, StackInputs, prepare, run
+from gsvr.workflows.provenance import file_hash
 from gsvr.workflows.stored import stored_examination
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
 from tests.stack_files import write_simulation
@@ -32,8 +32,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reconstruc
 
 
 def test_slices_are_predicted_anew_as_they_were(finished) -> None:
-    record, reconstruction, _ = finished
-    acquisition = stored_examination(record).acquisition
+    record, reconstruction, stacks = finished
+    acquisition = stored_examination(record, stacks).acquisition
     assert acquisition is not None
     slices, result = acquisition.slices, reconstruction.result
     compared = 0
@@ -60,12 +60,22 @@ def test_slices_are_predicted_anew_as_they_were(finished) -> None:
 
 
 def test_the_page_shows_the_same_slices(finished) -> None:
-    record, _, _ = finished
-    examination = stored_examination(record)
+    record, _, stacks = finished
+    examination = stored_examination(record, stacks)
     shown = [card for card in slice_cards(examination) if card.image is not None]
     assert len(shown) == sum(bool(pose.details["used"]) for pose in examination.slices)
     first = (record.parent / "first.html").read_text(encoding="utf-8")
     assert report_page(examination).count('class="card') == first.count('class="card')
+
+
+def test_the_page_says_what_was_read(finished) -> None:
+    record, _, stacks = finished
+    page = report_page(stored_examination(record))
+    for path in stacks:
+        assert file_hash(path) in page
+    content = read_record(record)
+    assert content["run_hash"] in page
+    assert content["date"].replace("T", " ") in page
 
 
 def test_stacks_elsewhere_are_left_out_or_found_where_told(finished, tmp_path: Path) -> None:
@@ -73,14 +83,18 @@ def test_stacks_elsewhere_are_left_out_or_found_where_told(finished, tmp_path: P
     for path in record.parent.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    content = json.loads(record.read_text(encoding="utf-8"))
-    content["settings"]["input_stacks"] = [f"elsewhere/{path.name}" for path in stacks]
     moved = tmp_path / record.name
-    moved.write_text(json.dumps(to_plain(content)), encoding="utf-8")
     assert stored_examination(moved).acquisition is None
     assert stored_examination(moved, stacks[::-1]).acquisition is not None
     with pytest.raises(InputError, match="is none of the `input_stacks`"):
         stored_examination(moved, [tmp_path / "other.nii.gz"])
+    for path in stacks:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert stored_examination(moved).acquisition is not None
+    (tmp_path / stacks[0].name).write_bytes(stacks[1].read_bytes())
+    assert stored_examination(moved).acquisition is None
+    with pytest.raises(InputError, match="is another file than that of"):
+        stored_examination(moved, [tmp_path / stacks[0].name, *stacks[1:]])
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:

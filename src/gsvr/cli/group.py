@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+from contextvars import ContextVar
 from typing import Any
 
 import typer
@@ -21,6 +22,8 @@ INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143
 # Share of the closest option's likeness from which another one is suggested, too.
 _AS_LIKELY = 0.9
+# The command line that is running, without the name of the program.
+typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 
 
 class Terminated(KeyboardInterrupt):
@@ -51,6 +54,7 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read ``--name=~/file`` as ``--name ~/file``, in which the shell puts the home folder for the tilde."""
+        typed.set(tuple(args))
         return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:

@@ -84,12 +84,14 @@ def reconstruct_command(
     settings = dict(locals())  # every option, for the record
     from rich.console import Console
 
+    from gsvr.cli.group import typed
     from gsvr.cli.progress import log_to
     from gsvr.io.outputs import sole_writer
     from gsvr.render.volume import check_voxel_size
     from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.workflows.pipeline import StackInputs, prepare
     from gsvr.workflows.presets import chosen_options
+    from gsvr.workflows.provenance import command_line
 
     console = Console(stderr=True)
     log_to(console, verbose)
@@ -118,7 +120,7 @@ def reconstruct_command(
     job = prepare(inputs, options)
     with sole_writer(paths.volume):
         reconstruction = _run_with_progress(console, job, output_resolution)
-        write_outputs(reconstruction, paths, settings)
+        write_outputs(reconstruction, paths, settings, command_line(["gsvr", *typed.get()]))
     _summarise(reconstruction, paths, time.perf_counter() - started)
     if reconstruction.verdict.grade == "failed":
         raise typer.Exit(FAILED_EXIT_CODE)

@@ -14,7 +14,7 @@ def report_command(
         Path | None, typer.Option(help="Where the page goes (.html). Default: beside the record, with its name.")
     ] = None,
     input_stacks: Annotated[
-        list[Path] | None, typer.Option(help="Where the stacks are now. Default: where they were.")
+        list[Path] | None, typer.Option(help="The stacks. Default: those beside the record, or here.")
     ] = None,
 ) -> None:
     """Show a reconstruction on one page: verdict, before and after, motion, every slice."""
@@ -32,6 +32,6 @@ def report_command(
     examination = stored_examination(record, input_stacks or [])
     write_report(target, examination)
     without = (
-        "" if examination.acquisition is not None else "  (without its slices: the stacks are not where they were)"
+        "" if examination.acquisition is not None else "  (without its slices: give the stacks with --input-stacks)"
     )
     typer.echo(f"{target}{without}")

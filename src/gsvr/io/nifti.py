@@ -87,6 +87,7 @@ def stack_from_image(image: Image, thickness: float | None = None, order: SliceO
         thickness=thickness,
         mask=None,
         slice_times=acquisition_times(order, data.shape[2], sidecar),
+        thickness_source=source,
     )
 
 

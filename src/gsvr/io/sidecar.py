@@ -18,12 +18,11 @@ import numpy as np
 from jaxtyping import Float
 
 from gsvr.errors import InputError
-from gsvr.model.slices import interleaved_times
+from gsvr.model.slices import ThicknessSource, interleaved_times
 
 logger = logging.getLogger(__name__)
 
 SliceOrder = Literal["auto", "interleaved", "interleaved-even-first", "ascending", "descending"]
-ThicknessSource = Literal["given", "sidecar", "spacing"]
 
 # No scanner records slices this many times thicker than their spacing (overlap) or thinner (gap):
 # such a number is in other units.

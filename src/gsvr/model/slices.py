@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
@@ -23,6 +23,9 @@ from gsvr.model.validation import (
     as_positive,
     inside_of,
 )
+
+# Where the thickness of slices is known from: the user, the file beside the image, or the distance between slices.
+ThicknessSource = Literal["given", "sidecar", "spacing"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Stack:
         True where the anatomy of interest is, or None if nobody drew one.
     slice_times
         Acquisition time of each slice; only the order matters. Default: `interleaved_times`.
+    thickness_source
+        Where the thickness is known from.
 
     Raises
     ------
@@ -56,6 +61,7 @@ class Stack:
     thickness: float
     mask: Bool[np.ndarray, "columns rows slices"] | None = None
     slice_times: Float[np.ndarray, " slices"] = None  # pyright: ignore[reportAssignmentType]
+    thickness_source: ThicknessSource = "given"
 
     def __post_init__(self) -> None:
         data = as_numbers(f"{self.name}: the image of a stack", self.data, (None, None, None), np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from gsvr.report.examination import Acquisition, Examination
 from gsvr.report.page import check_report_path, write_report
 from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.workflows.pipeline import Reconstruction
+from gsvr.workflows.provenance import heard_warnings, without_folders
 
 # Enough for the variance of a voxel that is averaged with its neighbours; together they cost about a reconstruction.
 UNCERTAINTY_SAMPLES = 8
@@ -137,14 +138,29 @@ class OutputPaths:
         return [*(path for path in files if path is not None), *folders]
 
 
-def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> None:
+def write_outputs(
+    reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any], command: str | None = None
+) -> None:
     """Write everything; each file whole or not at all.
 
     Parameters
     ----------
     settings
         Options of the run, for the record.
+    command
+        The command line, for the record; None: there was none.
     """
+    with heard_warnings() as warnings:
+        _write_outputs(reconstruction, paths, settings, command, warnings)
+
+
+def _write_outputs(
+    reconstruction: Reconstruction,
+    paths: OutputPaths,
+    settings: dict[str, Any],
+    command: str | None,
+    warnings: list[str],
+) -> None:
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction)
@@ -170,7 +186,7 @@ def write_outputs(reconstruction: Reconstruction, paths: OutputPaths, settings: 
         _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
     if paths.stack_masks is not None:
         write_stack_masks(paths.stack_masks, reconstruction.job.stacks, reconstruction.job.masks)
-    record = to_plain(run_record(reconstruction, paths, settings))
+    record = to_plain(run_record(reconstruction, paths, settings, command, warnings))
     if paths.report is not None:
         write_report(paths.report, _examination(reconstruction, stack_name(paths.volume), record, records, deviation))
     # last of all, so that a record means that everything is there
@@ -249,14 +265,34 @@ def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
     ]
 
 
-def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dict[str, Any]) -> dict[str, Any]:
-    """The JSON record of a run."""
+def run_record(
+    reconstruction: Reconstruction,
+    paths: OutputPaths,
+    settings: dict[str, Any],
+    command: str | None = None,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The JSON record of a run; files have their names alone, without folders.
+
+    Parameters
+    ----------
+    settings, command
+        As for `write_outputs`.
+    warnings
+        Given since the reconstruction was finished.
+    """
     result, volume = reconstruction.result, reconstruction.volume
+    provenance = reconstruction.job.provenance
     return {
         "format": RECORD_FORMAT,
         "version": 1,
+        "date": provenance.started.isoformat(timespec="seconds"),
+        "command": command,
+        "run_hash": provenance.run_hash(float(volume.spacing[0])),
+        "inputs": provenance.files,
+        "warnings": [*reconstruction.warnings, *warnings],
         "versions": versions(),
-        "settings": settings,
+        "settings": without_folders(settings),
         "options": reconstruction.job.options,
         "stacks": [
             {
@@ -264,13 +300,15 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
                 "slices": stack.n_slices,
                 "spacing": stack.spacing,
                 "thickness": stack.thickness,
+                "thickness_from": stack.thickness_source,
                 "mask_given": stack.mask is not None,
                 "mask_found": found,
             }
             for stack, found in zip(reconstruction.job.stacks, reconstruction.job.masks.found, strict=True)
         ],
-        "outputs": paths,
+        "outputs": {item.name: _place(getattr(paths, item.name), paths.record) for item in fields(paths)},
         "timings_seconds": reconstruction.timings,
+        "wall_seconds": provenance.seconds,
         "gaussians": result.field.n_gaussians,
         "pixels": result.slices.n_pixels,
         "noise": result.noise,
@@ -281,6 +319,14 @@ def run_record(reconstruction: Reconstruction, paths: OutputPaths, settings: dic
             for record in slice_records(reconstruction)
         ],
     }
+
+
+def _place(path: Path | None, record: Path) -> Path | None:
+    """Where an output is, seen from the folder of the record, or its name if that is elsewhere."""
+    if path is None:
+        return None
+    folder = record.absolute().parent
+    return path.absolute().relative_to(folder) if path.absolute().is_relative_to(folder) else Path(path.name)
 
 
 def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndarray) -> None:

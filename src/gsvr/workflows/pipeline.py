@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from gsvr.solver.reconstruct import Callback, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
 from gsvr.solver.state import Result
 from gsvr.workflows.inputs import StackInputs, read_stacks
+from gsvr.workflows.provenance import Provenance, hashed_files, heard_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Job:
         Wall seconds by step.
     copies
         Pairs of stacks that hold the same recording.
+    provenance
+        Files, options that were asked for, warnings, and when it began.
     """
 
     stacks: list[Stack]
@@ -56,6 +59,7 @@ class Job:
     options: SolverOptions | PublishedOptions
     timings: dict[str, float]
     copies: Sequence[tuple[int, int]] = ()
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Reconstruction:
         Whether it is to be trusted.
     timings
         Wall seconds by step, those of the job among them.
+    warnings
+        All that were given, those of the job first; without folders.
     """
 
     job: Job
@@ -81,6 +87,7 @@ class Reconstruction:
     volume: Volume
     verdict: Verdict
     timings: dict[str, float]
+    warnings: Sequence[str] = ()
 
 
 def prepare_masks(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> StackMasks:
@@ -135,17 +142,23 @@ def prepare(
         If the input cannot be used.
     """
     options = options or SolverOptions()
-    started = time.perf_counter()
-    stacks = read_stacks(inputs)
-    read = time.perf_counter()
-    if fit_stages and isinstance(options, SolverOptions):
-        options = fitting_options(stacks, options)
-    masks = prepare_masks(stacks, options)
-    slices = slices_of(stacks, masks)
-    if isinstance(options, SolverOptions):
-        _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
-    timings = {"read": read - started, "masks": time.perf_counter() - read}
-    return Job(stacks, masks, slices, options, timings, _copies(stacks))
+    provenance = Provenance(inputs, options)
+    with heard_warnings() as warnings:
+        started = time.perf_counter()
+        stacks = read_stacks(inputs)
+        files = hashed_files(inputs)
+        read = time.perf_counter()
+        if fit_stages and isinstance(options, SolverOptions):
+            options = fitting_options(stacks, options)
+        masks = prepare_masks(stacks, options)
+        slices = slices_of(stacks, masks)
+        if isinstance(options, SolverOptions):
+            _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
+        timings = {"read": read - started, "masks": time.perf_counter() - read}
+        same = _copies(stacks)
+    return Job(
+        stacks, masks, slices, options, timings, same, replace(provenance, files=files, warnings=tuple(warnings))
+    )
 
 
 def _copies(stacks: list[Stack]) -> list[tuple[int, int]]:
@@ -184,6 +197,12 @@ def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | No
         If the voxel size is out of range, or what was found is no image.
     """
     check_voxel_size(output_resolution)
+    with heard_warnings() as warnings:
+        reconstruction = _run(job, output_resolution, callback)
+    return replace(reconstruction, warnings=(*job.provenance.warnings, *warnings))
+
+
+def _run(job: Job, output_resolution: float, callback: Callback | None) -> Reconstruction:
     started = time.perf_counter()
     if isinstance(job.options, PublishedOptions):
         result = reconstruct_as_published(job.slices, job.options, callback)

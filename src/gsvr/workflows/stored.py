@@ -25,6 +25,7 @@ from gsvr.model.surroundings import box_near
 from gsvr.model.volume import Volume
 from gsvr.operators.any_field import operator_of
 from gsvr.report.examination import Acquisition, Examination
+from gsvr.workflows.provenance import file_hash
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = ()) -> 
     record_path
         What `gsvr.io.record.read_record` reads.
     input_stacks
-        Where the stacks are now, in any order; default: where they were. Without them there is less to show.
+        Where the stacks are, in any order; default: beside the record, or in the present folder. Without them there is
+        less to show.
 
     Raises
     ------
@@ -94,11 +96,18 @@ def _stacks(record: dict[str, Any], record_path: Path, given: Sequence[Path]) ->
     for path in given:
         if path.name not in {other.name for other in known}:
             raise InputError(f"{path} is none of the `input_stacks` of {record_path}: give the stacks of that run")
+    read = [file for file in record.get("inputs") or [] if file.get("role") == "stack"]
     stacks = []
     for entry, path in zip(entries, known, strict=True):
-        place = next((other for other in given if other.name == path.name), None) or _found(str(path), record_path)
+        told = next((other for other in given if other.name == path.name), None)
+        place = told or _found(str(path), record_path)
+        hashes = [file.get("sha256") for file in read if file.get("name") == path.name]
+        if place is not None and hashes and file_hash(place) not in hashes:
+            if told is not None:
+                raise InputError(f"{told} is another file than that of {record_path}: give the stacks of that run")
+            place = None
         if place is None:
-            logger.warning("%s is not where it was: give --input-stacks to show the slices", path.name)
+            logger.warning("%s is not beside the record: give --input-stacks to show the slices", path.name)
             return []
         order = str(settings.get("slice_order", "auto"))
         stack = read_stack(place, thickness=float(entry["thickness"]), order=order)
