@@ -100,14 +100,44 @@ def _first_state(
     if stage.free:
         raise ValueError(f"stage {stage.name!r}: free Gaussians need a field on a lattice to start from")
     poses = identity_poses(slices.n_slices) if poses is None else poses
-    lattice, backend = stage_lattice(slices, poses, stage, options), named(options.backend)
-    operator = LatticeOperator(lattice, slices, poses, stack_levels(slices), options.profile, backend)
+    operator = _stage_operator(slices, stage, options, poses)
+    nothing = operator.backend.array(np.zeros(operator.lattice.shape, np.float32))
+    weights = _first_weights(operator)
+    return State(nothing, operator, options.prior_on(operator), weights, 0 * operator.pixels.values)
+
+
+def state_from_field(
+    slices: Slices, stage: Stage, options: SolverOptions, field: LatticeField, poses: Float[np.ndarray, "n 4 4"]
+) -> State:
+    """State at the start of a stage from a field that other slices may have made: all pixels are trusted alike.
+
+    Parameters
+    ----------
+    slices
+        Binned as the stage asks, in the intensities of the field.
+    stage
+        On a lattice.
+    poses
+        Of every slice, in the world of the field.
+    """
+    operator = _stage_operator(slices, stage, options, poses)
+    start = operator.backend.array(resampled_amplitudes(field, operator.lattice))
+    return State(start, operator, options.prior_on(operator), _first_weights(operator), operator.predict(start))
+
+
+def _stage_operator(
+    slices: Slices, stage: Stage, options: SolverOptions, poses: Float[np.ndarray, "n 4 4"]
+) -> LatticeOperator:
+    lattice = stage_lattice(slices, poses, stage, options)
+    return LatticeOperator(lattice, slices, poses, stack_levels(slices), options.profile, named(options.backend))
+
+
+def _first_weights(operator: LatticeOperator) -> Weights:
+    slices = operator.slices
     inside = slices.values[slices.mask]
     noise = 0.2 * robust_deviation(inside - np.median(inside))
     nobody = np.zeros(slices.n_slices)
-    weights = Weights(operator.pixels.coverage, nobody + 1, noise, noise, nobody)
-    nothing = backend.array(np.zeros(lattice.shape, np.float32))
-    return State(nothing, operator, options.prior_on(operator), weights, 0 * operator.pixels.values)
+    return Weights(operator.pixels.coverage, nobody + 1, noise, noise, nobody)
 
 
 def advance(stage: Stage, options: SolverOptions, state: State) -> State:

@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
 from gsvr.masks.consensus import consensus_mask, project_mask
+from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Slices
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.gains import intensity_scale, stack_levels
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
-from gsvr.solver.outer_iteration import advance, begin_stage
+from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
 from gsvr.solver.schedule import SolverOptions, Stage, moving_parts, restart_stages
 from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
@@ -72,6 +73,7 @@ def reconstruct(
     poses: Float[np.ndarray, "n 4 4"] | None = None,
     poses_are_good: bool = False,
     checkpoint: Checkpoint | None = None,
+    field: LatticeField | None = None,
 ) -> Result:
     """Reconstruct a volume from slices.
 
@@ -90,6 +92,9 @@ def reconstruct(
         know them to a few tenths of a millimetre.
     checkpoint
         Go on from a state that was saved by a callback (`Progress.checkpoint`), with the same slices and options.
+    field
+        What the first stage starts from instead of nothing, in intensities of the input: a reconstruction of some of
+        these slices, for example. Without `poses` it makes little sense.
 
     Raises
     ------
@@ -105,17 +110,23 @@ def reconstruct(
     with threadpool_limits(1, "blas"):
         if poses is None:
             poses = first_poses(slices, moving_parts(options.stages) != "none")
-        return _Reconstruction(slices, options, poses).run(callback, checkpoint)
+        return _Reconstruction(slices, options, poses, field).run(callback, checkpoint)
 
 
 class _Reconstruction:
     """One reconstruction in progress."""
 
-    def __init__(self, slices: Slices, options: SolverOptions, poses: Float[np.ndarray, "n 4 4"]) -> None:
+    def __init__(
+        self,
+        slices: Slices,
+        options: SolverOptions,
+        poses: Float[np.ndarray, "n 4 4"],
+        field: LatticeField | None = None,
+    ) -> None:
         if len(poses) != slices.n_slices:
             raise ValueError(f"{len(poses)} poses for {slices.n_slices} slices: give one a slice")
         self._started = time.perf_counter()
-        self._slices, self._options, self._poses = slices, options, poses
+        self._slices, self._options, self._poses, self._field = slices, options, poses, field
         intensity_scale(slices)  # refuses slices that show nothing
         # stacks may come with different receiver gains or rescale slopes: bring them to one level first
         self._levels = stack_levels(slices)
@@ -158,12 +169,17 @@ class _Reconstruction:
 
     def _begun(self, stage: Stage, state: State | None) -> State:
         """The first state of a stage."""
-        if stage.consensus_mask and state is not None:
+        poses = self._poses if state is None else state.poses
+        if stage.consensus_mask and not (state is None and self._field is None):
             options = self._options
-            mask = consensus_mask(self._scaled, self._slices.mask, state.poses, options.masks, options.profile)
-            inside = project_mask(mask, self._scaled, state.poses, options.masks.margin)
+            mask = consensus_mask(self._scaled, self._slices.mask, poses, options.masks, options.profile)
+            inside = project_mask(mask, self._scaled, poses, options.masks.margin)
             self._scaled = self._scaled.with_mask(inside)
-        return begin_stage(self._scaled.binned(stage.binning), stage, self._options, state, self._poses)
+        binned = self._scaled.binned(stage.binning)
+        if state is None and self._field is not None:
+            field = replace(self._field, amplitudes=self._field.amplitudes / np.float32(self._scale))
+            return state_from_field(binned, stage, self._options, field, poses)
+        return begin_stage(binned, stage, self._options, state, self._poses)
 
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
         """The state that was saved."""

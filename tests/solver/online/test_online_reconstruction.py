@@ -1,0 +1,133 @@
+"""Stacks that join one by one end in the volume of all stacks at once."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from gsvr.evaluation import compare
+from gsvr.model.fields import LatticeField
+from gsvr.model.slices import Slices
+from gsvr.render.volume import render_volume
+from gsvr.solver.motion import displacements
+from gsvr.solver.online.reconstruction import (
+    OnlineState,
+    finish,
+    keys_of,
+    place_slices,
+    predicted_poses,
+    update,
+)
+from gsvr.solver.reconstruct import reconstruct
+from gsvr.solver.schedule import SolverOptions, Stage, default_stages
+from gsvr.solver.state import Result
+from gsvr.workflows.pipeline import prepare_slices
+from tests.moving_brain import errors_of_poses, moving_brain, small_brain
+
+# as by default, but less coarse for the smaller brain
+QUICK = SolverOptions(
+    stages=(
+        Stage("stacks", 4.0, 2, 3, 5, "stacks", 0.8),
+        Stage("slices, 3 mm", 3.0, 2, 4, 5),
+        Stage("slices, 2.2 mm", 2.2, 1, 3, 5, consensus_mask=True),
+        Stage("slices, 1.8 mm", 1.8, 1, 3, 5),
+        Stage("final", 1.5, 1, 2, 6, "none", 0.6, consensus_mask=True),
+    )
+)
+N_STACKS = 5
+
+
+@cache
+def slices_of_first(count: int) -> Slices:
+    return prepare_slices(moving_brain(n_stacks=N_STACKS).stacks[:count], QUICK)
+
+
+@cache
+def online() -> tuple[OnlineState, OnlineState, Result, OnlineState, Result]:
+    """Three stacks, a fourth and a fifth: the state before the last, and what became of it."""
+    state, _ = update(None, slices_of_first(3), QUICK)
+    state, _ = update(state, slices_of_first(4), QUICK)
+    before, _ = finish(state, slices_of_first(4), QUICK)
+    state, quick = update(before, slices_of_first(5), QUICK)
+    return before, state, quick, *finish(state, slices_of_first(5), QUICK)
+
+
+def psnr(result: Result) -> float:
+    return compare(render_volume(result.field, 1.0, result.mask), small_brain()).quality.psnr
+
+
+def test_the_end_is_as_good_as_all_stacks_at_once():
+    slices = slices_of_first(5)
+    batch = reconstruct(slices, QUICK)
+    *_, last = online()
+    errors = [errors_of_poses(r.slices, r.poses, moving_brain(n_stacks=N_STACKS)).median for r in (last, batch)]
+    assert errors[0] < errors[1] + 0.03
+    assert psnr(last) > psnr(batch) - 0.15
+
+
+def test_a_quick_volume_shows_the_brain():
+    _, _, quick, _, last = online()
+    assert isinstance(quick.field, LatticeField)
+    assert quick.slices.n_slices == slices_of_first(5).n_slices
+    assert compare(render_volume(quick.field, 1.0, quick.mask), small_brain()).quality.ncc > 0.6  # of a brain of half size in Gaussians 2.2 mm apart
+    assert psnr(last) > psnr(quick)
+
+
+def test_the_state_holds_every_slice_and_the_field_in_units_of_the_input():
+    before, after, *_, last_state, last = online()
+    assert before.n_stacks == 4
+    assert after.n_stacks == 5
+    assert set(last_state.poses) == set(keys_of(slices_of_first(5)))
+    bright = np.percentile(last.slices.values[last.slices.mask], 90)
+    values = render_volume(last_state.field, 2.0, last_state.mask)
+    assert np.percentile(values.data[values.mask], 90) == pytest.approx(bright, rel=0.2)
+
+
+def test_arriving_slices_are_placed_where_the_finished_stack_has_them():
+    before, *_, last = online()
+    slices = slices_of_first(5)
+    new = slices.subset(slices.stack_index == 4)
+    known: dict = {}
+    order = np.argsort(new.times)
+    for count in range(1, len(order) + 1):
+        so_far = new.subset(order[:count])
+        placed = place_slices(before, so_far, known, QUICK)
+        known = dict(zip(keys_of(so_far), placed.poses, strict=True))
+    poses = np.stack([known[key] for key in keys_of(new)])
+    ends = last.poses[slices.stack_index == 4]
+    seen = last.slices.sum_per_slice(last.slices.mask)[slices.stack_index == 4] > 150
+    assert np.median(displacements(new, ends, poses)[seen]) < 0.8
+    _, quick = update(before, slices, QUICK, known)
+    simulation = moving_brain(n_stacks=N_STACKS)
+    assert errors_of_poses(quick.slices, quick.poses, simulation).median < 0.5
+
+
+def test_one_stack_alone_stays_where_its_header_puts_it():
+    state, result = update(None, slices_of_first(1), QUICK)
+    np.testing.assert_array_equal(result.poses, np.broadcast_to(np.eye(4), result.poses.shape))
+    assert state.n_stacks == 1
+    assert result.field.amplitudes.any()
+    _, last = finish(state, slices_of_first(1), QUICK)
+    np.testing.assert_array_equal(last.poses, result.poses)
+
+
+def test_without_motion_nothing_moves():
+    still = SolverOptions(stages=default_stages(2.0, free=False, motion="none"))
+    state, _ = update(None, slices_of_first(3), still)
+    state, quick = update(state, slices_of_first(4), still)
+    for result in (quick, finish(state, slices_of_first(4), still)[1]):
+        np.testing.assert_array_equal(result.poses, np.broadcast_to(np.eye(4), result.poses.shape))
+
+
+def test_unknown_slices_start_where_their_neighbour_in_time_is():
+    slices = slices_of_first(2)
+    keys, order = keys_of(slices), np.argsort(slices.times[slices.stack_index == 0])
+    moved = np.eye(4)
+    moved[:3, 3] = [1.0, 2.0, 3.0]
+    known = {keys[order[0]]: np.eye(4), keys[order[-1]]: moved}
+    poses = predicted_poses(slices, known)
+    np.testing.assert_array_equal(poses[order[1]], np.eye(4))
+    np.testing.assert_array_equal(poses[order[-2]], moved)
+    np.testing.assert_array_equal(poses[slices.stack_index == 1][0], np.eye(4))
