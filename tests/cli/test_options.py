@@ -61,6 +61,10 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.simulation.simulate.simulate": lambda *_: SimpleNamespace(stacks=[], mean_displacement=0.0),
         "gsvr.cli.simulate._write": lambda *_: [],
     },
+    "bids": {
+        "gsvr.workflows.bids_app.plan_examinations": lambda *_: [],
+        "gsvr.cli.progress.log_to": lambda *_: None,
+    },
     "report": {
         "gsvr.workflows.stored.stored_examination": lambda *_: SimpleNamespace(acquisition=None),
         "gsvr.report.page.write_report": lambda *_: None,
@@ -135,6 +139,25 @@ CASES: dict[str, dict[str, Case]] = {
         "output_picture": file_case("--output-picture", "p.png", "save_mid_slices.path"),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
+    "bids": {
+        "participant_label": Case(
+            "--participant-label 01 sub-02", {"plan_examinations.selection.participants": ["01", "02"]}
+        ),
+        "session_label": Case("--session-label a", {"plan_examinations.selection.sessions": ["a"]}),
+        "acquisition_label": Case("--acquisition-label x", {"plan_examinations.selection.acquisitions": ["x"]}),
+        "derivatives": Case("--derivatives d e", {"plan_examinations.derivatives": [Path("d"), Path("e")]}),
+        "find_masks": Case("--find-masks", {"plan_examinations.settings.find_masks": True}),
+        "output_resolution": Case("--output-resolution 0.7", {"plan_examinations.settings.output_resolution": 0.7}),
+        "slice_order": Case("--slice-order descending", {"plan_examinations.settings.slice_order": "descending"}),
+        "preset": Case("--preset fast", {"plan_examinations.settings.preset": "fast"}),
+        "motion": Case("--motion none", {"plan_examinations.settings.motion": "none"}),
+        "profile": Case("--profile gaussian", {"plan_examinations.settings.profile": "gaussian"}),
+        "uncertainty": Case("--uncertainty", {"plan_examinations.settings.uncertainty": True}),
+        "device": Case("--device cuda:1", {"plan_examinations.settings.device": "cuda:1"}),
+        "seed": Case("--seed 7", {"plan_examinations.settings.seed": 7}),
+        "skip_bids_validation": Case("--skip-bids-validation", {"plan_examinations.validate": False}),
+        "verbose": Case("--verbose", {"log_to.verbose": True}),
+    },
     "render": {
         "output_volume": file_case("--output-volume", "w.nii", "write_volume.path"),
         "output_resolution": Case("--output-resolution 3", {"render_volume.spacing": 3.0}),
@@ -195,6 +218,7 @@ CASES: dict[str, dict[str, Case]] = {
 NEEDED = {
     "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
     "mask": "a.nii --output-dir out --output-picture q.png",
+    "bids": "dataset out participant",
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",

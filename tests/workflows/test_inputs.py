@@ -135,3 +135,13 @@ def test_masks_out_of_order_are_refused(paths: list[Path]):
     first, second, third = masks_of(paths)
     with pytest.raises(InputError, match=r"stack-1_mask\.nii\.gz is on the grid of stack-1, not of stack-0"):
         read_stacks(StackInputs(paths, [second, first, third]))
+
+
+def test_none_holds_the_place_of_a_mask(tmp_path: Path):
+    simulation = moving_brain()
+    paths = write_simulation(tmp_path, simulation)
+    mask = masks_of(paths)[1]
+    stacks = read_stacks(StackInputs(paths, [None, mask, None]))
+    assert [stack.mask is not None for stack in stacks] == [False, True, False]
+    with pytest.raises(InputError, match="2 `masks`, None among them, for 3 stacks"):
+        StackInputs(paths, [None, mask])

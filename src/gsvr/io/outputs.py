@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_folder, remove_leftovers
 
 logger = logging.getLogger(__name__)
+
+# While another run holds the outputs.
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,19 @@ def begin_writing(written: Iterable[Path | OutputFolder], record: Path) -> None:
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
+def sole_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold the outputs that are named after `path`; while this lasts, another run on them is refused.
 
     A hidden file beside `path` is locked and tells which process holds it. The system frees the lock with the process,
     however that ends, so that a file that was left over holds nobody up. A folder that was made for it and is empty in
     the end goes again.
+
+    Parameters
+    ----------
+    path
+        The output that others are named after.
+    wait
+        Seconds to wait for another run to end before this one is refused.
 
     Raises
     ------
@@ -136,6 +147,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     made = [folder for folder in (path.parent, *path.parent.parents) if not os.path.exists(folder)]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.parent / f".{path.name[:100]}.lock"
+    latest = time.monotonic() + wait
     while True:
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -143,6 +155,9 @@ def sole_writer(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
             os.close(file)
+            if time.monotonic() < latest:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                continue
             raise InputError(
                 f"{path} is being written by another run ({holder}): wait for it, or choose another name"
             ) from error

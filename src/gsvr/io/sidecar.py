@@ -1,4 +1,4 @@
-"""BIDS sidecars: slice thickness and acquisition times from the JSON file beside an image.
+"""BIDS sidecars: slice thickness and acquisition times from the JSON files of an image.
 
 Thickness and spacing differ where slices have a gap or overlap, and NIfTI stores only the spacing.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gsvr.errors import InputError
+from gsvr.io.bids_names import inherited_sidecars
 from gsvr.model.slices import ThicknessSource, interleaved_times
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _LARGEST_GAP = 20.0
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What the JSON file beside an image says about its slices.
+    """What the JSON files of an image say about its slices.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class Sidecar:
     slice_timing
         Acquisition time of each slice in s, by increasing slice index, or None if not given.
     path
-        The JSON file, or None if there is none.
+        The JSON file nearest to the image, or None if there is none.
     """
 
     slice_thickness: float | None = None
@@ -55,27 +56,33 @@ def sidecar_path(nifti_path: str | Path) -> Path:
     return nifti_path.parent / (nifti_path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
+def sidecar_paths(nifti_path: str | Path) -> list[Path]:
+    """The JSON files that tell of an image: in a BIDS dataset those of the folders above it, and the one beside it.
+
+    The later ones have the last word.
+    """
+    beside = sidecar_path(nifti_path)
+    return [*inherited_sidecars(nifti_path), *([beside] if os.path.isfile(beside) else [])]
+
+
 def read_sidecar(nifti_path: str | Path) -> Sidecar:
-    """Read the sidecar of ``X.nii.gz`` or ``X.nii``: ``X.json`` in the same folder.
+    """Read the sidecars of ``X.nii.gz`` or ``X.nii``: ``X.json`` in the same folder, and what a BIDS image inherits.
 
     An empty ``SliceTiming`` list, as some converters write it, counts as absent.
 
     Raises
     ------
     InputError
-        If the file is not a JSON object, ``SliceThickness`` is not a positive number or ``SliceTiming``
+        If a file is not a JSON object, ``SliceThickness`` is not a positive number or ``SliceTiming``
         not a list of numbers.
     """
-    path = sidecar_path(nifti_path)
-    if not os.path.isfile(path):
+    paths = sidecar_paths(nifti_path)
+    if not paths:
         return Sidecar()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is not readable JSON ({reason}): repair or remove it") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a BIDS sidecar: it must hold one JSON object, or be removed")
+    content: dict[str, Any] = {}
+    for path in paths:
+        content |= read_json_object(path)
+    path = paths[-1]
     thickness = content.get("SliceThickness")
     if thickness is not None and not (_is_number(thickness) and thickness > 0):
         raise InputError(f"{path}: SliceThickness must be a positive number (mm), not {str(thickness)[:20]}")
@@ -84,6 +91,24 @@ def read_sidecar(nifti_path: str | Path) -> Sidecar:
         slice_timing=_slice_timing(content, path),
         path=path,
     )
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that tells of an image or a dataset.
+
+    Raises
+    ------
+    InputError
+        If it is not readable, or no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not readable JSON ({reason}): repair or remove it") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a BIDS sidecar: it must hold one JSON object, or be removed")
+    return content
 
 
 def _slice_timing(content: dict[str, Any], path: Path) -> tuple[float, ...] | None:

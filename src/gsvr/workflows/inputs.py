@@ -32,8 +32,8 @@ class StackInputs:
     stacks
         NIfTI files, at least two.
     masks
-        One for each stack in order; or fewer, each on the grid of one of the stacks; or one on a grid of its own; or
-        none.
+        One for each stack in order, None for a stack without; or fewer, each on the grid of one of the stacks; or one
+        on a grid of its own; or none.
     thicknesses
         Slice thickness (mm): none, one for all, or one for each stack.
     slice_order
@@ -46,20 +46,20 @@ class StackInputs:
     """
 
     stacks: list[Path]
-    masks: list[Path]
+    masks: list[Path | None]
     thicknesses: list[float]
     slice_order: str
 
     def __init__(
         self,
         stacks: Iterable[str | PathLike[str]],
-        masks: Iterable[str | PathLike[str]] | None = None,
+        masks: Iterable[str | PathLike[str] | None] | None = None,
         thicknesses: Iterable[float] | float | None = None,
         slice_order: str = "auto",
     ) -> None:
+        object.__setattr__(self, "stacks", _paths("stacks", stacks))
         for name, value in (
-            ("stacks", _paths("stacks", stacks)),
-            ("masks", [] if masks is None else _paths("masks", masks)),
+            ("masks", [] if masks is None else _masks(masks, self.stacks)),
             ("thicknesses", _millimetres(thicknesses)),
             ("slice_order", slice_order),
         ):
@@ -74,6 +74,18 @@ def _paths(argument: str, given: Any) -> list[Path]:
         if not isinstance(file, str | PathLike):
             raise InputError(f"`{argument}` must be a list of files, and {file!r} is none")
     return [Path(file) for file in files]
+
+
+def _masks(given: Any, stacks: list[Path]) -> list[Path | None]:
+    """Masks with None in the place of those that there are not."""
+    if isinstance(given, str | PathLike) or not isinstance(given, Iterable):
+        return [*_paths("masks", given)]
+    masks = list(given)
+    if None not in masks:
+        return [*_paths("masks", masks)]
+    if len(masks) != len(stacks):
+        raise InputError(f"{len(masks)} `masks`, None among them, for {len(stacks)} stacks: give one or None for each")
+    return [None if mask is None else _paths("masks", [mask])[0] for mask in masks]
 
 
 def _millimetres(given: Any) -> list[float]:
@@ -132,14 +144,16 @@ def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
     return stacks
 
 
-def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
+def _with_masks(stacks: list[Stack], paths: list[Path | None]) -> list[Stack]:
     """Masks belong to the stacks in order; if there are fewer, each goes to the stack whose grid it has."""
-    masks = parallel_map(load_mask, paths)
+    masks = parallel_map(lambda path: None if path is None else load_mask(path), paths)
     if len(paths) == len(stacks):
         own = [_own_mask(*pair, stacks) for pair in zip(paths, masks, stacks, strict=True)]
         return [replace(stack, mask=mask) for stack, mask in zip(stacks, own, strict=True)]
     masked, elsewhere = list(stacks), []
     for path, mask in zip(paths, masks, strict=True):
+        assert path is not None  # `StackInputs` has seen to it
+        assert mask is not None
         fitting = {number: reordered(mask, stack) for number, stack in enumerate(masked) if stack.mask is None}
         numbers = [number for number, found in fitting.items() if found is not None]
         if not numbers:
@@ -158,8 +172,10 @@ def _with_masks(stacks: list[Stack], paths: list[Path]) -> list[Stack]:
     return _with_mask_for_all(masked, elsewhere) if elsewhere else masked
 
 
-def _own_mask(path: Path, mask: Volume, stack: Stack, stacks: list[Stack]) -> np.ndarray:
-    """The mask of a stack among as many masks as there are stacks."""
+def _own_mask(path: Path | None, mask: Volume | None, stack: Stack, stacks: list[Stack]) -> np.ndarray | None:
+    """The mask of a stack among as many masks as there are stacks, if it has one."""
+    if path is None or mask is None:
+        return None
     found = reordered(mask, stack)
     if found is not None:
         return found

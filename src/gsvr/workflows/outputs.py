@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
+from gsvr.io.bids_names import inherited_sidecars
 from gsvr.io.field import write_field
 from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
@@ -34,7 +36,6 @@ UNCERTAINTY_SAMPLES = 8
 
 # Bytes; names of files have 255, and the number of a slice needs some.
 _LONGEST_STACK_NAME = 220
-_TRANSFORM_NAMES = r".+_slice-\d+\.tfm"
 _SLICE_NAMES = r"(mask_)?\d+\.nii\.gz"
 _STACK_MASK_NAMES = r".+_mask\.nii\.gz"
 
@@ -65,6 +66,9 @@ class OutputPaths:
         Folder for the masks that every stack started with, or None.
     report
         Page with all there is to see (HTML), or None.
+    transform_name
+        Name of the transform of a slice, from the name of the stack (`stem`: without what follows its last underscore)
+        and the number of the slice.
     """
 
     volume: Path
@@ -79,6 +83,7 @@ class OutputPaths:
     uncertainty: Path | None = None
     stack_masks: Path | None = None
     report: Path | None = None
+    transform_name: str = "{stack}_slice-{index:03d}.tfm"
 
     @staticmethod
     def beside(volume: Path, **given: Path | None) -> OutputPaths:
@@ -97,7 +102,7 @@ class OutputPaths:
         paths.update({name: path for name, path in given.items() if path is not None})
         return OutputPaths(volume=volume, **paths)  # pyright: ignore[reportArgumentType]
 
-    def check(self, stacks: Sequence[Path] = (), masks: Sequence[Path] = ()) -> None:
+    def check(self, stacks: Sequence[Path] = (), masks: Sequence[Path | None] = ()) -> None:
         """Refuse before any work is done if something could not be written, or would overwrite an input.
 
         Parameters
@@ -124,14 +129,21 @@ class OutputPaths:
         for path in stacks:
             if len(os.fsencode(stack_name(path))) > _LONGEST_STACK_NAME:
                 raise InputError(f"{path}: the name is too long for the files of its slices: rename it")
-        refuse_overwriting(self.written, (*stacks, *masks, *map(sidecar_path, stacks)))
+        sidecars = [*map(sidecar_path, stacks), *(path for stack in stacks for path in inherited_sidecars(stack))]
+        refuse_overwriting(self.written, (*stacks, *masks, *sidecars))
+
+    @property
+    def transform_folder(self) -> OutputFolder:
+        """The folder of transforms, and what may be their names."""
+        names = re.sub(r"\\\{(?:stack|stem)\\\}", ".+", re.escape(self.transform_name))
+        return OutputFolder(self.transforms, re.sub(r"\\\{index:.*?\\\}", r"\\d+", names))
 
     @property
     def written(self) -> list[Path | OutputFolder]:
         """Every file and folder of files that is going to be written."""
         files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
         files += (self.uncertainty, self.report)
-        folders = [OutputFolder(self.transforms, _TRANSFORM_NAMES)]
+        folders = [self.transform_folder]
         folders += [OutputFolder(path, _SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
         if self.stack_masks is not None:
             folders.append(OutputFolder(self.stack_masks, _STACK_MASK_NAMES))
@@ -230,14 +242,13 @@ def write_stack_masks(folder: Path, stacks: Sequence[Stack], masks: StackMasks) 
 
 def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
     write_poses_json(paths.poses, records)
-    names = [_transform_name(record.stack, record.slice_index) for record in records]
+    names = [
+        paths.transform_name.format(stack=record.stack, stem=record.stack.rpartition("_")[0], index=record.slice_index)
+        for record in records
+    ]
     for name, record in zip(names, records, strict=True):
         write_itk_transform(paths.transforms / name, record.matrix)
-    OutputFolder(paths.transforms, _TRANSFORM_NAMES).warn_of_others(names)
-
-
-def _transform_name(stack: str, slice_index: int) -> str:
-    return f"{stack}_slice-{slice_index:03d}.tfm"
+    paths.transform_folder.warn_of_others(names)
 
 
 def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
@@ -306,7 +317,11 @@ def run_record(
             }
             for stack, found in zip(reconstruction.job.stacks, reconstruction.job.masks.found, strict=True)
         ],
-        "outputs": {item.name: _place(getattr(paths, item.name), paths.record) for item in fields(paths)},
+        "outputs": {
+            item.name: _place(getattr(paths, item.name), paths.record)
+            for item in fields(paths)
+            if item.name != "transform_name"
+        },
         "timings_seconds": reconstruction.timings,
         "wall_seconds": provenance.seconds,
         "gaussians": result.field.n_gaussians,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.image import check_is_file
 from gsvr.io.record import to_plain
-from gsvr.io.sidecar import sidecar_path
+from gsvr.io.sidecar import sidecar_paths
 from gsvr.workflows.inputs import StackInputs
 
 Role = Literal["stack", "mask", "sidecar"]
@@ -86,15 +85,16 @@ class Provenance:
 
 
 def hashed_files(inputs: StackInputs) -> list[InputFile]:
-    """Stacks, masks and those sidecars of stacks that are there, in this order, each with the hash of its content.
+    """Stacks, masks and the sidecars of stacks, in this order, each file with the hash of its content.
 
     Raises
     ------
     InputError
         If one of them cannot be read.
     """
-    sidecars = [path for path in map(sidecar_path, inputs.stacks) if os.path.isfile(path)]
-    roles: dict[Role, list[Path]] = {"stack": inputs.stacks, "mask": inputs.masks, "sidecar": sidecars}
+    sidecars = dict.fromkeys(path for stack in inputs.stacks for path in sidecar_paths(stack))
+    masks = [mask for mask in inputs.masks if mask is not None]
+    roles: dict[Role, list[Path]] = {"stack": inputs.stacks, "mask": masks, "sidecar": list(sidecars)}
     given: list[tuple[Role, Path]] = [(role, path) for role, paths in roles.items() for path in paths]
     return parallel_map(lambda entry: InputFile(entry[0], entry[1].name, file_hash(entry[1])), given)
 
@@ -139,6 +139,7 @@ def run_hash(
     content = {
         "version": __version__,
         "files": hashed_files(inputs) if files is None else files,
+        **({"masked": [mask is not None for mask in inputs.masks]} if None in inputs.masks else {}),
         "thicknesses": inputs.thicknesses,
         "slice_order": inputs.slice_order,
         "options": options,
