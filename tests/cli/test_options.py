@@ -35,6 +35,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.pipeline.prepare": lambda *_: None,
         "gsvr.workflows.pipeline.run": lambda *_: SimpleNamespace(verdict=SimpleNamespace(grade="good")),
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
+        "gsvr.io.slice_folder.files_of_slices": lambda *_: [],
         "gsvr.cli.reconstruct._summarise": lambda *_: None,
     },
     "mask": {
@@ -105,6 +106,7 @@ CASES: dict[str, dict[str, Case]] = {
         "input_stacks": Case(
             "--input-stacks a.nii", {"prepare.inputs.stacks": [Path("c.nii"), Path("d.nii"), Path("a.nii")]}
         ),
+        "input_slices": file_case("--input-slices", "s", "prepare.inputs.slice_folder"),
         "output_volume": file_case("--output-volume", "w.nii", "write_outputs.paths.volume"),
         "stack_masks": Case("--stack-masks m.nii n.nii", {"prepare.inputs.masks": [Path("m.nii"), Path("n.nii")]}),
         "output_stack_masks": file_case("--output-stack-masks", "o/m", "write_outputs.paths.stack_masks"),

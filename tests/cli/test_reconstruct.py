@@ -15,7 +15,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from gsvr.cli import app
-from gsvr.evaluation import compare
+from gsvr.evaluation import compare, pose_errors
 from gsvr.io.field import read_field
 from gsvr.io.nifti import read_volume
 from gsvr.io.transforms import read_poses_json
@@ -205,6 +205,28 @@ def test_record_tells_of_what_it_was_made(folder: Path, record: dict[str, Any], 
     assert str(stacks[0].parent) not in (folder / "v.json").read_text()
 
 
+def test_slices_that_were_written_are_taken_up_again(folder: Path, gsvr_command: Command, tmp_path: Path):
+    words = ("reconstruct", "--input-slices", folder / "slices", "--output-volume", tmp_path / "w.nii.gz")
+    result = gsvr_command(*words, "--output-resolution", 2, "--output-slices", tmp_path / "slices", "--preset", "fast")
+    assert result.exit_code == 0, result.output
+    before = {(pose.stack, pose.slice_index): pose for pose in read_poses_json(folder / "v_poses.json")}
+    after = read_poses_json(tmp_path / "w_poses.json")
+    assert before.keys() == {(pose.stack, pose.slice_index) for pose in after}
+    assert all(before[pose.stack, pose.slice_index].details["time"] == pose.details["time"] for pose in after)
+    used = [pose for pose in after if pose.details["used"]]
+    moved = pose_errors(
+        np.stack([pose.matrix for pose in used]),
+        np.stack([before[pose.stack, pose.slice_index].matrix for pose in used]),
+        [small_brain().voxel_positions(small_brain().mask)[::100]] * len(used),
+    )
+    assert moved.median < 0.1
+    assert sorted(path.name for path in (tmp_path / "slices").iterdir()) == sorted(
+        path.name for path in (folder / "slices").iterdir()
+    )
+    roles = [file["role"] for file in json.loads((tmp_path / "w.json").read_text())["inputs"]]
+    assert roles == ["slice"] * (2 * len(before) + 1)
+
+
 def test_field_carries_its_mask(folder: Path, record: dict[str, Any]):
     stored = read_field(folder / "v_field.safetensors")
     assert stored.mask is not None
@@ -213,7 +235,7 @@ def test_field_carries_its_mask(folder: Path, record: dict[str, Any]):
 
 def test_corrected_slices_lie_in_the_volume(folder: Path, record: dict[str, Any], volume: Volume, stacks: list[Path]):
     poses = read_poses_json(folder / "v_poses.json")
-    assert len(list((folder / "slices").iterdir())) == 2 * len(poses)
+    assert len(list((folder / "slices").iterdir())) == 2 * len(poses) + 1
     agreement, unexplained = [], []
     for number, pose in enumerate(poses):
         image, predicted = (load(folder / kind / f"{number}.nii.gz") for kind in ("slices", "simulated"))

@@ -58,7 +58,7 @@ def test_what_is_no_list_of_files_is_refused(paths: list[Path]):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_stacks_are_refused(paths: list[Path], count: int):
-    with pytest.raises(InputError, match="cannot be corrected for motion: give two or more `stacks`"):
+    with pytest.raises(InputError, match="give two or more `stacks`"):
         read_stacks(StackInputs(paths[:count]))
 
 

@@ -39,6 +39,7 @@ def end_like_an_interruption(*_: object) -> None:
 _OPTIONS = {
     "stacks": "--input-stacks",
     "masks": "--stack-masks",
+    "slice_folder": "--input-slices",
     "samples": "--output-uncertainty",
     "write_field": "--output-model",
 }

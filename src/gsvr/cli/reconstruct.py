@@ -23,10 +23,14 @@ FAILED_EXIT_CODE = 3
 
 
 def reconstruct_command(
-    input_stacks: Annotated[list[Path], typer.Option(help="Two or more stacks of slices (NIfTI).")],
     output_volume: Annotated[
         Path, typer.Option(help="Where the volume goes (.nii.gz); other outputs follow its name.")
     ],
+    input_stacks: Annotated[list[Path] | None, typer.Option(help="Two or more stacks of slices (NIfTI).")] = None,
+    input_slices: Annotated[
+        Path | None,
+        typer.Option(help="In place of stacks: folder of N.nii.gz and mask_N.nii.gz with poses in their affines."),
+    ] = None,
     stack_masks: Annotated[
         list[Path] | None,
         typer.Option(
@@ -87,6 +91,7 @@ def reconstruct_command(
     from gsvr.cli.group import typed
     from gsvr.cli.progress import log_to
     from gsvr.io.outputs import sole_writer
+    from gsvr.io.slice_folder import files_of_slices
     from gsvr.render.volume import check_voxel_size
     from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.workflows.pipeline import StackInputs, prepare
@@ -111,12 +116,14 @@ def reconstruct_command(
         report=output_report,
     )
     automatic = stack_masks == [Path("auto")]
-    inputs = StackInputs(input_stacks, None if automatic else stack_masks, thicknesses, slice_order)
+    masks = None if automatic else stack_masks
+    inputs = StackInputs(input_stacks or [], masks, thicknesses, slice_order, input_slices)
     options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion)
     if automatic:
         options = replace(options, masks=replace(options.masks, automatic="always"))
     check_voxel_size(output_resolution)
-    paths.check(inputs.stacks, inputs.masks)
+    slices = [] if input_slices is None else files_of_slices(input_slices)
+    paths.check(inputs.stacks, [*inputs.masks, *slices])
     job = prepare(inputs, options)
     with sole_writer(paths.volume):
         reconstruction = _run_with_progress(console, job, output_resolution)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from nibabel import orientations
 from scipy import ndimage
 
@@ -51,10 +51,15 @@ def load_mask(path: str | Path) -> Volume:
         If the file cannot be read, or is empty.
     """
     image = load_image(path)
-    mask = image.data > (0.5 if image.data.max() <= 1.0 else 0.0)
+    mask = is_inside(image.data)
     if not mask.any():
         raise InputError(f"{path} is empty (no voxel is inside the mask): draw it again or leave it out")
     return Volume(image.data, image.affine, mask)
+
+
+def is_inside(values: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """Values above 0.5 if none exceeds 1 (labels, probabilities), else those above 0."""
+    return values > (0.5 if values.max() <= 1.0 else 0.0)
 
 
 def reordered(mask: Volume, like: Stack | Volume) -> Bool[np.ndarray, "x y z"] | None:

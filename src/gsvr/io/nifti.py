@@ -79,7 +79,7 @@ def stack_from_image(image: Image, thickness: float | None = None, order: SliceO
     thickness, source = resolve_thickness(thickness, sidecar, _slice_spacing(affine, image.path), path)
     logger.info("%s: slice thickness %.3g mm (%s)", path, thickness, source)
     data = np.ascontiguousarray(image.data.transpose(columns))
-    _refuse_outliers(data, path)
+    refuse_outliers(data, path)
     return Stack(
         name=stack_name(path),
         data=data,
@@ -181,9 +181,17 @@ def _refuse_constant(image: Image) -> None:
         raise InputError(f"{image.path} {what}: export it again or leave it out")
 
 
-def _refuse_outliers(data: Float32[np.ndarray, "x y z"], path: Path) -> None:
-    """Robust weights deal with artefacts of any brightness, but not with numbers that are none."""
+def refuse_outliers(data: Float32[np.ndarray, "x y z"], path: Path) -> None:
+    """Robust weights deal with artefacts of any brightness, but not with numbers that are none.
+
+    Raises
+    ------
+    InputError
+        If a slice holds such a number, or none holds anything.
+    """
     brightest = np.maximum(data.max(axis=(0, 1)), -data.min(axis=(0, 1)))
+    if not brightest.any():
+        raise InputError(f"{path} is empty (every voxel is zero): export it again or leave it out")
     usual = float(np.quantile(brightest[brightest > 0], 0.75, method="lower"))
     worst = int(np.argmax(brightest))
     if brightest[worst] > _LARGEST_OUTLIER * usual:

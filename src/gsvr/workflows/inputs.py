@@ -17,6 +17,7 @@ from gsvr.io.image import check_is_file, load_image
 from gsvr.io.mask import load_mask, reordered, resampled
 from gsvr.io.nifti import stack_from_image
 from gsvr.io.outputs import same_file
+from gsvr.io.slice_folder import SliceFolder, read_slice_folder
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 
@@ -38,6 +39,8 @@ class StackInputs:
         Slice thickness (mm): none, one for all, or one for each stack.
     slice_order
         Acquisition order, see `gsvr.io.sidecar.acquisition_times`.
+    slice_folder
+        Folder of single slices, in place of stacks and masks, see `gsvr.io.slice_folder`; or None.
 
     Raises
     ------
@@ -49,19 +52,22 @@ class StackInputs:
     masks: list[Path | None]
     thicknesses: list[float]
     slice_order: str
+    slice_folder: Path | None
 
     def __init__(
         self,
-        stacks: Iterable[str | PathLike[str]],
+        stacks: Iterable[str | PathLike[str]] = (),
         masks: Iterable[str | PathLike[str] | None] | None = None,
         thicknesses: Iterable[float] | float | None = None,
         slice_order: str = "auto",
+        slice_folder: str | PathLike[str] | None = None,
     ) -> None:
         object.__setattr__(self, "stacks", _paths("stacks", stacks))
         for name, value in (
             ("masks", [] if masks is None else _masks(masks, self.stacks)),
             ("thicknesses", _millimetres(thicknesses)),
             ("slice_order", slice_order),
+            ("slice_folder", None if slice_folder is None else Path(slice_folder)),
         ):
             object.__setattr__(self, name, value)
 
@@ -96,6 +102,22 @@ def _millimetres(given: Any) -> list[float]:
         raise InputError(f"`thicknesses` must be numbers of mm, not {given!r}") from error
 
 
+def read_slices(inputs: StackInputs) -> SliceFolder:
+    """Read the folder of slices.
+
+    Raises
+    ------
+    InputError
+        If there are stacks or masks as well, more than one thickness, or an unusable file.
+    """
+    assert inputs.slice_folder is not None
+    if inputs.stacks or inputs.masks:
+        raise InputError("`slice_folder` holds slices and masks: give either that, or `stacks` with `masks`")
+    if len(inputs.thicknesses) > 1:
+        raise InputError(f"{len(inputs.thicknesses)} thicknesses for a folder of slices: give one for all")
+    return read_slice_folder(inputs.slice_folder, next(iter(inputs.thicknesses), None), inputs.slice_order)
+
+
 def read_stacks(inputs: StackInputs) -> list[Stack]:
     """Read stacks and match masks to them.
 
@@ -108,9 +130,10 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
     if n < 2:
         for path in inputs.stacks:
             check_is_file(path)
+        if n == 0:
+            raise InputError("nothing to reconstruct from: give two or more `stacks`, or a `slice_folder`")
         raise InputError(
-            f"{'one stack' if n else 'no stack'} cannot be corrected for motion: give two or more `stacks` in "
-            "different orientations"
+            "one stack cannot be corrected for motion: give two or more `stacks` in different orientations"
         )
     for number, path in enumerate(inputs.stacks):
         if same_file(path) in map(same_file, inputs.stacks[:number]):

@@ -9,8 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
@@ -20,9 +18,10 @@ from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
 from gsvr.io.record import RECORD_FORMAT, to_plain, versions, write_record
 from gsvr.io.sidecar import sidecar_path
+from gsvr.io.slice_folder import SLICE_NAMES, write_slice_folder
 from gsvr.io.transforms import SlicePose, write_itk_transform, write_poses_json
 from gsvr.masks.first import StackMasks
-from gsvr.model.slices import Slices, Stack
+from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation
 from gsvr.report.examination import Acquisition, Examination
@@ -36,7 +35,6 @@ UNCERTAINTY_SAMPLES = 8
 
 # Bytes; names of files have 255, and the number of a slice needs some.
 _LONGEST_STACK_NAME = 220
-_SLICE_NAMES = r"(mask_)?\d+\.nii\.gz"
 _STACK_MASK_NAMES = r".+_mask\.nii\.gz"
 
 
@@ -144,7 +142,7 @@ class OutputPaths:
         files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
         files += (self.uncertainty, self.report)
         folders = [self.transform_folder]
-        folders += [OutputFolder(path, _SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
+        folders += [OutputFolder(path, SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
         if self.stack_masks is not None:
             folders.append(OutputFolder(self.stack_masks, _STACK_MASK_NAMES))
         return [*(path for path in files if path is not None), *folders]
@@ -193,9 +191,9 @@ def _write_outputs(
         deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine)
     if paths.slices is not None:
-        _write_slices(paths.slices, result.slices, result.poses, result.slices.values)
+        write_slice_folder(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:
-        _write_slices(paths.simulated_slices, result.slices, result.poses, result.prediction)
+        write_slice_folder(paths.simulated_slices, result.slices, result.poses, result.prediction)
     if paths.stack_masks is not None:
         write_stack_masks(paths.stack_masks, reconstruction.job.stacks, reconstruction.job.masks)
     record = to_plain(run_record(reconstruction, paths, settings, command, warnings))
@@ -342,14 +340,3 @@ def _place(path: Path | None, record: Path) -> Path | None:
         return None
     folder = record.absolute().parent
     return path.absolute().relative_to(folder) if path.absolute().is_relative_to(folder) else Path(path.name)
-
-
-def _write_slices(folder: Path, slices: Slices, poses: np.ndarray, flat: np.ndarray) -> None:
-    """Each slice as a one-slice NIfTI image whose affine holds its pose, with its mask (names as in NeSVoR)."""
-    names: list[str] = []
-    for s in range(slices.n_slices):
-        affine = poses[s] @ slices.frames[s] @ np.diag([*slices.pixel_spacings[s], slices.thicknesses[s], 1.0])
-        write_volume(folder / f"{s}.nii.gz", slices.image(s, flat)[:, :, None].astype(np.float32), affine)
-        write_volume(folder / f"mask_{s}.nii.gz", slices.image(s, slices.mask)[:, :, None], affine)
-        names += [f"{s}.nii.gz", f"mask_{s}.nii.gz"]
-    OutputFolder(folder, _SLICE_NAMES).warn_of_others(names)

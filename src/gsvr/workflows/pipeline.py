@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from gsvr.errors import InputError
 from gsvr.evaluation.verdict import Verdict, judge
@@ -22,7 +23,7 @@ from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
 from gsvr.solver.state import Result
-from gsvr.workflows.inputs import StackInputs, read_stacks
+from gsvr.workflows.inputs import StackInputs, read_slices, read_stacks
 from gsvr.workflows.provenance import Provenance, hashed_files, heard_warnings
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Job:
         Wall seconds by step.
     copies
         Pairs of stacks that hold the same recording.
+    poses
+        Of the slices to start with, acquired world -> volume world; None: the solver's own first guess.
     provenance
         Files, options that were asked for, warnings, and when it began.
     """
@@ -59,6 +62,7 @@ class Job:
     options: SolverOptions | PublishedOptions
     timings: dict[str, float]
     copies: Sequence[tuple[int, int]] = ()
+    poses: Float[np.ndarray, "n 4 4"] | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
 
@@ -145,19 +149,24 @@ def prepare(
     provenance = Provenance(inputs, options)
     with heard_warnings() as warnings:
         started = time.perf_counter()
-        stacks = read_stacks(inputs)
+        folder = None if inputs.slice_folder is None else read_slices(inputs)
+        stacks = read_stacks(inputs) if folder is None else folder.stacks
         files = hashed_files(inputs)
         read = time.perf_counter()
         if fit_stages and isinstance(options, SolverOptions):
             options = fitting_options(stacks, options)
         masks = prepare_masks(stacks, options)
+        if folder is not None:
+            inside = [mask & recorded for mask, recorded in zip(masks.masks, folder.recorded, strict=True)]
+            masks = replace(masks, masks=inside, fields_of_view=folder.recorded)
         slices = slices_of(stacks, masks)
+        poses = None if folder is None else folder.poses_of(slices)
         if isinstance(options, SolverOptions):
             _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
         timings = {"read": read - started, "masks": time.perf_counter() - read}
         same = _copies(stacks)
     return Job(
-        stacks, masks, slices, options, timings, same, replace(provenance, files=files, warnings=tuple(warnings))
+        stacks, masks, slices, options, timings, same, poses, replace(provenance, files=files, warnings=tuple(warnings))
     )
 
 
@@ -205,9 +214,9 @@ def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | No
 def _run(job: Job, output_resolution: float, callback: Callback | None) -> Reconstruction:
     started = time.perf_counter()
     if isinstance(job.options, PublishedOptions):
-        result = reconstruct_as_published(job.slices, job.options, callback)
+        result = reconstruct_as_published(job.slices, job.options, callback, job.poses)
     else:
-        result = reconstruct(job.slices, job.options, callback)
+        result = reconstruct(job.slices, job.options, callback, job.poses)
     reconstructed = time.perf_counter()
     backend = job.options.backend
     logger.info("rendering with the backend %s", backend)

@@ -23,9 +23,10 @@ from gsvr.errors import InputError
 from gsvr.io.image import check_is_file
 from gsvr.io.record import to_plain
 from gsvr.io.sidecar import sidecar_paths
+from gsvr.io.slice_folder import files_of_slices
 from gsvr.workflows.inputs import StackInputs
 
-Role = Literal["stack", "mask", "sidecar"]
+Role = Literal["stack", "mask", "sidecar", "slice"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Provenance:
 
 
 def hashed_files(inputs: StackInputs) -> list[InputFile]:
-    """Stacks, masks and the sidecars of stacks, in this order, each file with the hash of its content.
+    """All files, each with the hash of its content: stacks, masks and the sidecars that are there, or slices.
 
     Raises
     ------
@@ -95,6 +96,8 @@ def hashed_files(inputs: StackInputs) -> list[InputFile]:
     sidecars = dict.fromkeys(path for stack in inputs.stacks for path in sidecar_paths(stack))
     masks = [mask for mask in inputs.masks if mask is not None]
     roles: dict[Role, list[Path]] = {"stack": inputs.stacks, "mask": masks, "sidecar": list(sidecars)}
+    if inputs.slice_folder is not None:
+        roles["slice"] = files_of_slices(inputs.slice_folder)
     given: list[tuple[Role, Path]] = [(role, path) for role, paths in roles.items() for path in paths]
     return parallel_map(lambda entry: InputFile(entry[0], entry[1].name, file_hash(entry[1])), given)
 

@@ -71,7 +71,9 @@ def test_a_quick_volume_shows_the_brain():
     _, _, quick, _, last = online()
     assert isinstance(quick.field, LatticeField)
     assert quick.slices.n_slices == slices_of_first(5).n_slices
-    assert compare(render_volume(quick.field, 1.0, quick.mask), small_brain()).quality.ncc > 0.6  # of a brain of half size in Gaussians 2.2 mm apart
+    assert (
+        compare(render_volume(quick.field, 1.0, quick.mask), small_brain()).quality.ncc > 0.6
+    )  # of a brain of half size in Gaussians 2.2 mm apart
     assert psnr(last) > psnr(quick)
 
 
