@@ -22,6 +22,7 @@ from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 from gsvr.solver.schedule import default_stages
+from gsvr.workflows.dicom_to_bids import BidsConversion
 from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES
 from tests.acquisitions import random_amplitudes, small_lattice
 from tests.cli.conftest import Command
@@ -37,6 +38,10 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
         "gsvr.io.slice_folder.files_of_slices": lambda *_: [],
         "gsvr.cli.reconstruct._summarise": lambda *_: None,
+    },
+    "dicom2bids": {
+        "gsvr.cli.progress.log_to": lambda *_: None,
+        "gsvr.workflows.dicom_to_bids.dicom_to_bids": lambda *_: BidsConversion(),
     },
     "mask": {
         "gsvr.cli.progress.log_to": lambda *_: None,
@@ -107,6 +112,8 @@ CASES: dict[str, dict[str, Case]] = {
             "--input-stacks a.nii", {"prepare.inputs.stacks": [Path("c.nii"), Path("d.nii"), Path("a.nii")]}
         ),
         "input_slices": file_case("--input-slices", "s", "prepare.inputs.slice_folder"),
+        "input_dicom": Case("--input-dicom a b", {"prepare.inputs.dicom": [Path("a"), Path("b")]}),
+        "dicom_series": Case("--dicom-series 3 5", {"prepare.inputs.dicom_series": [3, 5]}),
         "output_volume": file_case("--output-volume", "w.nii", "write_outputs.paths.volume"),
         "stack_masks": Case("--stack-masks m.nii n.nii", {"prepare.inputs.masks": [Path("m.nii"), Path("n.nii")]}),
         "output_stack_masks": file_case("--output-stack-masks", "o/m", "write_outputs.paths.stack_masks"),
@@ -134,6 +141,13 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "device": Case("--device cuda:1", {"prepare.options.backend": "cuda:1"}),
         "seed": Case("--seed 7", {"prepare.options.seed": 7}),
+        "verbose": Case("--verbose", {"log_to.verbose": True}),
+    },
+    "dicom2bids": {
+        "subject": Case("--subject A1", {"dicom_to_bids.options.subject": "A1"}),
+        "session": Case("--session B2", {"dicom_to_bids.options.session": "B2"}),
+        "series": Case("--series 3 5", {"dicom_to_bids.options.series": [3, 5]}),
+        "dry_run": Case("--dry-run", {"dicom_to_bids.options.dry_run": True}),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
     "mask": {
@@ -219,6 +233,7 @@ CASES: dict[str, dict[str, Case]] = {
 # What a command needs at least; of an option that is given again the last value counts, but lists grow.
 NEEDED = {
     "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
+    "dicom2bids": "export bids",
     "mask": "a.nii --output-dir out --output-picture q.png",
     "bids": "dataset out participant",
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",

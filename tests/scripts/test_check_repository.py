@@ -33,6 +33,10 @@ USAGE = """# Usage
 See [the pose](#a-pose), [README](../README.md) and https://example.org/home/page.
 ### gsvr reconstruct
 OPTIONS
+### gsvr bids
+OPTIONS
+### gsvr dicom2bids
+OPTIONS
 ### gsvr mask
 OPTIONS
 ### gsvr render

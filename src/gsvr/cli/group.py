@@ -40,6 +40,7 @@ _OPTIONS = {
     "stacks": "--input-stacks",
     "masks": "--stack-masks",
     "slice_folder": "--input-slices",
+    "dicom": "--input-dicom",
     "samples": "--output-uncertainty",
     "write_field": "--output-model",
 }

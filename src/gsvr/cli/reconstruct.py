@@ -31,6 +31,13 @@ def reconstruct_command(
         Path | None,
         typer.Option(help="In place of stacks: folder of N.nii.gz and mask_N.nii.gz with poses in their affines."),
     ] = None,
+    input_dicom: Annotated[
+        list[Path] | None, typer.Option(help="In place of stacks: folders of one examination in DICOM.")
+    ] = None,
+    dicom_series: Annotated[
+        list[int] | None,
+        typer.Option(help="Numbers of the series to use. Default: those of T2-weighted slices, no localisers."),
+    ] = None,
     stack_masks: Annotated[
         list[Path] | None,
         typer.Option(
@@ -86,6 +93,8 @@ def reconstruct_command(
 ) -> None:
     """Reconstruct one sharp volume from stacks of slices of a moving subject."""
     settings = dict(locals())  # every option, for the record
+    # but folders of DICOM exports are often called like the patient
+    settings["input_dicom"] = [str(number) for number, _ in enumerate(input_dicom or [], 1)]
     from rich.console import Console
 
     from gsvr.cli.group import typed
@@ -117,7 +126,9 @@ def reconstruct_command(
     )
     automatic = stack_masks == [Path("auto")]
     masks = None if automatic else stack_masks
-    inputs = StackInputs(input_stacks or [], masks, thicknesses, slice_order, input_slices)
+    inputs = StackInputs(
+        input_stacks or [], masks, thicknesses, slice_order, input_slices, input_dicom or [], dicom_series or []
+    )
     options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion)
     if automatic:
         options = replace(options, masks=replace(options.masks, automatic="always"))
@@ -127,7 +138,7 @@ def reconstruct_command(
     job = prepare(inputs, options)
     with sole_writer(paths.volume):
         reconstruction = _run_with_progress(console, job, output_resolution)
-        write_outputs(reconstruction, paths, settings, command_line(["gsvr", *typed.get()]))
+        write_outputs(reconstruction, paths, settings, command_line(["gsvr", *typed.get()], private="--input-dicom"))
     _summarise(reconstruction, paths, time.perf_counter() - started)
     if reconstruction.verdict.grade == "failed":
         raise typer.Exit(FAILED_EXIT_CODE)

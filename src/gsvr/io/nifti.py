@@ -15,7 +15,7 @@ from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path, check_writable_file
 from gsvr.io.image import GRID_TOLERANCE, Image, grid_distance, load_image, size
 from gsvr.io.mask import read_mask
-from gsvr.io.sidecar import SliceOrder, acquisition_times, read_sidecar, resolve_thickness
+from gsvr.io.sidecar import Sidecar, SliceOrder, acquisition_times, read_sidecar, resolve_thickness
 from gsvr.model.slices import Stack
 from gsvr.model.validation import LARGEST_SHEAR
 from gsvr.model.volume import Volume
@@ -65,8 +65,13 @@ def read_stack(
     return replace(stack, mask=read_mask(mask_path, stack))
 
 
-def stack_from_image(image: Image, thickness: float | None = None, order: SliceOrder | str = "auto") -> Stack:
-    """The stack in an image, without a mask; see `read_stack`."""
+def stack_from_image(
+    image: Image, thickness: float | None = None, order: SliceOrder | str = "auto", sidecar: Sidecar | None = None
+) -> Stack:
+    """The stack in an image, without a mask; see `read_stack`.
+
+    What a sidecar says may be given; default: the file beside the image.
+    """
     path = image.path
     _three_dimensional(image)
     _refuse_constant(image)
@@ -75,7 +80,7 @@ def stack_from_image(image: Image, thickness: float | None = None, order: SliceO
         logger.info("%s: through-plane is axis %d of %s; moved last", path, axis + 1, size(image.data.shape))
     columns = [*(other for other in range(3) if other != axis), axis]
     affine = image.affine[:, [*columns, 3]]
-    sidecar = read_sidecar(path)
+    sidecar = read_sidecar(path) if sidecar is None else sidecar
     thickness, source = resolve_thickness(thickness, sidecar, _slice_spacing(affine, image.path), path)
     logger.info("%s: slice thickness %.3g mm (%s)", path, thickness, source)
     data = np.ascontiguousarray(image.data.transpose(columns))

@@ -13,6 +13,8 @@ import numpy as np
 
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
+from gsvr.io.dicom.pixels import read_dicom_stack
+from gsvr.io.dicom.study import read_study
 from gsvr.io.image import check_is_file, load_image
 from gsvr.io.mask import load_mask, reordered, resampled
 from gsvr.io.nifti import stack_from_image
@@ -31,7 +33,7 @@ class StackInputs:
     Attributes
     ----------
     stacks
-        NIfTI files, at least two.
+        NIfTI files, at least two; or none, with `dicom`.
     masks
         One for each stack in order, None for a stack without; or fewer, each on the grid of one of the stacks; or one
         on a grid of its own; or none.
@@ -41,6 +43,10 @@ class StackInputs:
         Acquisition order, see `gsvr.io.sidecar.acquisition_times`.
     slice_folder
         Folder of single slices, in place of stacks and masks, see `gsvr.io.slice_folder`; or None.
+    dicom
+        Folders of one examination in DICOM, in place of stacks.
+    dicom_series
+        Numbers of the series to use of it, whatever their contrast; none: those that look fit.
 
     Raises
     ------
@@ -53,6 +59,8 @@ class StackInputs:
     thicknesses: list[float]
     slice_order: str
     slice_folder: Path | None
+    dicom: list[Path]
+    dicom_series: list[int]
 
     def __init__(
         self,
@@ -61,6 +69,8 @@ class StackInputs:
         thicknesses: Iterable[float] | float | None = None,
         slice_order: str = "auto",
         slice_folder: str | PathLike[str] | None = None,
+        dicom: Iterable[str | PathLike[str]] = (),
+        dicom_series: Iterable[int] = (),
     ) -> None:
         object.__setattr__(self, "stacks", _paths("stacks", stacks))
         for name, value in (
@@ -68,6 +78,8 @@ class StackInputs:
             ("thicknesses", _millimetres(thicknesses)),
             ("slice_order", slice_order),
             ("slice_folder", None if slice_folder is None else Path(slice_folder)),
+            ("dicom", _paths("dicom", dicom)),
+            ("dicom_series", list(dicom_series)),
         ):
             object.__setattr__(self, name, value)
 
@@ -111,7 +123,7 @@ def read_slices(inputs: StackInputs) -> SliceFolder:
         If there are stacks or masks as well, more than one thickness, or an unusable file.
     """
     assert inputs.slice_folder is not None
-    if inputs.stacks or inputs.masks:
+    if inputs.stacks or inputs.masks or inputs.dicom:
         raise InputError("`slice_folder` holds slices and masks: give either that, or `stacks` with `masks`")
     if len(inputs.thicknesses) > 1:
         raise InputError(f"{len(inputs.thicknesses)} thicknesses for a folder of slices: give one for all")
@@ -126,14 +138,20 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
     InputError
         For fewer than two stacks, a stack given twice, numbers of options that do not fit, or an unusable file.
     """
-    n = len(inputs.stacks)
+    if inputs.dicom and inputs.stacks:
+        raise InputError("give either `stacks` or `dicom`")
+    if inputs.dicom_series and not inputs.dicom:
+        raise InputError("`dicom_series` chooses among the series of `dicom`: give that, too")
+    found = read_study(inputs.dicom, inputs.dicom_series).stacks if inputs.dicom else []
+    n = len(found or inputs.stacks)
     if n < 2:
         for path in inputs.stacks:
             check_is_file(path)
         if n == 0:
-            raise InputError("nothing to reconstruct from: give two or more `stacks`, or a `slice_folder`")
+            raise InputError("nothing to reconstruct from: give two or more `stacks`, a `slice_folder`, or `dicom`")
         raise InputError(
-            "one stack cannot be corrected for motion: give two or more `stacks` in different orientations"
+            "one stack cannot be corrected for motion: give two or more "
+            f"{'series' if inputs.dicom else '`stacks`'} in different orientations"
         )
     for number, path in enumerate(inputs.stacks):
         if same_file(path) in map(same_file, inputs.stacks[:number]):
@@ -144,6 +162,10 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
         raise InputError(f"{len(inputs.masks)} masks for {n} stacks: give at most one each")
     thicknesses: list[float | None] = list(inputs.thicknesses) or [None]
     thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
+    if found:
+        pairs = zip(found, thicknesses, strict=True)
+        stacks = [read_dicom_stack(series, thickness, inputs.slice_order) for series, thickness in pairs]
+        return _with_masks(stacks, inputs.masks)
     # files side by side, but one after the other what there may be to say about them
     stacks = [
         stack_from_image(image, thickness, inputs.slice_order)

@@ -20,13 +20,14 @@ from typing import Any, Literal
 from gsvr import __version__
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
+from gsvr.io.dicom.folder import files_in
 from gsvr.io.image import check_is_file
 from gsvr.io.record import to_plain
 from gsvr.io.sidecar import sidecar_paths
 from gsvr.io.slice_folder import files_of_slices
 from gsvr.workflows.inputs import StackInputs
 
-Role = Literal["stack", "mask", "sidecar", "slice"]
+Role = Literal["stack", "mask", "sidecar", "slice", "dicom"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Provenance:
 def hashed_files(inputs: StackInputs) -> list[InputFile]:
     """All files, each with the hash of its content: stacks, masks and the sidecars that are there, or slices.
 
+    DICOM files, whose names may be the patient's, count as one, whatever they are called and in whichever folder.
+
     Raises
     ------
     InputError
@@ -99,7 +102,13 @@ def hashed_files(inputs: StackInputs) -> list[InputFile]:
     if inputs.slice_folder is not None:
         roles["slice"] = files_of_slices(inputs.slice_folder)
     given: list[tuple[Role, Path]] = [(role, path) for role, paths in roles.items() for path in paths]
-    return parallel_map(lambda entry: InputFile(entry[0], entry[1].name, file_hash(entry[1])), given)
+    files = parallel_map(lambda entry: InputFile(entry[0], entry[1].name, file_hash(entry[1])), given)
+    if not inputs.dicom:
+        return files
+    hashes = sorted(parallel_map(file_hash, [path for folder in inputs.dicom for path in files_in(folder)]))
+    series = "".join(f", series {number}" for number in inputs.dicom_series)
+    together = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return [InputFile("dicom", f"{len(hashes)} files{series}", together), *files]
 
 
 def file_hash(path: Path) -> str:
@@ -160,6 +169,10 @@ class _Listener(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        recorded = getattr(record, "recorded", None)
+        if recorded is not None:  # what is shown names a file that may be called like the patient
+            self.texts.append(recorded)
+            return
         arguments = record.args
         if isinstance(arguments, tuple):
             arguments = tuple(without_folders(argument) for argument in arguments)
@@ -196,7 +209,29 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def command_line(arguments: Sequence[str]) -> str:
-    """A command as it was typed, but without folders; arguments with spaces are in quotes."""
+def command_line(arguments: Sequence[str], private: str | None = None) -> str:
+    """A command as it was typed, but without folders; arguments with spaces are in quotes.
+
+    Parameters
+    ----------
+    private
+        An option whose values are not told.
+    """
+    arguments = [*_without_values(arguments, private)] if private else arguments
     named = [re.sub(r"^((--[\w-]+=)?).*/(?=.)", r"\1", argument.rstrip("/")) for argument in arguments]
     return " ".join(f'"{argument}"' if re.search(r"\s", argument) else argument for argument in named)
+
+
+def _without_values(arguments: Sequence[str], private: str) -> Iterator[str]:
+    hidden = False
+    for argument in arguments:
+        if argument.startswith(f"{private}="):
+            yield f"{private}=..."
+        elif argument == private:
+            hidden = True
+            yield from (private, "...")
+        elif argument.startswith("-"):
+            hidden = False
+            yield argument
+        elif not hidden:
+            yield argument

@@ -1,0 +1,19 @@
+"""The packages of the extra ``gsvr[dicom]``."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from gsvr.errors import InstallationError
+
+
+def require(package: str, extra: str = "dicom") -> None:
+    """Refuse to go on without an optional package.
+
+    Raises
+    ------
+    InstallationError
+        Naming the extra that brings it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InstallationError(f"{package} is not installed: pip install 'gsvr[{extra}]'")

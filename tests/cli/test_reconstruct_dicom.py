@@ -1,0 +1,72 @@
+"""``gsvr reconstruct --input-dicom``: the same as from NIfTI, and nothing about the patient in the outputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsvr.io.nifti import read_volume
+from gsvr.io.transforms import read_poses_json
+from tests.cli.conftest import Command
+from tests.io.dicom.exports import SECRETS, export
+from tests.moving_brain import moving_brain
+from tests.stack_files import masks_of
+
+
+@pytest.mark.usefixtures("_short")
+def test_volume_from_dicom_is_the_volume_from_nifti(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = export(tmp_path / "HOPPER^GRACE", moving_brain().stacks)
+    (tmp_path / "HOPPER^GRACE" / "HOPPER").write_bytes(paths[0].read_bytes()[:-9])
+    words = ["--stack-masks", masks_of(stacks), "-v"]
+    result = gsvr_command(
+        "reconstruct", "--input-dicom", tmp_path / "HOPPER^GRACE", "--output-volume", tmp_path / "dicom" / "v.nii.gz",
+        "--output-report", tmp_path / "dicom" / "v.html", *words,
+    )  # fmt: skip
+    assert result.exit_code in (0, 3), result.output
+    gsvr_command("reconstruct", "--input-stacks", stacks, "--output-volume", tmp_path / "nifti" / "v.nii.gz", *words)
+    volumes = [read_volume(tmp_path / kind / "v.nii.gz") for kind in ("dicom", "nifti")]
+    np.testing.assert_allclose(volumes[0].affine, volumes[1].affine, atol=1e-3)
+    # intensities are rounded to 12 bits on the way
+    assert np.corrcoef(volumes[0].data.ravel(), volumes[1].data.ravel())[0, 1] > 0.999
+    names = {pose.stack for pose in read_poses_json(tmp_path / "dicom" / "v_poses.json")}
+    assert names == {"series-003-axial", "series-004-coronal", "series-005-sagittal"}
+    for path in (tmp_path / "dicom").rglob("*"):
+        if path.is_file():
+            assert not [secret for secret in SECRETS if secret.encode() in path.read_bytes()], path
+    shown = (result.output + caplog.text).replace("HOPPER is broken", "it is broken")  # the name of a file
+    assert not [secret for secret in SECRETS if secret in shown]
+    record = json.loads((tmp_path / "dicom" / "v.json").read_text())
+    assert record["settings"]["input_dicom"] == ["1"]
+    assert " --input-dicom ... --output-volume v.nii.gz " in record["command"]
+    assert "a DICOM file is broken and was left out (it ends before its pixels do)" in record["warnings"]
+
+
+def test_stacks_and_dicom_exclude_each_other(stacks: list[Path], gsvr_command: Command, tmp_path: Path) -> None:
+    output = ["--output-volume", tmp_path / "v.nii.gz"]
+    result = gsvr_command("reconstruct", "--input-dicom", tmp_path, "--input-stacks", stacks, *output)
+    assert result.exit_code == 2
+    assert "give either --input-stacks or --input-dicom" in result.output
+    result = gsvr_command("reconstruct", "--input-stacks", stacks, "--dicom-series", 3, *output)
+    assert "--dicom-series chooses among the series of --input-dicom: give that, too" in " ".join(result.output.split())
+    result = gsvr_command("reconstruct", *output)
+    assert result.exit_code == 2
+    assert "give two or more --input-stacks, a --input-slices, or --input-dicom" in " ".join(result.output.split())
+
+
+def test_without_pydicom_the_extra_is_named(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['pydicom'] = None\n"
+        "from gsvr.cli import main\n"
+        f"sys.argv = ['gsvr', 'reconstruct', '--input-dicom', {str(tmp_path)!r}, '--output-volume', 'v.nii.gz']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "gsvr: error: pydicom is not installed: pip install 'gsvr[dicom]'\n"
