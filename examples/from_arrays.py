@@ -26,7 +26,9 @@ def main() -> gsvr.Volume:
         gsvr.Stage("slices", spacing=4.0, binning=1, outer_iterations=6, inner_iterations=5),
         gsvr.Stage("volume", spacing=2.5, binning=1, outer_iterations=3, inner_iterations=5, motion="none"),
     )
-    result = gsvr.reconstruct(slices, gsvr.SolverOptions(stages=stages))
+    options = gsvr.SolverOptions(stages=stages)
+    result = gsvr.reconstruct(slices, options)
+    # or, with all the files that the command writes: gsvr.write_result("brain.nii.gz", result, options)
     volume = gsvr.render_volume(result.field, 1.5, result.mask)
     print(result, volume, sep="\n")
     return volume

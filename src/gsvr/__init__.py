@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from gsvr.solver.published import PublishedOptions, published_code, reconstruct_as_published
     from gsvr.solver.reconstruct import Progress, reconstruct
     from gsvr.solver.schedule import SolverOptions, Stage, default_stages
-    from gsvr.solver.state import Result, State
+    from gsvr.solver.state import Result, State, StopReconstruction
     from gsvr.workflows import pipeline
     from gsvr.workflows.inputs import StackInputs, read_stacks
     from gsvr.workflows.pipeline import fitting_options, prepare_slices
+    from gsvr.workflows.results import write_result
 
 __version__ = "0.2.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "StackInputs",
     "Stage",
     "State",
+    "StopReconstruction",
     "Verdict",
     "Volume",
     "brain_phantom",
@@ -93,6 +95,7 @@ __all__ = [
     "write_checkpoint",
     "write_field",
     "write_poses_json",
+    "write_result",
     "write_volume",
 ]
 
@@ -116,7 +119,8 @@ _HOMES = {
     "gsvr.solver.published": ("PublishedOptions", "published_code", "reconstruct_as_published"),
     "gsvr.solver.reconstruct": ("Progress", "reconstruct"),
     "gsvr.solver.schedule": ("SolverOptions", "Stage", "default_stages"),
-    "gsvr.solver.state": ("Result", "State"),
+    "gsvr.solver.state": ("Result", "State", "StopReconstruction"),
+    "gsvr.workflows.results": ("write_result",),
     "gsvr.render.points": ("values_and_gradients_at", "values_at"),
     "gsvr.render.volume": ("render_volume",),
     "gsvr.model.volume": ("Volume",),

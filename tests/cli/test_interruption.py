@@ -68,13 +68,13 @@ from gsvr.cli import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def reconstruct(slices, options, callback, original=gsvr.workflows.pipeline.reconstruct):
+def reconstruct(slices, options, callback, *more, original=gsvr.workflows.pipeline.reconstruct):
     def told(progress):
         print("working", flush=True)
         callback(progress)
 
     while True:
-        original(slices, options, told)
+        original(slices, options, told, *more)
 
 gsvr.workflows.pipeline.reconstruct = reconstruct
 main()

@@ -36,6 +36,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.pipeline.prepare": lambda *_: None,
         "gsvr.workflows.pipeline.run": lambda *_: SimpleNamespace(verdict=SimpleNamespace(grade="good")),
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
+        "gsvr.io.outputs.earlier_outputs": None,
         "gsvr.io.slice_folder.files_of_slices": lambda *_: [],
         "gsvr.cli.reconstruct._summarise": lambda *_: None,
     },
@@ -46,6 +47,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     "mask": {
         "gsvr.cli.progress.log_to": lambda *_: None,
         "gsvr.io.nifti.read_stack": lambda path, *_: Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None),
+        "gsvr.io.outputs.earlier_outputs": None,
         "gsvr.masks.first.first_masks": lambda stacks, _: StackMasks([MASK], [MASK], [True], [True]),
         "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
         "gsvr.report.picture.save_mid_slices": lambda *_: None,
@@ -141,6 +143,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "device": Case("--device cuda:1", {"prepare.options.backend": "cuda:1"}),
         "seed": Case("--seed 7", {"prepare.options.seed": 7}),
+        "no_overwrite": Case("--no-overwrite", {"earlier_outputs.refuse": True}),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
     "dicom2bids": {
@@ -151,6 +154,7 @@ CASES: dict[str, dict[str, Case]] = {
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
     "mask": {
+        "no_overwrite": Case("--no-overwrite", {"earlier_outputs.refuse": True}),
         "output_dir": file_case("--output-dir", "other", "write_stack_masks.folder"),
         "output_picture": file_case("--output-picture", "p.png", "save_mid_slices.path"),
         "verbose": Case("--verbose", {"log_to.verbose": True}),

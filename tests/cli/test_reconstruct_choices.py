@@ -137,3 +137,22 @@ def test_leftovers_of_an_earlier_run_are_told(
     assert gsvr_command("reconstruct", "--input-stacks", stacks[:2], output).exit_code == 0
     for folder in ("slices", "v_transforms"):
         assert any(folder in record.message and "earlier run" in record.message for record in caplog.records)
+
+
+def test_outputs_of_an_earlier_run_are_replaced_and_that_is_said(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path
+):
+    inputs = ("reconstruct", "--input-stacks", *stacks, "--stack-masks", *masks_of(stacks))
+    words = (*inputs, "--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
+    first = gsvr_command(*words, "--no-overwrite")
+    assert first.exit_code == 0, first.output
+    assert "replaced" not in first.stderr
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    refused = gsvr_command(*words, "--no-overwrite")
+    assert refused.exit_code == 2
+    assert "other files would be replaced: choose another name, or leave out --no-overwrite" in refused.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    again = gsvr_command(*words)
+    assert again.exit_code == 0
+    assert "other files will be replaced (--no-overwrite refuses that)" in again.stderr
+    assert (tmp_path / "v.nii.gz").stat().st_mtime_ns > before["v.nii.gz"]

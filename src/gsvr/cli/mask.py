@@ -14,16 +14,19 @@ def mask_command(
     output_picture: Annotated[
         Path | None, typer.Option(help="Mid-slices of every stack with the mask outlined (PNG).")
     ] = None,
+    no_overwrite: Annotated[
+        bool, typer.Option("--no-overwrite", help="Refuse to replace files, such as masks corrected by hand.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
     """Find the brain in stacks that show a mother around it. Several stacks of one subject help each other."""
     from rich.console import Console
 
-    from gsvr.cli.progress import log_to
+    from gsvr.cli.progress import log_to, say
     from gsvr.errors import InputError
     from gsvr.io.atomic import check_writable_folder
     from gsvr.io.nifti import read_stack, stack_name
-    from gsvr.io.outputs import refuse_overwriting
+    from gsvr.io.outputs import counted, earlier_outputs, refuse_overwriting
     from gsvr.io.sidecar import sidecar_path
     from gsvr.masks.first import first_masks
     from gsvr.masks.options import MaskOptions
@@ -31,17 +34,21 @@ def mask_command(
     from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
     from gsvr.workflows.outputs import write_stack_masks
 
-    log_to(Console(stderr=True), verbose)
+    console = Console(stderr=True)
+    log_to(console, verbose)
     check_writable_folder(output_dir)
     if output_picture is not None:
         check_picture_path(output_picture)
     written = [output_dir / f"{stack_name(path)}_mask.nii.gz" for path in dict.fromkeys(stacks)]
     pictures = [] if output_picture is None else [output_picture]
     refuse_overwriting([*written, *pictures], [*stacks, *map(sidecar_path, stacks)])
+    earlier = earlier_outputs([*written, *pictures], refuse=no_overwrite)
     read = [read_stack(path) for path in stacks]
     names = [stack.name for stack in read]
     if len(set(names)) < len(names):
         raise InputError("two of the `stacks` have the same name, and so would their masks: rename one")
+    if earlier:
+        say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
     masks = first_masks(read, MaskOptions(automatic="always"))
     paths = write_stack_masks(output_dir, read, masks)
     for path, stack, mask, found in zip(paths, read, masks.masks, masks.found, strict=True):

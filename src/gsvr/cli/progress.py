@@ -67,7 +67,7 @@ def _count_lines(console: Console, words: str, began: float) -> Callable[[int, i
         nonlocal told
         now = time.monotonic()
         if now - told > _SECONDS_BETWEEN_LINES or (done == total and now - began > _SECONDS_BEFORE_PROGRESS):
-            _line(console, f"{words}: {done} of {total}, {now - began:.1f} s")
+            say(console, f"{words}: {done} of {total}, {now - began:.1f} s")
             told = now
 
     return show
@@ -131,11 +131,12 @@ def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
         nonlocal began
         now = time.perf_counter()
         residual = f"residual {100 * progress.state.weights.noise:.1f} %"
-        _line(console, f"{words}{progress.stage.name}: {now - began:.1f} s, {residual}")
+        say(console, f"{words}{progress.stage.name}: {now - began:.1f} s, {residual}")
         began = now
 
     return show
 
 
-def _line(console: Console, text: str) -> None:
+def say(console: Console, text: str) -> None:
+    """One line, as it is."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -89,6 +89,9 @@ def reconstruct_command(
         typer.Option(help="auto, cpu, cuda, cuda:1, mps (plain PyTorch), or torch (plain PyTorch on the CPU, slow)."),
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
+    no_overwrite: Annotated[
+        bool, typer.Option("--no-overwrite", help="Refuse to replace files. Default: outputs of an earlier run are.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
     """Reconstruct one sharp volume from stacks of slices of a moving subject."""
@@ -98,8 +101,8 @@ def reconstruct_command(
     from rich.console import Console
 
     from gsvr.cli.group import typed
-    from gsvr.cli.progress import log_to
-    from gsvr.io.outputs import sole_writer
+    from gsvr.cli.progress import log_to, say
+    from gsvr.io.outputs import counted, earlier_outputs, sole_writer
     from gsvr.io.slice_folder import files_of_slices
     from gsvr.render.volume import check_voxel_size
     from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
@@ -135,7 +138,10 @@ def reconstruct_command(
     check_voxel_size(output_resolution)
     slices = [] if input_slices is None else files_of_slices(input_slices)
     paths.check(inputs.stacks, [*inputs.masks, *slices])
+    earlier = earlier_outputs(paths.written, refuse=no_overwrite)
     job = prepare(inputs, options)
+    if earlier:
+        say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
     with sole_writer(paths.volume):
         reconstruction = _run_with_progress(console, job, output_resolution)
         write_outputs(reconstruction, paths, settings, command_line(["gsvr", *typed.get()], private="--input-dicom"))

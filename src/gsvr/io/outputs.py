@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +104,36 @@ def refuse_overwriting(written: Iterable[Path | OutputFolder], read: Iterable[Pa
                 raise InputError(
                     f"{path} would overwrite another output of this run, in {folder.path}: choose two names"
                 )
+
+
+def earlier_outputs(written: Iterable[Path | OutputFolder], refuse: bool = False) -> list[Path]:
+    """Files that are there already, made by an earlier run or by hand, and would be replaced.
+
+    Parameters
+    ----------
+    refuse
+        Allow none, before any work is done.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them, if they are refused.
+    """
+    earlier: list[Path] = []
+    for entry in written:
+        if isinstance(entry, OutputFolder):
+            earlier += entry.existing()
+        elif os.path.lexists(entry):
+            earlier.append(entry)
+    if earlier and refuse:
+        raise InputError(f"{counted(earlier)} would be replaced: choose another name, or leave out `no_overwrite`")
+    return earlier
+
+
+def counted(files: Sequence[Path]) -> str:
+    """The first of some files, and how many others there are."""
+    others = len(files) - 1
+    return str(files[0]) + (f" and {others} other file{'s' if others > 1 else ''}" if others else "")
 
 
 def begin_writing(written: Iterable[Path | OutputFolder], record: Path) -> None:

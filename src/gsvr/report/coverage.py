@@ -42,7 +42,7 @@ def coverage(examination: Examination) -> Coverage | None:
     believed = {(p.stack, p.slice_index) for p in examination.slices if is_used(p) and not is_doubted(p)}
     keep = np.array([key in believed for key in acquisition.place])
     counts, voxels = views_of_cells(acquisition.slices, acquisition.poses, keep, volume)
-    n, inside = len(acquisition.stacks), voxels > 0
+    n, inside = len(acquisition.slices.stack_names), voxels > 0
     shares = [float(np.average(counts >= number, weights=voxels)) for number in range(n + 1)]
     images, middle = [], middle_voxel(inside)
     for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):

@@ -23,7 +23,7 @@ class Acquisition:
     Attributes
     ----------
     stacks
-        As they were read.
+        As they were read; empty if only their slices are known.
     slices
         Some or all of their slices; the mask tells which pixels were used.
     poses

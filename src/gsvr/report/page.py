@@ -82,7 +82,7 @@ def report_page(examination: Examination) -> str:
             n_doubted=sum(card.doubted for card in cards),
             middle=middle_planes(examination.volume, examination.mask, examination.uncertainty),
             before_and_after=None
-            if acquisition is None
+            if acquisition is None or not acquisition.stacks
             else before_and_after(examination.volume, examination.mask, acquisition.stacks),
             images=viewed_images(
                 examination.volume, examination.uncertainty, [] if acquisition is None else acquisition.stacks

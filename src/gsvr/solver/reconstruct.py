@@ -21,7 +21,7 @@ from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
 from gsvr.solver.schedule import SolverOptions, Stage, moving_parts, restart_stages
 from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
-from gsvr.solver.state import Result, State
+from gsvr.solver.state import Result, State, StopReconstruction
 from gsvr.solver.uncertainty import posterior_deviations
 
 
@@ -84,7 +84,8 @@ def reconstruct(
     options
         Stages and the options of every part.
     callback
-        Called after each outer iteration with a `Progress`; may raise to stop.
+        Called after each outer iteration with a `Progress`; may raise `StopReconstruction` to end here with what there
+        is, or anything else to give up.
     poses
         First guess, acquired world -> volume world; default: `gsvr.solver.stack_alignment.first_poses`.
     poses_are_good
@@ -158,9 +159,11 @@ class _Reconstruction:
                     left = 0 if finished else stage.outer_iterations - iteration
                     seconds = time.perf_counter() - self._started
                     mask = self._scaled.mask
-                    callback(
-                        Progress(stage, iteration, done - left, total, state, self._scale, seconds, finished, mask)
-                    )
+                    told = Progress(stage, iteration, done - left, total, state, self._scale, seconds, finished, mask)
+                    try:
+                        callback(told)
+                    except StopReconstruction:
+                        return self._result(state)
             if stage.motion == "stacks":
                 operator = state.operator.with_poses(find_lost_stacks(stage, self._options, state))
                 state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))

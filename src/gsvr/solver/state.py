@@ -16,6 +16,10 @@ from gsvr.solver.loss import Weights
 from gsvr.solver.priors.protocol import Prior
 
 
+class StopReconstruction(Exception):  # noqa: N818, it is a wish and no failure
+    """Raised by a callback: a reconstruction ends here, and what there is becomes its result."""
+
+
 @dataclass(frozen=True, repr=False)
 class State:
     """The reconstruction after an outer iteration: immutable, so that a callback may keep it.

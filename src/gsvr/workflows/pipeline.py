@@ -218,13 +218,7 @@ def _run(job: Job, output_resolution: float, callback: Callback | None) -> Recon
     else:
         result = reconstruct(job.slices, job.options, callback, job.poses)
     reconstructed = time.perf_counter()
-    backend = job.options.backend
-    logger.info("rendering with the backend %s", backend)
-    if not np.isfinite(result.field.amplitudes).all():
-        raise InputError(_NOTHING)
-    volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
-    if not volume.data.any():
-        raise InputError(_NOTHING)
+    volume = rendered_volume(result, output_resolution, job.options.backend)
     rendered = time.perf_counter()
     verdict = judge(result, job.options.profile, job.copies)
     timings = {
@@ -233,3 +227,21 @@ def _run(job: Job, output_resolution: float, callback: Callback | None) -> Recon
         "verdict": time.perf_counter() - rendered,
     }
     return Reconstruction(job, result, volume, verdict, job.timings | timings)
+
+
+def rendered_volume(result: Result, output_resolution: float, backend: str) -> Volume:
+    """The field of a result on a voxel grid, with the brain mask.
+
+    Raises
+    ------
+    InputError
+        If the voxel size is out of range, or the field is no image.
+    """
+    check_voxel_size(output_resolution)
+    logger.info("rendering with the backend %s", backend)
+    if not np.isfinite(result.field.amplitudes).all():
+        raise InputError(_NOTHING)
+    volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
+    if not volume.data.any():
+        raise InputError(_NOTHING)
+    return volume

@@ -36,7 +36,7 @@ from gsvr.solver.published.objective import (
 from gsvr.solver.published.options import PublishedOptions
 from gsvr.solver.reconstruct import Progress
 from gsvr.solver.stack_alignment import first_poses
-from gsvr.solver.state import Result, State
+from gsvr.solver.state import Result, State, StopReconstruction
 
 # Softplus has no inverse at zero, where the background of a stripped brain lies.
 _LEAST_INTENSITY = 1e-6
@@ -57,7 +57,8 @@ def reconstruct_as_published(
     options
         Settings, with the printed ones as defaults; `gsvr.solver.published.published_code` has those of the code.
     callback
-        Called after each epoch; may raise to stop. The noise of the state's weights is the objective.
+        Called after each epoch; may raise `StopReconstruction` to end here with what there is. The noise of the
+        state's weights is the objective.
     poses
         First guess, acquired world -> volume world; default: `gsvr.solver.stack_alignment.first_poses`.
 
@@ -110,7 +111,10 @@ def _run_epochs(
         if callback:
             state = _state(operator, gradient, weights, objective)
             seconds, done = time.perf_counter() - started, epoch == total
-            callback(Progress(options.stage, epoch, epoch, total, state, scale, seconds, done, slices.mask))
+            try:
+                callback(Progress(options.stage, epoch, epoch, total, state, scale, seconds, done, slices.mask))
+            except StopReconstruction:
+                break
         if options.weighted_slices and refreshed and epoch > total // 4:
             weights = slice_weights(slices, gradient.errors)
     radii = nearest_radii(unknowns.field.means, scaled, unknowns.poses, options.nearest)
