@@ -20,6 +20,7 @@ from gsvr.cli.bids import bids_command
 from gsvr.cli.dicom2bids import dicom2bids_command
 from gsvr.cli.evaluate import evaluate_command
 from gsvr.cli.group import INPUT_ERROR_EXIT_CODE, CommandGroup, end_like_an_interruption
+from gsvr.cli.live import live_command
 from gsvr.cli.mask import mask_command
 from gsvr.cli.multiple import MultipleValuesCommand
 from gsvr.cli.plane import plane_command
@@ -58,6 +59,7 @@ def _gsvr(
 app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
 app.command("bids", cls=MultipleValuesCommand)(bids_command)
 app.command("dicom2bids", cls=MultipleValuesCommand)(dicom2bids_command)
+app.command("live")(live_command)
 app.command("mask")(mask_command)
 app.command("render")(render_command)
 app.command("plane", cls=MultipleValuesCommand)(plane_command)

@@ -27,6 +27,7 @@ from gsvr.render.volume import render_deviation
 from gsvr.report.examination import Acquisition, Examination
 from gsvr.report.page import check_report_path, write_report
 from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
+from gsvr.solver.state import Result
 from gsvr.workflows.pipeline import Reconstruction
 from gsvr.workflows.provenance import heard_warnings, without_folders
 
@@ -173,7 +174,7 @@ def _write_outputs(
 ) -> None:
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
-    mask, records = volume.mask, slice_records(reconstruction)
+    mask, records = volume.mask, slice_records(reconstruction.result)
     begin_writing(paths.written, paths.record)
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
@@ -249,9 +250,8 @@ def _write_poses(paths: OutputPaths, records: list[SlicePose]) -> None:
     paths.transform_folder.warn_of_others(names)
 
 
-def slice_records(reconstruction: Reconstruction) -> list[SlicePose]:
+def slice_records(result: Result) -> list[SlicePose]:
     """Pose of every slice with what became of it. Slices farther from the mask than it can grow are not listed."""
-    result = reconstruction.result
     slices = result.slices
     pixels = slices.sum_per_slice(slices.mask)
     return [
@@ -329,7 +329,7 @@ def run_record(
         "verdict": reconstruction.verdict,
         "slices": [
             {"stack": record.stack, "slice_index": record.slice_index, **record.details}
-            for record in slice_records(reconstruction)
+            for record in slice_records(reconstruction.result)
         ],
     }
 

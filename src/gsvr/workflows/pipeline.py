@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from gsvr.errors import InputError
 from gsvr.evaluation.verdict import Verdict, judge
+from gsvr.io.slice_folder import SliceFolder
 from gsvr.masks.checks import check_content, check_overlap
 from gsvr.masks.first import StackMasks, first_masks
 from gsvr.model.copies import copies
@@ -153,21 +154,47 @@ def prepare(
         stacks = read_stacks(inputs) if folder is None else folder.stacks
         files = hashed_files(inputs)
         read = time.perf_counter()
-        if fit_stages and isinstance(options, SolverOptions):
-            options = fitting_options(stacks, options)
-        masks = prepare_masks(stacks, options)
-        if folder is not None:
-            inside = [mask & recorded for mask, recorded in zip(masks.masks, folder.recorded, strict=True)]
-            masks = replace(masks, masks=inside, fields_of_view=folder.recorded)
-        slices = slices_of(stacks, masks)
-        poses = None if folder is None else folder.poses_of(slices)
-        if isinstance(options, SolverOptions):
-            _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
-        timings = {"read": read - started, "masks": time.perf_counter() - read}
-        same = _copies(stacks)
-    return Job(
-        stacks, masks, slices, options, timings, same, poses, replace(provenance, files=files, warnings=tuple(warnings))
+        job = job_of(stacks, options, fit_stages, folder)
+    return replace(
+        job,
+        timings={"read": read - started} | job.timings,
+        provenance=replace(provenance, files=files, warnings=tuple(warnings)),
     )
+
+
+def job_of(
+    stacks: list[Stack],
+    options: SolverOptions | PublishedOptions,
+    fit_stages: bool = True,
+    folder: SliceFolder | None = None,
+) -> Job:
+    """Check that stacks can be reconstructed, and find their masks.
+
+    Parameters
+    ----------
+    options, fit_stages
+        As for `prepare`.
+    folder
+        What the stacks were made of, if they were single slices.
+
+    Raises
+    ------
+    InputError
+        If they cannot.
+    """
+    started = time.perf_counter()
+    if fit_stages and isinstance(options, SolverOptions):
+        options = fitting_options(stacks, options)
+    masks = prepare_masks(stacks, options)
+    if folder is not None:
+        inside = [mask & recorded for mask, recorded in zip(masks.masks, folder.recorded, strict=True)]
+        masks = replace(masks, masks=inside, fields_of_view=folder.recorded)
+    slices = slices_of(stacks, masks)
+    poses = None if folder is None else folder.poses_of(slices)
+    if isinstance(options, SolverOptions):
+        _refuse_narrow_masks(slices, max(stage.binning for stage in options.stages))
+    timings = {"masks": time.perf_counter() - started}
+    return Job(stacks, masks, slices, options, timings, _copies(stacks), poses)
 
 
 def _copies(stacks: list[Stack]) -> list[tuple[int, int]]:

@@ -114,14 +114,18 @@ def update(
     known
         Where slices that are not of the state were placed while they came in.
     """
-    n_stacks = len(np.unique(slices.stack_index))
-    coarse, quick, _ = _parts(options, n_stacks)
-    if state is None or state.n_stacks < min(_FEW_STACKS, n_stacks):
+    coarse, quick, _ = _parts(options, len(np.unique(slices.stack_index)))
+    if state is None or not can_join(state, slices):
         return _run(slices, options, (*coarse, *quick), None, None, callback)
     with threadpool_limits(1, "blas"):
         poses = _joined(state, slices, known or {}, options)
         poses = _found(state, slices, poses, options)
     return _run(slices, options, quick, poses, state.field, callback)
+
+
+def can_join(state: OnlineState, slices: Slices) -> bool:
+    """Whether the volume is good enough to place new stacks against it; else all are reconstructed from nothing."""
+    return state.n_stacks >= min(_FEW_STACKS, len(np.unique(slices.stack_index)))
 
 
 def finish(

@@ -1,0 +1,59 @@
+"""``gsvr live``: a volume after every stack, while the examination goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gsvr.render import VOXEL_SIZE
+
+
+def live_command(
+    output_dir: Annotated[Path, typer.Option(help="Folder for the outputs, one folder in it for each examination.")],
+    watch: Annotated[
+        Path | None,
+        typer.Option(help="Folder that NIfTI stacks are written to; each folder in it is an examination of its own."),
+    ] = None,
+    exit_when_idle: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="End when nothing arrived for so many seconds and all is done. Default: go on."),
+    ] = None,
+    output_resolution: Annotated[float, typer.Option(help="Voxel size of the volume (mm).")] = VOXEL_SIZE,
+    device: Annotated[str, typer.Option(help="As for gsvr reconstruct.")] = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
+) -> None:
+    """Reconstruct while images arrive: a volume after every stack."""
+    settings = dict(locals())  # every option, for the record
+    from rich.console import Console
+
+    from gsvr.cli.group import typed
+    from gsvr.cli.progress import log_to
+    from gsvr.compiled.allocator import keep_freed_memory
+    from gsvr.errors import InputError
+    from gsvr.io.atomic import check_writable_folder
+    from gsvr.io.outputs import sole_writer
+    from gsvr.render.volume import check_voxel_size
+    from gsvr.solver.schedule import SolverOptions
+    from gsvr.workflows.live.examination import LiveOptions
+    from gsvr.workflows.live.node import LiveNode
+    from gsvr.workflows.live.watched_folder import WatchedFolder
+    from gsvr.workflows.presets import chosen_options
+    from gsvr.workflows.provenance import command_line
+
+    log_to(Console(stderr=True), verbose)
+    if watch is None:
+        raise InputError("nothing to listen to: give --watch")
+    check_voxel_size(output_resolution)
+    check_writable_folder(output_dir)
+    if output_dir.resolve().is_relative_to(watch.resolve()):
+        raise InputError(f"{output_dir} is inside the watched folder: its volumes would be taken for stacks")
+    solver = chosen_options("default", None, device, 0, 0)
+    assert isinstance(solver, SolverOptions)
+    options = LiveOptions(solver, output_resolution, settings, command_line(["gsvr", *typed.get()]))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
+    with sole_writer(output_dir / "live"):
+        node = LiveNode(output_dir, options, [WatchedFolder(watch)])
+        node.run(exit_when_idle, lambda: typer.echo(f"listening; outputs go to {output_dir}"))

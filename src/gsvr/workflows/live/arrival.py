@@ -1,0 +1,67 @@
+"""What a source of images tells a node: an image arrived. Everything else is the examination's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A complete image on the disk.
+
+    Attributes
+    ----------
+    examination
+        Name of the examination that it belongs to: that of its output folder.
+    path
+        The file.
+    mask
+        The file of its brain mask, or None.
+    time
+        When its last byte was there (seconds since 1970): latencies count from then.
+    version
+        Of the file: one that was delivered before and has not changed is passed over.
+    """
+
+    examination: str
+    path: Path
+    mask: Path | None
+    time: float
+    version: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An image that cannot be used.
+
+    Attributes
+    ----------
+    examination
+        Where it would have belonged.
+    reason
+        Why, in one sentence.
+    time
+        When it arrived.
+    """
+
+    examination: str
+    reason: str
+    time: float
+
+
+Deliver = Callable[[Arrival | Refusal], None]
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    def start(self, deliver: Deliver) -> None:
+        """Begin to deliver, from a thread of the source's own. `deliver` returns when the arrival is taken over."""
+        ...
+
+    def stop(self) -> None:
+        """Deliver no more; returns when the thread has ended."""
+        ...

@@ -1,0 +1,473 @@
+"""One examination: stacks come in, a volume of all so far comes out, quick at first and then in final quality."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsvr.errors import InputError
+from gsvr.evaluation.verdict import Grade, Verdict, judge
+from gsvr.io.atomic import remove_leftovers
+from gsvr.io.field import write_field
+from gsvr.io.mask import read_mask
+from gsvr.io.nifti import read_stack, write_volume
+from gsvr.io.outputs import begin_writing
+from gsvr.io.transforms import write_poses_json
+from gsvr.masks.first import StackMasks
+from gsvr.model.slices import Stack
+from gsvr.model.volume import Volume
+from gsvr.render import VOXEL_SIZE
+from gsvr.solver.motion import displacements, time_links
+from gsvr.solver.online.reconstruction import OnlineState, can_join, finish, keys_of, update
+from gsvr.solver.reconstruct import Progress
+from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.state import Result
+from gsvr.workflows.inputs import StackInputs
+from gsvr.workflows.live.arrival import Arrival, Refusal
+from gsvr.workflows.live.events import EventLog
+from gsvr.workflows.live.journal import Journal
+from gsvr.workflows.live.saved_state import read_state, write_state
+from gsvr.workflows.outputs import OutputPaths, slice_records, write_outputs
+from gsvr.workflows.pipeline import Job, Reconstruction, job_of, rendered_volume
+from gsvr.workflows.provenance import InputFile, Provenance, hashed_files
+
+logger = logging.getLogger(__name__)
+
+# Seconds until something that failed for want of disk or memory is tried again.
+_RETRY = 5.0
+_ABOUT_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+# Stacks of one examination; a scanner makes two dozen at most.
+_MOST_STACKS = 100
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Raised inside a reconstruction that is not wanted any more."""
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """How examinations are reconstructed.
+
+    Attributes
+    ----------
+    solver
+        Options of the solver; the stages are made to suit the stacks.
+    output_resolution
+        Voxel size of the volume (mm).
+    settings, command
+        Of the program, for the record.
+    """
+
+    solver: SolverOptions = field(default_factory=SolverOptions)
+    output_resolution: float = VOXEL_SIZE
+    settings: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class _Received:
+    """A stack, the files that it was read from, and the mask that was found on it if it came without one."""
+
+    arrival: Arrival
+    stack: Stack
+    files: Sequence[InputFile]
+    found: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The newest volume, for whoever shows it.
+
+    Attributes
+    ----------
+    result, volume
+        What it is.
+    state
+        What new slices are placed against.
+    quality
+        ``"quick"`` or ``"final"``.
+    verdict
+        Of a final one.
+    """
+
+    result: Result
+    volume: Volume
+    state: OnlineState
+    quality: str
+    verdict: Verdict | None = None
+
+
+class LiveExamination:
+    """Receives stacks from one thread, and works in another.
+
+    Parameters
+    ----------
+    folder
+        Of its outputs; what it holds of an earlier process is taken up again.
+    stopping
+        Whether the process is about to end.
+    """
+
+    def __init__(self, folder: Path, options: LiveOptions, stopping: Callable[[], bool] = lambda: False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state").mkdir(exist_ok=True)
+        self.folder, self.name = folder, folder.name
+        self.paths = output_paths(folder)
+        self.events = EventLog(folder / "events.jsonl")
+        self.latest: Latest | None = None
+        self._options, self._stopping = options, stopping
+        self._journal = Journal(folder / "journal.jsonl", self.name)
+        self._lock = threading.Lock()
+        self._received: dict[Path, _Received] = {}
+        self._versions: set[str] = set()
+        self._left_out: set[Path] = set()
+        self._pending, self._unfinished, self._working, self._not_before = False, False, False, 0.0
+        self._last_arrival = time.time()
+        # whether the stacks joined the volume one by one; when the work on a volume began, in CPU seconds
+        self._joined, self._cpu = False, 0.0
+        self._state = read_state(folder / "state")
+        self._resume()
+
+    def _resume(self) -> None:
+        """Take up the arrivals of an earlier process."""
+        for place in (self.folder, self.folder / "state"):
+            remove_leftovers(place)
+        before = self._journal.before
+        for arrival in {arrival.path: arrival for arrival in before}.values():
+            self._take(arrival)
+        joined = set() if self._state is None else {name for name, _ in self._state.poses}
+        with self._lock:
+            self._pending = any(one.stack.name not in joined for one in self._received.values())
+            self._unfinished = len(self._received) > 1 and not self.paths.record.exists()
+        self.events.tell("started", stacks=len(self._received))
+
+    def receive(self, arrival: Arrival) -> None:
+        """Take over a stack: it is in the journal when this returns.
+
+        Raises
+        ------
+        OSError
+            If the journal cannot be written: the arrival has to be delivered again.
+        """
+        if arrival.version in self._versions:
+            return
+        if self._take(arrival):
+            try:
+                self._journal.note(arrival)
+            except OSError:
+                self._forget(arrival)
+                raise
+            stack = self._received[arrival.path].stack
+            self.events.tell(
+                "stack",
+                stack=stack.name,
+                slices=stack.n_slices,
+                mask_given=stack.mask is not None,
+                latency_seconds=_since(arrival.time),
+            )
+            with self._lock:
+                self._pending, self._not_before = True, 0.0
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell of something that cannot be used."""
+        self.events.tell("error", reason=refusal.reason, latency_seconds=_since(refusal.time))
+
+    def _take(self, arrival: Arrival) -> bool:
+        """Read a stack; whether it can be used."""
+        try:
+            if len(self._received) >= _MOST_STACKS and arrival.path not in self._received:
+                raise InputError(f"{arrival.path} is one stack too many for one examination: begin another folder")
+            stack = read_stack(arrival.path)
+            if arrival.mask is not None:
+                stack = replace(stack, mask=read_mask(arrival.mask, stack))
+            self._refuse_second(arrival, stack)
+            files = hashed_files(StackInputs([arrival.path], [] if arrival.mask is None else [arrival.mask]))
+        except InputError as error:
+            self._versions.add(arrival.version)
+            self.events.tell("error", reason=self._plain(error, arrival.path), latency_seconds=_since(arrival.time))
+            return False
+        with self._lock:
+            self._received[arrival.path] = _Received(arrival, stack, files)
+            self._versions.add(arrival.version)
+            self._left_out.discard(arrival.path)
+            self._last_arrival = time.time()
+        return True
+
+    def _plain(self, error: InputError, *paths: Path) -> str:
+        """Without folders, which may carry a name."""
+        text = str(error)
+        for folder in {self.folder, *(path.parent for path in (*self._received, *paths))}:
+            text = text.replace(f"{folder}{os.sep}", "")
+        return text
+
+    def _refuse_second(self, arrival: Arrival, stack: Stack) -> None:
+        for path, other in self._received.items():
+            if path != arrival.path and other.stack.name == stack.name:
+                raise InputError(f"{arrival.path} has the same name as another stack: rename it")
+
+    def _forget(self, arrival: Arrival) -> None:
+        with self._lock:
+            self._received.pop(arrival.path, None)
+            self._versions.discard(arrival.version)
+
+    @property
+    def waits(self) -> str | None:
+        """What there is to do: ``"quick"`` or ``"final"``; None: nothing now."""
+        with self._lock:
+            if time.monotonic() < self._not_before:
+                return None
+            return "quick" if self._pending else "final" if self._unfinished else None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do, not even later."""
+        with self._lock:
+            return not (self._pending or self._unfinished or self._working)
+
+    @property
+    def last_arrival(self) -> float:
+        """When the last image came (seconds since 1970)."""
+        return self._last_arrival
+
+    def work(self) -> None:
+        """Make the volume that is due; errors become events."""
+        self._cpu = time.process_time()
+        with self._lock:
+            received = [one for path, one in self._received.items() if path not in self._left_out]
+            quick, self._pending, self._working = self._pending, False, True
+        try:
+            self._make(received, quick)
+        finally:
+            with self._lock:
+                self._working = False
+
+    def _make(self, received: Sequence[_Received], quick: bool) -> None:
+        try:
+            if quick:
+                self._quick(received)
+            else:
+                self._final(received)
+        except Interrupted:
+            with self._lock:
+                self._pending = self._pending or quick
+        except (InputError, OSError, MemoryError) as error:
+            if isinstance(error, InputError) and not _is_about_writing(error):
+                self._blame(received, self._plain(error))
+            else:
+                self._try_later(error, quick)
+        except Exception as error:
+            # whatever it is, the next stack deserves its chance
+            logger.exception("%s: a reconstruction failed", self.name)
+            self._blame(received, f"the reconstruction failed ({type(error).__name__})")
+
+    def _try_later(self, error: Exception, quick: bool) -> None:
+        """A full disk or memory is nobody's fault, and may pass."""
+        reason = self._plain(error) if isinstance(error, InputError) else _words(error)
+        self.events.tell("error", reason=reason, retry_seconds=_RETRY)
+        with self._lock:
+            self._pending, self._not_before = self._pending or quick, time.monotonic() + _RETRY
+
+    def _blame(self, received: Sequence[_Received], reason: str) -> None:
+        """Leave the new stacks out if there is a volume without them, else wait for more."""
+        joined = set() if self._state is None else {name for name, _ in self._state.poses}
+        new = [one for one in received if one.stack.name not in joined]
+        leave = new if len(new) < len(received) else []
+        self.events.tell("error", reason=reason, left_out=[one.stack.name for one in leave])
+        with self._lock:
+            self._left_out.update(one.arrival.path for one in leave)
+            self._unfinished = False if not leave else not self.paths.record.exists()
+
+    def _quick(self, received: Sequence[_Received]) -> None:
+        before = self._state
+        job = self._job(received)
+        assert isinstance(job.options, SolverOptions)
+        joined = before is not None and can_join(before, job.slices)
+        self._state, result = update(before, job.slices, job.options, callback=self._between)
+        self._joined = joined
+        volume = rendered_volume(result, self._options.output_resolution, job.options.backend)
+        self._write_quick(job, result, volume)
+        self._show(result, volume, "quick")
+        with self._lock:
+            self._unfinished = len(received) > 1  # one stack cannot be corrected for motion, nor judged
+        known = set() if before is None else set(before.poses)
+        self.events.tell_all(_slice_events(result, known, received))
+        self._tell_volume(received, "quick", result)
+        write_state(self.folder / "state", self._state)
+
+    def _final(self, received: Sequence[_Received]) -> None:
+        job = self._job(received)
+        if self._state is None or set(keys_of(job.slices)) - set(self._state.poses):
+            with self._lock:
+                self._pending = True
+            return
+        made = self._finished(job, self._state, received)
+        if made.verdict.grade != "good" and self._joined:
+            made = self._better_from_nothing(job, made, received)
+        write_outputs(made, self.paths, self._options.settings, self._options.command)
+        self._show(made.result, made.volume, "final", made.verdict)
+        with self._lock:
+            self._unfinished = False
+        verdict = made.verdict
+        self.events.tell(
+            "verdict",
+            grade=verdict.grade,
+            reasons=verdict.reasons,
+            advice=verdict.advice,
+            latency_seconds=_since(max(one.arrival.time for one in received)),
+        )
+
+    def _finished(self, job: Job, state: OnlineState, received: Sequence[_Received]) -> Reconstruction:
+        """The volume in final quality, and what it is worth."""
+        assert isinstance(job.options, SolverOptions)
+        state, result = finish(state, job.slices, job.options, self._between_or_newer)
+        volume = rendered_volume(result, self._options.output_resolution, job.options.backend)
+        self._write_quick(job, result, volume)
+        self._state = state
+        self._show(result, volume, "final")
+        self._tell_volume(received, "final", result)
+        write_state(self.folder / "state", state)
+        verdict = judge(result, job.options.profile, job.copies)
+        return Reconstruction(job, result, volume, verdict, job.timings)
+
+    def _better_from_nothing(self, job: Job, made: Reconstruction, received: Sequence[_Received]) -> Reconstruction:
+        """Where stacks that joined one by one make no good volume, all at once may: whichever is better."""
+        logger.info("%s: %s; once more from nothing", self.name, made.verdict.sentence)
+        assert isinstance(job.options, SolverOptions)
+        kept, self._joined = self._state, False
+        assert kept is not None
+        state, _ = update(None, job.slices, job.options, callback=self._between_or_newer)
+        again = self._finished(job, state, received)
+        if _rank(again.verdict) > _rank(made.verdict):
+            return again
+        self._state = kept
+        self._write_quick(job, made.result, made.volume)
+        write_state(self.folder / "state", kept)
+        return made
+
+    def _show(self, result: Result, volume: Volume, quality: str, verdict: Verdict | None = None) -> None:
+        assert self._state is not None
+        self.latest = Latest(result, volume, self._state, quality, verdict)
+
+    def _job(self, received: Sequence[_Received]) -> Job:
+        """All stacks with masks; those that are found are kept for the next time."""
+        provenance = Provenance()
+        stacks = [one.stack if one.found is None else replace(one.stack, mask=one.found) for one in received]
+        job = job_of(stacks, self._options.solver)
+        found = []
+        for one, mask, is_found in zip(received, job.masks.masks, job.masks.found, strict=True):
+            if is_found:
+                with self._lock:
+                    if self._received.get(one.arrival.path) is one:
+                        self._received[one.arrival.path] = replace(one, found=mask)
+            found.append(is_found or one.found is not None)
+        masks = StackMasks(job.masks.masks, job.masks.fields_of_view, job.masks.drawn, found)
+        files = [file for one in received for file in one.files]
+        return replace(
+            job, stacks=[one.stack for one in received], masks=masks, provenance=replace(provenance, files=files)
+        )
+
+    def _between(self, progress: Progress) -> None:
+        if self._stopping():
+            raise Interrupted
+
+    def _between_or_newer(self, progress: Progress) -> None:
+        self._between(progress)
+        with self._lock:
+            newer = self._pending
+        if newer:
+            raise Interrupted
+
+    def _write_quick(self, job: Job, result: Result, volume: Volume) -> None:
+        """The volume and what belongs to it; without a record until everything is there."""
+        assert volume.mask is not None
+        begin_writing(self.paths.written, self.paths.record)
+        write_volume(self.paths.volume, volume.data, volume.affine)
+        write_volume(self.paths.mask, volume.mask, volume.affine)
+        write_field(self.paths.model, result.field, {"noise": result.noise}, result.mask)
+        write_poses_json(self.paths.poses, slice_records(result))
+
+    def _tell_volume(self, received: Sequence[_Received], quality: str, result: Result) -> None:
+        cpu, self._cpu = time.process_time() - self._cpu, time.process_time()
+        self.events.tell(
+            "volume",
+            quality=quality,
+            stacks=[one.stack.name for one in received],
+            believed=float(np.mean(result.slice_weights[result.slice_weights > 0] >= 0.5)),
+            noise=result.noise,
+            cpu_seconds=round(cpu, 2),
+            latency_seconds=_since(max(one.arrival.time for one in received)),
+        )
+
+
+def output_paths(folder: Path) -> OutputPaths:
+    """Where the outputs of an examination are."""
+    return OutputPaths(
+        volume=folder / "volume.nii.gz",
+        mask=folder / "mask.nii.gz",
+        poses=folder / "poses.json",
+        transforms=folder / "transforms",
+        model=folder / "field.safetensors",
+        record=folder / "record.json",
+        picture=folder / "picture.png",
+        report=folder / "report.html",
+    )
+
+
+def _slice_events(result: Result, known: set, received: Sequence[_Received]) -> list[dict[str, Any]]:
+    """Pose and movement of every slice that is new, in the order of acquisition."""
+    slices = result.slices
+    arrived = {one.stack.name: one.arrival.time for one in received}
+    pixels, keys = slices.sum_per_slice(slices.mask), keys_of(slices)
+    events = []
+    for order in time_links(slices):
+        moved = np.full(len(order), np.nan)
+        if len(order) > 1:
+            moved[1:] = displacements(slices.subset(order[1:]), result.poses[order[:-1]], result.poses[order[1:]])
+        for number, movement in zip(order, moved, strict=True):
+            stack, index = keys[number]
+            if (stack, index) in known:
+                continue
+            events.append(
+                {
+                    "event": "slice",
+                    "stack": stack,
+                    "slice_index": index,
+                    "used": bool(pixels[number] > 0),
+                    "movement_mm": round(float(movement), 3) if np.isfinite(movement) and len(received) > 1 else None,
+                    "weight": round(float(result.slice_weights[number]), 3),
+                    "pose": np.round(result.poses[number], 5),
+                    "latency_seconds": _since(arrived[stack]),
+                }
+            )
+    return events
+
+
+def _rank(verdict: Verdict) -> tuple[int, float]:
+    """More is better."""
+    grades: list[Grade] = ["failed", "doubtful", "good"]
+    ncc = verdict.evidence.predicted_ncc
+    return grades.index(verdict.grade), ncc if np.isfinite(ncc) else -1.0
+
+
+def _since(moment: float) -> float:
+    return round(time.time() - moment, 3)
+
+
+def _is_about_writing(error: InputError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _ABOUT_WRITING
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, without folders, which may carry a name."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return type(error).__name__

@@ -1,0 +1,43 @@
+"""What an examination received, so that nothing is lost when its process is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gsvr.io.json_lines import JsonLines, read_json_lines
+from gsvr.workflows.live.arrival import Arrival
+
+
+class Journal:
+    """Arrivals in their order, on the disk before anything is done with them.
+
+    Parameters
+    ----------
+    path
+        A file of JSON lines; what it holds already are the arrivals before.
+    """
+
+    def __init__(self, path: Path, examination: str) -> None:
+        self._file = JsonLines(path)
+        entries = (_arrival(entry, examination) for entry in read_json_lines(path))
+        self.before: list[Arrival] = [arrival for arrival in entries if arrival is not None]
+
+    def note(self, arrival: Arrival) -> None:
+        """Keep an arrival.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        mask = None if arrival.mask is None else str(arrival.mask)
+        entry = {"path": str(arrival.path), "mask": mask, "time": arrival.time, "version": arrival.version}
+        self._file.append([entry])
+
+
+def _arrival(entry: dict, examination: str) -> Arrival | None:
+    path, mask = entry.get("path"), entry.get("mask")
+    time, version = entry.get("time"), entry.get("version")
+    if not (isinstance(path, str) and isinstance(time, int | float) and isinstance(version, str)):
+        return None
+    return Arrival(examination, Path(path), Path(mask) if isinstance(mask, str) else None, float(time), version)

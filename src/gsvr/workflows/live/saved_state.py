@@ -1,0 +1,38 @@
+"""The state of an examination as files, to go on from after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gsvr.errors import InputError
+from gsvr.io.field import read_field, write_field
+from gsvr.io.transforms import SlicePose, read_poses_json, write_poses_json
+from gsvr.model.fields import LatticeField
+from gsvr.solver.online.reconstruction import OnlineState
+
+
+def write_state(folder: Path, state: OnlineState) -> None:
+    """Write ``field.safetensors`` and, last of all, ``poses.json``."""
+    _poses(folder).unlink(missing_ok=True)
+    write_field(folder / "field.safetensors", state.field, {}, state.mask)
+    records = [SlicePose(stack, index, pose) for (stack, index), pose in state.poses.items()]
+    write_poses_json(_poses(folder), records)
+
+
+def read_state(folder: Path) -> OnlineState | None:
+    """What `write_state` wrote; None if it is not there, or not whole: then the stacks are reconstructed anew."""
+    if not _poses(folder).is_file():
+        return None
+    try:
+        stored = read_field(folder / "field.safetensors")
+        records = read_poses_json(_poses(folder))
+    except InputError:
+        return None
+    if not isinstance(stored.field, LatticeField) or stored.mask is None:
+        return None
+    poses = {(record.stack, record.slice_index): record.matrix for record in records}
+    return OnlineState(poses, len({record.stack for record in records}), stored.field, stored.mask)
+
+
+def _poses(folder: Path) -> Path:
+    return folder / "poses.json"

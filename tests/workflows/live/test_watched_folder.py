@@ -1,0 +1,144 @@
+"""Stacks are delivered once they are whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gsvr.errors import InputError
+from gsvr.workflows.live.arrival import Arrival, Refusal
+from gsvr.workflows.live.watched_folder import WatchedFolder, WatchOptions, folder_name
+from tests.acquisitions import small_stack
+from tests.stack_files import write_stack
+
+QUICK = WatchOptions(interval=0.01, patience=0.2)
+
+
+class Looks:
+    """A watched folder, and what it delivered."""
+
+    def __init__(self, folder: Path, options: WatchOptions = QUICK) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.got: list[Any] = []
+        self._watched = WatchedFolder(folder, options)
+
+    def look(self, times: int = 2) -> list[Any]:
+        """What some looks deliver."""
+        before = len(self.got)
+        for _ in range(times):
+            self._watched.look(self.got.append)
+        return self.got[before:]
+
+
+@pytest.fixture
+def looks(tmp_path: Path) -> Looks:
+    return Looks(tmp_path / "watched")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A stack with mask and sidecar, elsewhere."""
+    import numpy as np
+
+    folder = tmp_path / "made"
+    folder.mkdir()
+    return write_stack(folder, small_stack("a", np.eye(3), (1.1, 1.1, 3.0), 3.0, 0))
+
+
+def test_a_whole_stack_is_delivered_once_with_its_mask(looks: Looks, made: Path):
+    for path in made.parent.iterdir():
+        shutil.copy(path, looks.folder)
+    assert looks.look(1) == []
+    (arrival,) = looks.look(1)
+    assert arrival.path == looks.folder / "a.nii.gz"
+    assert arrival.mask == looks.folder / "a_mask.nii.gz"
+    assert arrival.examination == "watched"
+    assert abs(arrival.time - time.time()) < 5
+    assert looks.look(3) == []
+
+
+def test_a_stack_that_is_being_written_is_waited_for(looks: Looks, made: Path):
+    content, copy = made.read_bytes(), looks.folder / "a.nii.gz"
+    for part in (4, 2):
+        copy.write_bytes(content[: len(content) // part])
+        assert looks.look(3) == []
+    copy.write_bytes(content)
+    assert [arrival.path for arrival in looks.look(2)] == [copy]
+
+
+def test_a_copy_that_is_dated_back_arrived_now(looks: Looks, made: Path):
+    copy = looks.folder / "a.nii.gz"
+    shutil.copy(made, copy)
+    os.utime(copy, (1e9, 1e9))
+    (arrival,) = looks.look()
+    assert abs(arrival.time - time.time()) < 5
+
+
+def test_a_broken_stack_is_refused_once_after_a_while(looks: Looks):
+    (looks.folder / "b.nii.gz").write_bytes(b"no image")
+    assert looks.look(3) == []
+    time.sleep(0.3)
+    (refusal,) = looks.look(3)
+    assert isinstance(refusal, Refusal)
+    assert "b.nii.gz is not a readable NIfTI image" in refusal.reason
+
+
+def test_what_is_repaired_is_delivered(looks: Looks, made: Path):
+    copy = looks.folder / "a.nii.gz"
+    copy.write_bytes(b"no image")
+    looks.look(2)
+    time.sleep(0.3)
+    looks.look(1)
+    shutil.copy(made, copy)
+    assert [type(one) for one in looks.look(3)] == [Arrival]
+
+
+@pytest.mark.parametrize(
+    ("stack", "mask"),
+    [
+        ("a.nii.gz", "a_mask.nii.gz"),
+        ("sub-01_run-1_T2w.nii.gz", "sub-01_run-1_desc-brain_mask.nii.gz"),
+        ("sub-01_run-1_T2w.nii.gz", "sub-01_run-1_mask.nii.gz"),
+        ("a.nii", "a_mask.nii.gz"),
+    ],
+)
+def test_a_mask_that_comes_later_delivers_the_stack_again(looks: Looks, made: Path, stack: str, mask: str):
+    import nibabel
+
+    nibabel.load(made).to_filename(looks.folder / stack)  # pyright: ignore[reportAttributeAccessIssue]
+    assert [one.mask for one in looks.look()] == [None]
+    shutil.copy(made.with_name("a_mask.nii.gz"), looks.folder / mask)
+    assert [one.mask for one in looks.look(3)] == [looks.folder / mask]
+
+
+def test_each_folder_inside_is_an_examination(looks: Looks, made: Path):
+    for name in ("one", "two (2)"):
+        (looks.folder / name).mkdir()
+        shutil.copy(made, looks.folder / name)
+    (looks.folder / ".hidden").mkdir()
+    shutil.copy(made, looks.folder / ".hidden")
+    shutil.copy(made, looks.folder / ".partial.nii.gz")
+    assert sorted(one.examination for one in looks.look()) == ["one", "two_2"]
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path, made: Path):
+    looks = Looks(tmp_path / "watched", WatchOptions(patience=0.0, largest=100))
+    shutil.copy(made, looks.folder)
+    (refusal,) = looks.look(3)
+    assert "larger than any stack" in refusal.reason
+
+
+def test_names_lose_what_means_something():
+    assert folder_name("../a b;c") == "a_b_c"
+    assert folder_name("...") == "examination"
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="is no folder"):
+        WatchedFolder(tmp_path / "missing")
