@@ -132,6 +132,10 @@ CASES: dict[str, dict[str, Case]] = {
         "output_json": file_case("--output-json", "o/r.json", "write_outputs.paths.record"),
         "output_picture": file_case("--output-picture", "o/p.png", "write_outputs.paths.picture"),
         "output_report": file_case("--output-report", "o/r.html", "write_outputs.paths.report"),
+        "output_dicom": file_case("--output-dicom", "o/d", "write_outputs.paths.dicom"),
+        "dicom_patient": Case(
+            "--input-dicom a --output-dicom o/d --dicom-patient", {"prepare.inputs.dicom_patient": True}
+        ),
         "output_slices": file_case("--output-slices", "o/s", "write_outputs.paths.slices"),
         "simulated_slices": file_case("--simulated-slices", "o/s", "write_outputs.paths.simulated_slices"),
         "output_uncertainty": Case(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from gsvr.io.nifti import read_volume
@@ -70,3 +71,29 @@ def test_without_pydicom_the_extra_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == "gsvr: error: pydicom is not installed: pip install 'gsvr[dicom]'\n"
+
+
+@pytest.mark.usefixtures("_short")
+def test_the_volume_as_a_series(gsvr_command: Command, tmp_path: Path) -> None:
+    paths = export(tmp_path / "export", moving_brain().stacks)
+    volume, series = tmp_path / "v.nii.gz", tmp_path / "series"
+    words = ["reconstruct", "--input-dicom", tmp_path / "export", "--output-volume", volume, "--output-dicom", series]
+    result = gsvr_command(*words)
+    assert f"DICOM series: {series}" in result.output.replace("\n", "")
+    written = [pydicom.dcmread(path) for path in sorted(series.iterdir())]
+    assert len(written) == read_volume(volume).data.shape[2]
+    assert {file.StudyInstanceUID for file in written} == {pydicom.dcmread(paths[0]).StudyInstanceUID}
+    assert {str(file.PatientName) for file in written} == {""}
+    assert written[0].ImageComments.startswith("Research only, not for clinical use. Verdict: ")
+    gsvr_command(*words, "--dicom-patient")
+    assert pydicom.dcmread(series / "gsvr-0001.dcm").PatientName == "HOPPER^GRACE"
+
+
+def test_a_patient_without_an_examination_or_a_series(
+    stacks: list[Path], gsvr_command: Command, tmp_path: Path
+) -> None:
+    words = ["reconstruct", "--output-volume", tmp_path / "v.nii.gz", "--dicom-patient"]
+    result = gsvr_command(*words, "--input-stacks", stacks, "--output-dicom", tmp_path / "series")
+    assert "--dicom-patient copies the patient from --input-dicom" in " ".join(result.output.split())
+    result = gsvr_command(*words, "--input-dicom", tmp_path)
+    assert "--dicom-patient is about the series in --output-dicom" in " ".join(result.output.split())

@@ -74,6 +74,12 @@ def reconstruct_command(
     output_json: Annotated[Path | None, typer.Option(help="Record of the run.")] = None,
     output_picture: Annotated[Path | None, typer.Option(help="Mid-slices (PNG).")] = None,
     output_report: Annotated[Path | None, typer.Option(help="All there is to see, on one page (.html).")] = None,
+    output_dicom: Annotated[
+        Path | None, typer.Option(help="Folder for the volume as a derived DICOM series, without the patient's name.")
+    ] = None,
+    dicom_patient: Annotated[
+        bool, typer.Option("--dicom-patient", help="Copy the patient from --input-dicom to --output-dicom.")
+    ] = False,
     output_slices: Annotated[Path | None, typer.Option(help="Folder for the motion-corrected slices.")] = None,
     simulated_slices: Annotated[
         Path | None, typer.Option(help="Folder for the slices as the model predicts them.")
@@ -102,6 +108,8 @@ def reconstruct_command(
 
     from gsvr.cli.group import typed
     from gsvr.cli.progress import log_to, say
+    from gsvr.errors import InputError
+    from gsvr.io.dicom.installed import require
     from gsvr.io.outputs import counted, earlier_outputs, sole_writer
     from gsvr.io.slice_folder import files_of_slices
     from gsvr.render.volume import check_voxel_size
@@ -126,11 +134,17 @@ def reconstruct_command(
         uncertainty=output_uncertainty,
         stack_masks=output_stack_masks,
         report=output_report,
+        dicom=output_dicom,
     )
+    if output_dicom is not None:
+        require("pydicom")
+    elif dicom_patient:
+        raise InputError("`dicom_patient` is about the series in `output_dicom`: give that, too")
     automatic = stack_masks == [Path("auto")]
     masks = None if automatic else stack_masks
     inputs = StackInputs(
-        input_stacks or [], masks, thicknesses, slice_order, input_slices, input_dicom or [], dicom_series or []
+        *(input_stacks or [], masks, thicknesses, slice_order, input_slices),
+        *(input_dicom or [], dicom_series or [], dicom_patient),
     )
     options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion)
     if automatic:
@@ -184,6 +198,7 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
         ("uncertainty", paths.uncertainty),
         ("stack masks", paths.stack_masks),
         ("report", paths.report),
+        ("DICOM series", paths.dicom),
     ):
         if path is not None:
             typer.echo(f"  {label}: {path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.dicom.pixels import read_dicom_stack
+from gsvr.io.dicom.stacks import DicomStack
 from gsvr.io.dicom.study import read_study
 from gsvr.io.image import check_is_file, load_image
 from gsvr.io.mask import load_mask, reordered, resampled
@@ -47,6 +48,8 @@ class StackInputs:
         Folders of one examination in DICOM, in place of stacks.
     dicom_series
         Numbers of the series to use of it, whatever their contrast; none: those that look fit.
+    dicom_patient
+        Whether a series that is derived from it says who the patient is.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class StackInputs:
     slice_folder: Path | None
     dicom: list[Path]
     dicom_series: list[int]
+    dicom_patient: bool
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class StackInputs:
         slice_folder: str | PathLike[str] | None = None,
         dicom: Iterable[str | PathLike[str]] = (),
         dicom_series: Iterable[int] = (),
+        dicom_patient: bool = False,
     ) -> None:
         object.__setattr__(self, "stacks", _paths("stacks", stacks))
         for name, value in (
@@ -80,6 +85,7 @@ class StackInputs:
             ("slice_folder", None if slice_folder is None else Path(slice_folder)),
             ("dicom", _paths("dicom", dicom)),
             ("dicom_series", list(dicom_series)),
+            ("dicom_patient", dicom_patient),
         ):
             object.__setattr__(self, name, value)
 
@@ -130,19 +136,37 @@ def read_slices(inputs: StackInputs) -> SliceFolder:
     return read_slice_folder(inputs.slice_folder, next(iter(inputs.thicknesses), None), inputs.slice_order)
 
 
-def read_stacks(inputs: StackInputs) -> list[Stack]:
+def find_series(inputs: StackInputs) -> list[DicomStack]:
+    """The series of the examination in DICOM that are used; none if the input is something else.
+
+    Raises
+    ------
+    InputError
+        See `gsvr.io.dicom.study.read_study`; or if there are stacks as well.
+    """
+    if inputs.dicom and inputs.stacks:
+        raise InputError("give either `stacks` or `dicom`")
+    if inputs.dicom_series and not inputs.dicom:
+        raise InputError("`dicom_series` chooses among the series of `dicom`: give that, too")
+    if inputs.dicom_patient and not inputs.dicom:
+        raise InputError("`dicom_patient` copies the patient from `dicom`: give that, too")
+    return read_study(inputs.dicom, inputs.dicom_series).stacks if inputs.dicom else []
+
+
+def read_stacks(inputs: StackInputs, series: Sequence[DicomStack] | None = None) -> list[Stack]:
     """Read stacks and match masks to them.
+
+    Parameters
+    ----------
+    series
+        What `find_series` found; None: it is asked.
 
     Raises
     ------
     InputError
         For fewer than two stacks, a stack given twice, numbers of options that do not fit, or an unusable file.
     """
-    if inputs.dicom and inputs.stacks:
-        raise InputError("give either `stacks` or `dicom`")
-    if inputs.dicom_series and not inputs.dicom:
-        raise InputError("`dicom_series` chooses among the series of `dicom`: give that, too")
-    found = read_study(inputs.dicom, inputs.dicom_series).stacks if inputs.dicom else []
+    found = find_series(inputs) if series is None else series
     n = len(found or inputs.stacks)
     if n < 2:
         for path in inputs.stacks:
@@ -164,7 +188,7 @@ def read_stacks(inputs: StackInputs) -> list[Stack]:
     thicknesses = thicknesses * n if len(thicknesses) == 1 else thicknesses
     if found:
         pairs = zip(found, thicknesses, strict=True)
-        stacks = [read_dicom_stack(series, thickness, inputs.slice_order) for series, thickness in pairs]
+        stacks = [read_dicom_stack(stack, thickness, inputs.slice_order) for stack, thickness in pairs]
         return _with_masks(stacks, inputs.masks)
     # files side by side, but one after the other what there may be to say about them
     stacks = [

@@ -13,6 +13,7 @@ from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
 from gsvr.io.bids_names import inherited_sidecars
+from gsvr.io.dicom.derived import INSTANCE_NAMES, derived_series, write_derived_series
 from gsvr.io.field import write_field
 from gsvr.io.nifti import check_volume_path, stack_name, write_volume
 from gsvr.io.outputs import OutputFolder, begin_writing, refuse_overwriting
@@ -65,6 +66,8 @@ class OutputPaths:
         Folder for the masks that every stack started with, or None.
     report
         Page with all there is to see (HTML), or None.
+    dicom
+        Folder for the volume as a derived series, or None.
     transform_name
         Name of the transform of a slice, from the name of the stack (`stem`: without what follows its last underscore)
         and the number of the slice.
@@ -82,6 +85,7 @@ class OutputPaths:
     uncertainty: Path | None = None
     stack_masks: Path | None = None
     report: Path | None = None
+    dicom: Path | None = None
     transform_name: str = "{stack}_slice-{index:03d}.tfm"
 
     @staticmethod
@@ -122,7 +126,7 @@ class OutputPaths:
             check_report_path(self.report)
         for path in (self.poses, self.model, self.record):
             check_writable_file(path)
-        for folder in (self.transforms, self.slices, self.simulated_slices, self.stack_masks):
+        for folder in (self.transforms, self.slices, self.simulated_slices, self.stack_masks, self.dicom):
             if folder is not None:
                 check_writable_folder(folder)
         for path in stacks:
@@ -146,6 +150,8 @@ class OutputPaths:
         folders += [OutputFolder(path, SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
         if self.stack_masks is not None:
             folders.append(OutputFolder(self.stack_masks, _STACK_MASK_NAMES))
+        if self.dicom is not None:
+            folders.append(OutputFolder(self.dicom, INSTANCE_NAMES))
         return [*(path for path in files if path is not None), *folders]
 
 
@@ -197,11 +203,20 @@ def _write_outputs(
         write_slice_folder(paths.simulated_slices, result.slices, result.poses, result.prediction)
     if paths.stack_masks is not None:
         write_stack_masks(paths.stack_masks, reconstruction.job.stacks, reconstruction.job.masks)
+    if paths.dicom is not None:
+        _write_dicom(paths.dicom, reconstruction)
     record = to_plain(run_record(reconstruction, paths, settings, command, warnings))
     if paths.report is not None:
         write_report(paths.report, _examination(reconstruction, stack_name(paths.volume), record, records, deviation))
     # last of all, so that a record means that everything is there
     write_record(paths.record, record)
+
+
+def _write_dicom(folder: Path, reconstruction: Reconstruction) -> None:
+    comment = f"Verdict: {reconstruction.verdict.sentence}"
+    instances = derived_series(reconstruction.volume, reconstruction.job.dicom, comment)
+    written = write_derived_series(folder, instances)
+    OutputFolder(folder, INSTANCE_NAMES).warn_of_others(path.name for path in written)
 
 
 def _examination(

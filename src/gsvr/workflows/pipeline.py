@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from gsvr.errors import InputError
 from gsvr.evaluation.verdict import Verdict, judge
+from gsvr.io.dicom.derived import DicomOrigin, origin_of
 from gsvr.io.slice_folder import SliceFolder
 from gsvr.masks.checks import check_content, check_overlap
 from gsvr.masks.first import StackMasks, first_masks
@@ -24,7 +25,7 @@ from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
 from gsvr.solver.state import Result
-from gsvr.workflows.inputs import StackInputs, read_slices, read_stacks
+from gsvr.workflows.inputs import StackInputs, find_series, read_slices, read_stacks
 from gsvr.workflows.provenance import Provenance, hashed_files, heard_warnings
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class Job:
         Of the slices to start with, acquired world -> volume world; None: the solver's own first guess.
     provenance
         Files, options that were asked for, warnings, and when it began.
+    dicom
+        The examination that the stacks come from, or None.
     """
 
     stacks: list[Stack]
@@ -65,6 +68,7 @@ class Job:
     copies: Sequence[tuple[int, int]] = ()
     poses: Float[np.ndarray, "n 4 4"] | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    dicom: DicomOrigin | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,8 @@ def prepare(
     with heard_warnings() as warnings:
         started = time.perf_counter()
         folder = None if inputs.slice_folder is None else read_slices(inputs)
-        stacks = read_stacks(inputs) if folder is None else folder.stacks
+        series = find_series(inputs)
+        stacks = read_stacks(inputs, series) if folder is None else folder.stacks
         files = hashed_files(inputs)
         read = time.perf_counter()
         job = job_of(stacks, options, fit_stages, folder)
@@ -159,6 +164,7 @@ def prepare(
         job,
         timings={"read": read - started} | job.timings,
         provenance=replace(provenance, files=files, warnings=tuple(warnings)),
+        dicom=origin_of(series, inputs.dicom_patient),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from gsvr.io.dicom.decimals import decimal
 from gsvr.io.dicom.frame import GE_TIMER, LPS_TO_RAS
 from gsvr.io.dicom.installed import require
 from gsvr.model.slices import Stack
@@ -131,11 +132,11 @@ def classic_series(
         dataset.ImagePositionPatient, dataset.ImageOrientationPatient = position, directions
         normal = np.cross(stack.affine[:3, 0], stack.affine[:3, 1])
         along = normal @ (stack.affine[:3, 2] * index + stack.affine[:3, 3]) / np.linalg.norm(normal)
-        dataset.SliceLocation = _decimal(float(along))
+        dataset.SliceLocation = decimal(float(along))
         dataset.PixelSpacing = spacing
-        dataset.SliceThickness = _decimal(stack.thickness)
-        dataset.SpacingBetweenSlices = _decimal(float(stack.spacing[2]))
-        dataset.RescaleSlope, dataset.RescaleIntercept = _decimal(scale), 0
+        dataset.SliceThickness = decimal(stack.thickness)
+        dataset.SpacingBetweenSlices = decimal(float(stack.spacing[2]))
+        dataset.RescaleSlope, dataset.RescaleIntercept = decimal(scale), 0
         dataset.PixelData = _stored(stack, [int(index)], scale)
         dataset.ScanningSequence = _NAMES[series.vendor][3]
         dataset.SequenceVariant = _NAMES[series.vendor][4].split("\\")
@@ -176,15 +177,13 @@ def enhanced_instance(
     _, directions, spacing = _geometry(stack, 0)
     measures = _item(
         PixelSpacing=spacing,
-        SliceThickness=_decimal(stack.thickness),
-        SpacingBetweenSlices=_decimal(float(stack.spacing[2])),
+        SliceThickness=decimal(stack.thickness),
+        SpacingBetweenSlices=decimal(float(stack.spacing[2])),
     )
     shared = Dataset()
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [_item(ImageOrientationPatient=directions)]
-    shared.PixelValueTransformationSequence = [
-        _item(RescaleSlope=_decimal(scale), RescaleIntercept=0, RescaleType="US")
-    ]
+    shared.PixelValueTransformationSequence = [_item(RescaleSlope=decimal(scale), RescaleIntercept=0, RescaleType="US")]
     shared.MREchoSequence = [_item(EffectiveEchoTime=series.echo_time)]
     shared.MRTimingAndRelatedParametersSequence = [
         _item(RepetitionTime=series.seconds_per_slice * 1000, FlipAngle=150, EchoTrainLength=204)
@@ -258,9 +257,9 @@ def _geometry(stack: Stack, index: int) -> tuple[list[str], list[str], list[str]
     position = LPS_TO_RAS @ (affine[:3, 2] * index + affine[:3, 3])
     directions = [LPS_TO_RAS @ affine[:3, axis] / stack.spacing[axis] for axis in (0, 1)]
     return (
-        [_decimal(value) for value in position],
-        [_decimal(value) for value in np.concatenate(directions)],
-        [_decimal(stack.spacing[1]), _decimal(stack.spacing[0])],
+        [decimal(value) for value in position],
+        [decimal(value) for value in np.concatenate(directions)],
+        [decimal(stack.spacing[1]), decimal(stack.spacing[0])],
     )
 
 
@@ -278,15 +277,6 @@ def _moment(examination: ExaminationLabels, seconds: float) -> tuple[str, str]:
     begin = datetime.datetime.strptime(examination.date + examination.time, "%Y%m%d%H%M%S")
     moment = begin + datetime.timedelta(seconds=seconds)
     return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
-
-
-def _decimal(value: float) -> str:
-    """A decimal string of at most 16 characters, as exact as they allow."""
-    for digits in range(15, 5, -1):
-        text = f"{float(value):.{digits}g}"
-        if len(text) <= 16:
-            return text
-    return f"{float(value):.8g}"
 
 
 def _item(**elements: object) -> Dataset:
