@@ -60,6 +60,17 @@ NOTHING = "import typer; app = typer.Typer(); app.command()(lambda: None); app.c
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the system does not tell what its children cost")
+def test_help_can_be_read_on_a_narrow_terminal():
+    """Names of options are whole, and no line is wider than the terminal, but for a word that is."""
+    words = [sys.executable, "-m", "gsvr", "reconstruct", "--help"]
+    environment = {**os.environ, "COLUMNS": "40"}
+    told = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
+    assert "--output-volume" in told
+    assert "--output-stack-masks" in told
+    assert "\N{HORIZONTAL ELLIPSIS}" not in told
+    assert all(len(line) <= 40 or len(line.split()) == 1 for line in told.splitlines())
+
+
 def test_help_costs_little_more_than_that_of_an_empty_command():
     """Seconds of the processor, which others that are busy do not change much; the least of five, in turn."""
     seconds: dict[str, list[float]] = {NOTHING: [], "from gsvr.cli import main; main()": []}

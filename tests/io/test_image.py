@@ -132,6 +132,15 @@ def test_truncated(save: Save, intensities, affine: np.ndarray, suffix: str, len
     refusal(lambda: read_stack(path), path)
 
 
+def test_a_header_without_voxels(save: Save, intensities: np.ndarray, affine: np.ndarray):
+    path = save("image.nii.gz", intensities, affine)
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[44:46] = (0).to_bytes(2, "little")  # dim[2]
+    content[108:112] = bytes(4)  # vox_offset
+    path.write_bytes(gzip.compress(bytes(content)))
+    assert "holds no voxels (6 x 0 x 5)" in refusal(lambda: read_volume(path), path)
+
+
 def test_damaged_in_the_middle(save: Save, intensities: np.ndarray, affine: np.ndarray):
     path = save("damaged.nii.gz", intensities * np.float32(np.pi), affine)
     content = bytearray(path.read_bytes())

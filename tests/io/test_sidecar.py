@@ -68,13 +68,34 @@ def test_bad_sidecar_is_named(tmp_path: Path, content: object, message: str):
 
 def test_thickness_precedence(caplog: pytest.LogCaptureFixture):
     sidecar = Sidecar(slice_thickness=3.0, path=Path("stack.json"))
-    assert resolve_thickness(2.5, sidecar, 3.3, "stack.nii") == (2.5, "given")
+    assert resolve_thickness(2.9, sidecar, 3.3, "stack.nii") == (2.9, "given")
     assert resolve_thickness(None, sidecar, 3.3, "stack.nii") == (3.0, "sidecar")
     assert caplog.records == []
     assert resolve_thickness(None, Sidecar(), 3.3, "stack.nii") == (3.3, "spacing")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "stack.nii" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "words"),
+    [
+        (6.0, 3.3, "6 mm, counts, though the sidecar says 3.3 mm and the slices are 3.2 mm apart"),
+        (2.5, 3.3, "though the sidecar says 3.3 mm"),
+        (12.0, None, "12 mm, counts, though the slices are 3.2 mm apart: look whether they really overlap by"),
+        (1.5, None, "really leave out that much"),
+        (3.2, 3.3, None),
+        (3.3, None, None),
+        (2.0, None, None),  # a gap
+        (4.5, None, None),  # an overlap
+    ],
+)
+def test_a_thickness_that_contradicts_what_is_known(
+    given: float, known: float | None, words: str | None, caplog: pytest.LogCaptureFixture
+):
+    sidecar = Sidecar(slice_thickness=known)
+    assert resolve_thickness(given, sidecar, 3.2, "stack.nii") == (given, "given")
+    assert [words in message for message in caplog.messages] == ([] if words is None else [True])
 
 
 @pytest.mark.parametrize("thickness", [0.0, -3.0, np.nan, np.inf, 3000.0, 0.003])

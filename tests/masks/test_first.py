@@ -29,7 +29,7 @@ def test_one_mask_serves_all_stacks(caplog: pytest.LogCaptureFixture):
     assert masks.drawn == [False, True, False]
     np.testing.assert_array_equal(masks.masks[1], stacks[1].mask)
     for number in (0, 2):
-        assert f"stack-{number} has no mask" in caplog.text
+        assert f"stack-{number}: no mask" in caplog.text
         assert np.all(masks.masks[number][inside_ball(stacks[number])])
         # as wide as stated, but for the size of a slice of the stack that lent it
         assert not np.any(masks.masks[number] & ~inside_ball(stacks[number], RADIUS + 6.0 + 4.0))

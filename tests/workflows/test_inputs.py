@@ -145,3 +145,11 @@ def test_none_holds_the_place_of_a_mask(tmp_path: Path):
     assert [stack.mask is not None for stack in stacks] == [False, True, False]
     with pytest.raises(InputError, match="2 `masks`, None among them, for 3 stacks"):
         StackInputs(paths, [None, mask])
+
+
+def test_masks_that_a_pattern_took_with_the_stacks_are_known_at_once(paths: list[Path]):
+    taken = sorted([*paths, *masks_of(paths)])
+    with pytest.raises(InputError, match=r"stack-0_mask\.nii\.gz and 2 other files are masks, .* with `masks`"):
+        read_stacks(StackInputs(taken))
+    with pytest.raises(InputError, match=r"stack-1_mask\.nii\.gz is a mask"):
+        read_stacks(StackInputs([*paths, masks_of(paths)[1]]))

@@ -109,3 +109,15 @@ def test_masks_must_show_something():
         prepare_slices(tiny, OPTIONS)
     # one poor mask among good ones is no reason to stop
     prepare_slices([*stacks[:2], tiny[2]], OPTIONS)
+
+
+def test_what_will_take_long_says_so_first(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    job = prepare(StackInputs(paths, masks_of(paths)), OPTIONS)
+    assert caplog.messages == []
+    monkeypatch.setattr(gsvr.workflows.pipeline, "_MANY_PIXELS", 0.9 * job.slices.n_pixels / 1e6)
+    job = prepare(StackInputs(paths, masks_of(paths)), OPTIONS)
+    assert len(caplog.messages) == 1
+    assert "this takes minutes and some 0 GB of memory; give masks of the brain alone" in caplog.text
+    assert list(job.provenance.warnings) == caplog.messages

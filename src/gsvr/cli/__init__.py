@@ -23,6 +23,7 @@ from gsvr.cli.group import INPUT_ERROR_EXIT_CODE, CommandGroup, end_like_an_inte
 from gsvr.cli.live import live_command
 from gsvr.cli.mask import mask_command
 from gsvr.cli.multiple import MultipleValuesCommand
+from gsvr.cli.narrow import COLUMNS, IS_NARROW, ReadableCommand
 from gsvr.cli.plane import plane_command
 from gsvr.cli.reconstruct import reconstruct_command
 from gsvr.cli.render import render_command
@@ -35,7 +36,9 @@ app = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # a table of options would cut off their names there
+    rich_markup_mode=None if IS_NARROW else "rich",
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": COLUMNS if IS_NARROW else None},
 )
 
 
@@ -59,14 +62,14 @@ def _gsvr(
 app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
 app.command("bids", cls=MultipleValuesCommand)(bids_command)
 app.command("dicom2bids", cls=MultipleValuesCommand)(dicom2bids_command)
-app.command("live")(live_command)
-app.command("mask")(mask_command)
-app.command("render")(render_command)
+app.command("live", cls=ReadableCommand)(live_command)
+app.command("mask", cls=ReadableCommand)(mask_command)
+app.command("render", cls=ReadableCommand)(render_command)
 app.command("plane", cls=MultipleValuesCommand)(plane_command)
 app.command("evaluate", cls=MultipleValuesCommand)(evaluate_command)
 app.command("report", cls=MultipleValuesCommand)(report_command)
-app.command("view")(view_command)
-app.command("simulate")(simulate_command)
+app.command("view", cls=ReadableCommand)(view_command)
+app.command("simulate", cls=ReadableCommand)(simulate_command)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from gsvr.cli.narrow import ReadableContext
 from gsvr.errors import InputError, InstallationError
 
 INPUT_ERROR_EXIT_CODE = 2
@@ -53,6 +54,8 @@ class CommandGroup(TyperGroup):
     130, a termination with 143, lack of memory or a broken installation with 1. With ``--verbose`` among the command's
     arguments the traceback is shown as well. Any other exception is a defect of gsvr and is not caught.
     """
+
+    context_class = ReadableContext
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read ``--name=~/file`` as ``--name ~/file``, in which the shell puts the home folder for the tilde."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand
+from gsvr.cli.narrow import ReadableCommand
 
 
-class MultipleValuesCommand(TyperCommand):
+class MultipleValuesCommand(ReadableCommand):
     """A command whose repeatable options also take all their values at once.
 
     ``--name A B`` means ``--name A --name B``; values end at the next argument that starts with a dash.

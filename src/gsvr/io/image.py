@@ -148,9 +148,10 @@ def _open(path: Path) -> nibabel.Nifti1Pair:
 
 
 def _stored_size(image: nibabel.Nifti1Pair) -> int:
-    """Bytes up to the end of the voxels, as the header has it."""
+    """Bytes up to the end of the voxels, as the header has it; or of the header, if it claims none."""
     offset = image.dataobj.offset  # pyright: ignore[reportAttributeAccessIssue]
-    return int(offset) + math.prod(map(int, image.shape)) * np.dtype(image.get_data_dtype()).itemsize
+    length = int(offset) + math.prod(map(int, image.shape)) * np.dtype(image.get_data_dtype()).itemsize
+    return max(length, len(image.header.binaryblock))
 
 
 def _refuse_missing_content(image: nibabel.Nifti1Pair, path: Path) -> None:

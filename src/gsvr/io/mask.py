@@ -57,6 +57,12 @@ def load_mask(path: str | Path) -> Volume:
     return Volume(image.data, image.affine, mask)
 
 
+def is_mask(values: Float32[np.ndarray, "x y z"]) -> bool:
+    """Whether an image has two values alone, one of them zero."""
+    largest = values.max()
+    return bool(largest > 0 and values.min() == 0 and ((values == 0) | (values == largest)).all())
+
+
 def is_inside(values: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     """Values above 0.5 if none exceeds 1 (labels, probabilities), else those above 0."""
     return values > (0.5 if values.max() <= 1.0 else 0.0)

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 SliceOrder = Literal["auto", "interleaved", "interleaved-even-first", "ascending", "descending"]
 
+# What is given counts, but where it is this many times what the sidecar says, or what the slices are apart, it may be a
+# mistake.
+_OTHER_THAN_SIDECAR, _MUCH_OVERLAP, _WIDE_GAP = 1.1, 1.5, 0.5
 # No scanner records slices this many times thicker than their spacing (overlap) or thinner (gap):
 # such a number is in other units.
 _LARGEST_OVERLAP = 5.0
@@ -170,7 +173,31 @@ def resolve_thickness(
         raise InputError(f"{origin} must be a positive number of mm")
     if not spacing / _LARGEST_GAP <= thickness <= spacing * _LARGEST_OVERLAP:
         raise InputError(f"{origin} does not go with a slice spacing of {spacing:.3g} mm: give the thickness in mm")
+    if source == "given":
+        _warn_of_contradiction(thickness, sidecar.slice_thickness, spacing, path)
     return thickness, source
+
+
+def _warn_of_contradiction(given: float, known: float | None, spacing: float, path: str | Path) -> None:
+    """Say where a thickness that was given is far from what the sidecar or the spacing has."""
+    if known is not None and not 1 / _OTHER_THAN_SIDECAR <= given / known <= _OTHER_THAN_SIDECAR:
+        logger.warning(
+            "%s: the slice thickness given, %.4g mm, counts, though the sidecar says %.4g mm and the slices are "
+            "%.4g mm apart: leave it out unless it is right",
+            path,
+            given,
+            known,
+            spacing,
+        )
+    elif known is None and not _WIDE_GAP <= given / spacing <= _MUCH_OVERLAP:
+        logger.warning(
+            "%s: the slice thickness given, %.4g mm, counts, though the slices are %.4g mm apart: look whether they "
+            "really %s that much",
+            path,
+            given,
+            spacing,
+            "overlap by" if given > spacing else "leave out",
+        )
 
 
 def acquisition_times(

@@ -29,7 +29,7 @@ def borrowed_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.nd
         raise InputError(
             f"{stack.name} does not overlap the masks of the other stacks: give it a mask of its own, or leave it out"
         )
-    logger.warning("%s has no mask: borrowing those of the other stacks, %g mm wider", stack.name, extra)
+    logger.warning("%s: no mask, borrowing those of the other stacks, %g mm wider", stack.name, extra)
     return mask
 
 

@@ -16,13 +16,14 @@ from gsvr.errors import InputError
 from gsvr.io.dicom.pixels import read_dicom_stack
 from gsvr.io.dicom.stacks import DicomStack
 from gsvr.io.dicom.study import read_study
-from gsvr.io.image import check_is_file, load_image
-from gsvr.io.mask import load_mask, reordered, resampled
+from gsvr.io.image import Image, check_is_file, load_image
+from gsvr.io.mask import is_mask, load_mask, reordered, resampled
 from gsvr.io.nifti import stack_from_image
-from gsvr.io.outputs import same_file
+from gsvr.io.outputs import counted, same_file
 from gsvr.io.slice_folder import SliceFolder, read_slice_folder
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
+from gsvr.workflows.messages import told_together
 
 logger = logging.getLogger(__name__)
 
@@ -191,11 +192,22 @@ def read_stacks(inputs: StackInputs, series: Sequence[DicomStack] | None = None)
         stacks = [read_dicom_stack(stack, thickness, inputs.slice_order) for stack, thickness in pairs]
         return _with_masks(stacks, inputs.masks)
     # files side by side, but one after the other what there may be to say about them
-    stacks = [
-        stack_from_image(image, thickness, inputs.slice_order)
-        for image, thickness in zip(parallel_map(load_image, inputs.stacks), thicknesses, strict=True)
-    ]
+    images = parallel_map(load_image, inputs.stacks)
+    _refuse_masks(images)
+    with told_together("gsvr.io"):
+        stacks = [
+            stack_from_image(image, thickness, inputs.slice_order)
+            for image, thickness in zip(images, thicknesses, strict=True)
+        ]
     return _with_masks(_with_distinct_names(stacks), inputs.masks)
+
+
+def _refuse_masks(images: list[Image]) -> None:
+    """A pattern of names may well have taken the masks together with the images."""
+    masks = [image.path for image in images if is_mask(image.data)]
+    if masks:
+        are = "is a mask" if len(masks) == 1 else "are masks"
+        raise InputError(f"{counted(masks)} {are}, of two values alone, and no slices: give masks with `masks`")
 
 
 def _with_distinct_names(stacks: list[Stack]) -> list[Stack]:
