@@ -71,6 +71,8 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     },
     "bids": {
         "gsvr.workflows.bids_app.plan_examinations": lambda *_: [],
+        "gsvr.workflows.bids_app.reconstruct_sessions": lambda *_: [],
+        "gsvr.workflows.this_machine.ThisMachine": None,
         "gsvr.cli.progress.log_to": lambda *_: None,
     },
     "report": {
@@ -179,6 +181,10 @@ CASES: dict[str, dict[str, Case]] = {
         "uncertainty": Case("--uncertainty", {"plan_examinations.settings.uncertainty": True}),
         "device": Case("--device cuda:1", {"plan_examinations.settings.device": "cuda:1"}),
         "seed": Case("--seed 7", {"plan_examinations.settings.seed": 7}),
+        "n_procs": Case("--n-procs 3", {"ThisMachine.at_once": 3}),
+        "memory": Case("--memory 2.5", {"ThisMachine.memory": 2_500_000_000}),
+        "time_limit": Case("--time-limit 3", {"reconstruct_sessions.options.seconds": 180.0}),
+        "work_dir": file_case("--work-dir", "w", "reconstruct_sessions.logs"),
         "skip_bids_validation": Case("--skip-bids-validation", {"plan_examinations.validate": False}),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },

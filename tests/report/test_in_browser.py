@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gsvr.report.group_page import write_group_page
 from gsvr.report.page import write_report
 from tests.report.examinations import small_examination
+from tests.report.group_rows import four_rows
 
 pytestmark = pytest.mark.slow
 
@@ -188,3 +190,32 @@ def test_says_what_is_missing_without_webgl(page: Page) -> None:
         assert page.element("verdict").find_element("css selector", "img").is_displayed()
     finally:
         page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def _cells(page: Page, column: int) -> list[str]:
+    shown = "[...document.querySelectorAll('tbody tr')].filter((row) => !row.hidden)"
+    texts = page.run(f"return {shown}.map((row) => row.cells[{column}].innerText)")
+    return [text.strip().splitlines()[0] for text in texts]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
+def test_a_study_is_sorted_and_sifted(page: Page, width: int, dark: bool) -> None:
+    write_group_page(page.folder / "group.html", "a study", four_rows())
+    page.driver.get((page.folder / "group.html").as_uri())
+    headings = page.driver.find_elements("css selector", "th .sort")
+    names = ["sub-01_ses-a", "sub-02", "sub-03", "sub-10"]
+    for _ in range(2):
+        headings[0].click()
+        assert _cells(page, 0) == names
+        names = names[::-1]
+    headings[2].click()  # by motion: what is not known is last, upwards and downwards
+    assert _cells(page, 0)[-2:] == ["sub-03", "sub-02"]
+    headings[2].click()
+    assert _cells(page, 0)[0] == "sub-03"
+    assert _cells(page, 0)[-1] == "sub-02"
+    assert page.run("return [...document.querySelectorAll('th[aria-sort=descending]')].length") == 1
+    page.run("document.querySelector('#filter input[value=good]').click()")
+    assert "sub-01_ses-a" not in _cells(page, 0)
+    assert page.run("return document.getElementById('told').textContent") == "3 sessions shown"
+    page.run("document.querySelector('#filter input[value=good]').click()")
+    test_accessible_and_not_too_wide(page, width, dark)

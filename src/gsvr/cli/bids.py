@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsvr.cli.reconstruct import FAILED_EXIT_CODE
 from gsvr.render import VOXEL_SIZE
+
+if TYPE_CHECKING:
+    from gsvr.workflows.bids_app import SessionOutcome
+
+# Of some session there is no volume.
+NOT_RECONSTRUCTED_EXIT_CODE = 1
 
 
 class Level(StrEnum):
     """Levels of analysis of a BIDS App."""
 
     participant = "participant"
+    group = "group"
 
 
 def bids_command(
@@ -22,7 +31,9 @@ def bids_command(
     output_dir: Annotated[
         Path, typer.Argument(metavar="OUTPUT_DIR", help="Where the derivative dataset goes; created if missing.")
     ],
-    level: Annotated[Level, typer.Argument(metavar="LEVEL", help="participant: reconstruct every session.")],
+    level: Annotated[
+        Level, typer.Argument(metavar="LEVEL", help="participant: reconstruct; group: show all on one page.")
+    ],
     participant_label: Annotated[list[str] | None, typer.Option(help="Only these subjects.")] = None,
     session_label: Annotated[list[str] | None, typer.Option(help="Only these sessions.")] = None,
     acquisition_label: Annotated[list[str] | None, typer.Option(help="Only runs with these acq- labels.")] = None,
@@ -42,20 +53,34 @@ def bids_command(
     ] = False,
     device: Annotated[str, typer.Option(help="As for gsvr reconstruct.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance; recorded.")] = 0,
+    n_procs: Annotated[
+        int | None, typer.Option(min=1, help="Sessions at a time. Default: as many as cores, memory or cards allow.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory (GB) for all of them. Default: what is available.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(min=0, help="Minutes for each session; 0: no limit.")] = 120.0,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the log of each session. Default: OUTPUT_DIR/logs.")
+    ] = None,
     skip_bids_validation: Annotated[
         bool, typer.Option("--skip-bids-validation", help="Do not ask the BIDS validator first.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
-    """Reconstruct every session of a BIDS dataset."""
+    """Reconstruct every session of a BIDS dataset, several at a time; what is done already is passed over."""
     from rich.console import Console
 
     from gsvr.cli.group import typed
-    from gsvr.cli.progress import iteration_progress, log_to
+    from gsvr.cli.progress import log_to, session_progress
+    from gsvr.io.atomic import check_writable_folder
     from gsvr.io.bids import BidsSelection
-    from gsvr.workflows.bids_app import plan_examinations
-    from gsvr.workflows.bids_examination import ReconstructionSettings, reconstruct_examination
+    from gsvr.workflows.batch import BatchOptions
+    from gsvr.workflows.bids_app import plan_examinations, reconstruct_sessions, split_done, tasks_of
+    from gsvr.workflows.bids_examination import ReconstructionSettings
+    from gsvr.workflows.bids_group import write_group
     from gsvr.workflows.provenance import command_line
+    from gsvr.workflows.this_machine import ThisMachine
 
     console = Console(stderr=True)
     log_to(console, verbose)
@@ -65,11 +90,43 @@ def bids_command(
     settings = ReconstructionSettings(
         *(output_resolution, slice_order, preset, motion, profile, device, seed, uncertainty, find_masks)
     )
-    examinations = plan_examinations(
-        bids_dir, output_dir, selection, settings, derivatives, validate=not skip_bids_validation
-    )
-    command = command_line(["gsvr", *typed.get()])
-    for examination in examinations:
-        with iteration_progress(console) as show:
-            verdict = reconstruct_examination(examination, lambda progress, show=show: show(progress, ""), 0.0, command)
-        typer.echo(f"{examination.name}: {'done before' if verdict is None else verdict.sentence}")
+    logs = output_dir / "logs" if work_dir is None else work_dir
+    check_writable_folder(logs)
+    validate = level is Level.participant and not skip_bids_validation
+    examinations = plan_examinations(bids_dir, output_dir, selection, settings, derivatives, validate)
+    if level is Level.group:
+        files, rows = write_group(examinations, logs)
+        missing = sum(row.grade == "none" for row in rows)
+        typer.echo(
+            f"{files.page}: {len(rows)} sessions" + (f", {missing} of them not reconstructed" if missing else "")
+        )
+        typer.echo(f"{files.table}")
+        return
+    options = BatchOptions(seconds=60 * time_limit or None)
+    done, waiting = split_done(examinations)
+    tasks = tasks_of(waiting, options, command_line(["gsvr", *typed.get()]))
+    with_cards = device in ("auto", "cuda") and settings.options.backend.startswith("cuda")
+    workers = ThisMachine(tasks, n_procs, None if memory is None else int(1e9 * memory), with_cards)
+    try:
+        with session_progress(console) as show:
+            outcomes = reconstruct_sessions(done, tasks, workers, logs, options, show)
+    finally:
+        workers.close()
+    _summarise(outcomes, len(done), logs)
+
+
+def _summarise(outcomes: list[SessionOutcome], n_before: int, logs: Path) -> None:
+    """The last lines: how many of what, and everything that needs a look."""
+    counts = Counter(outcome.grade for outcome in outcomes)
+    words = [f"{counts[grade]} {grade}" for grade in ("good", "doubtful", "failed") if counts[grade]]
+    words += [f"{counts[None]} not reconstructed"] if counts[None] else []
+    before = f" ({n_before} of them done before)" if n_before else ""
+    typer.echo(f"{len(outcomes)} session{'s' * (len(outcomes) != 1)}{before}: {', '.join(words)}")
+    for outcome in outcomes:
+        if outcome.grade in (None, "failed"):
+            typer.echo(f"  {outcome.name}: {outcome.sentence}")
+    if counts[None]:
+        typer.echo(f"logs: {logs}")
+        raise typer.Exit(NOT_RECONSTRUCTED_EXIT_CODE)
+    if counts["failed"]:
+        raise typer.Exit(FAILED_EXIT_CODE)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gsvr.solver.reconstruct import Progress
+    from gsvr.workflows.bids_app import SessionsProgress
 
 _SECONDS_BEFORE_PROGRESS, _SECONDS_BETWEEN_LINES = 2.0, 10.0
 
@@ -140,3 +141,45 @@ def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
 def say(console: Console, text: str) -> None:
     """One line, as it is."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def session_progress(console: Console) -> Iterator[Callable[[SessionsProgress], None]]:
+    """A line for each session that has ended, on the standard output; on a terminal also a bar with an estimate.
+
+    Yields
+    ------
+    Callable
+        To be called when one has ended.
+    """
+    if not console.is_terminal:
+        yield lambda progress: print(_session_line(progress, with_estimate=True), flush=True)
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("sessions"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("", total=None, words="starting")
+
+        def show(progress: SessionsProgress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total, words=_count(progress))
+            print(_session_line(progress, with_estimate=False), flush=True)
+
+        yield show
+
+
+def _session_line(progress: SessionsProgress, with_estimate: bool) -> str:
+    last = progress.last
+    line = f"{last.name}: {last.sentence} ({last.seconds:.0f} s)"
+    return f"{line}  [{_count(progress)}]" if with_estimate else line
+
+
+def _count(progress: SessionsProgress) -> str:
+    words = f"{progress.done} of {progress.total}"
+    if progress.not_reconstructed:
+        words += f", {progress.not_reconstructed} not reconstructed"
+    if progress.seconds_left and progress.done < progress.total:
+        minutes = progress.seconds_left / 60
+        words += f", about {f'{minutes:.0f} min' if minutes >= 1 else f'{progress.seconds_left:.0f} s'} left"
+    return words

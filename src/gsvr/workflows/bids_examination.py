@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsvr.errors import InputError
-from gsvr.evaluation.verdict import Verdict
+from gsvr.evaluation.verdict import Grade, Verdict
 from gsvr.io.bids import BidsRun, BidsSession
 from gsvr.io.bids_derivative import write_sidecars
 from gsvr.io.bids_names import parse_name
@@ -147,9 +147,17 @@ class BidsExamination:
             self.inputs, self.settings.options, self.settings.output_resolution
         )
 
+    def verdict(self) -> tuple[Grade, str]:
+        """The grade of a session that is done, and all of the verdict in one sentence."""
+        verdict = read_record(self.paths.record)["verdict"]
+        return verdict["grade"], f"{verdict['grade']}: {'; '.join((*verdict['reasons'], *verdict['advice']))}"
+
     def to_json(self) -> dict[str, Any]:
         """In plain JSON, for another process."""
-        runs = [[str(run.path), None if run.mask is None else str(run.mask)] for run in self.session.runs]
+        runs = [
+            [str(run.path.absolute()), None if run.mask is None else str(run.mask.absolute())]
+            for run in self.session.runs
+        ]
         return {
             "source": str(self.source.absolute()),
             "output": str(self.output.absolute()),

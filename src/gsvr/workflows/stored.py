@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _AROUND = 15.0
 
 
-def stored_examination(record_path: Path, input_stacks: Sequence[Path] = ()) -> Examination:
+def stored_examination(record_path: Path, input_stacks: Sequence[Path] = (), with_slices: bool = True) -> Examination:
     """Read a record and the files beside it; slices are predicted anew.
 
     Parameters
@@ -43,6 +43,8 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = ()) -> 
     input_stacks
         Where the stacks are, in any order; default: beside the record, or in the present folder. Without them there is
         less to show.
+    with_slices
+        Read the stacks and predict their slices.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = ()) -> 
     uncertainty = None if uncertainty_path is None else read_volume(uncertainty_path)
     poses = read_poses_json(_needed(outputs, "poses", record_path))
     field_path = _found(outputs.get("model"), record_path)
-    stacks = _stacks(record, record_path, input_stacks)
+    stacks = _stacks(record, record_path, input_stacks) if with_slices else []
     acquisition = None
     if field_path is not None and stacks:
         profile = (record.get("options") or {}).get("profile")
