@@ -16,6 +16,16 @@ def live_command(
         Path | None,
         typer.Option(help="Folder that NIfTI stacks are written to; each folder in it is an examination of its own."),
     ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port of a page that shows it all (0: a free one). Default: no page.")
+    ] = None,
+    http_host: Annotated[
+        str, typer.Option(help="Address that the page is at; elsewhere than on this machine it takes --http-token.")
+    ] = "127.0.0.1",
+    http_token: Annotated[
+        str | None,
+        typer.Option(envvar="GSVR_HTTP_TOKEN", help="What a visitor of the page has to know: 12 characters or more."),
+    ] = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(min=0.0, help="End when nothing arrived for so many seconds and all is done. Default: go on."),
@@ -25,7 +35,7 @@ def live_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided and why.")] = False,
 ) -> None:
     """Reconstruct while images arrive: a volume after every stack."""
-    settings = dict(locals())  # every option, for the record
+    settings = {name: value for name, value in locals().items() if name != "http_token"}  # for the record
     from rich.console import Console
 
     from gsvr.cli.group import typed
@@ -38,9 +48,9 @@ def live_command(
     from gsvr.solver.schedule import SolverOptions
     from gsvr.workflows.live.examination import LiveOptions
     from gsvr.workflows.live.node import LiveNode
+    from gsvr.workflows.live.server import PageServer, ServerOptions
     from gsvr.workflows.live.watched_folder import WatchedFolder
     from gsvr.workflows.presets import chosen_options
-    from gsvr.workflows.provenance import command_line
 
     log_to(Console(stderr=True), verbose)
     if watch is None:
@@ -51,9 +61,26 @@ def live_command(
         raise InputError(f"{output_dir} is inside the watched folder: its volumes would be taken for stacks")
     solver = chosen_options("default", None, device, 0, 0)
     assert isinstance(solver, SolverOptions)
-    options = LiveOptions(solver, output_resolution, settings, command_line(["gsvr", *typed.get()]))
+    options = LiveOptions(solver, output_resolution, settings, _without_token(typed.get(), http_token))
+    served = None if http_port is None else ServerOptions(http_port, http_host, http_token, solver.backend)
     output_dir.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with sole_writer(output_dir / "live"):
         node = LiveNode(output_dir, options, [WatchedFolder(watch)])
-        node.run(exit_when_idle, lambda: typer.echo(f"listening; outputs go to {output_dir}"))
+        page = None if served is None else PageServer(served, lambda: node.examinations)
+        if page is not None:
+            page.start()
+            typer.echo(f"page: {page.address}")
+        try:
+            node.run(exit_when_idle, lambda: typer.echo(f"listening; outputs go to {output_dir}"))
+        finally:
+            if page is not None:
+                page.stop()
+
+
+def _without_token(words: tuple[str, ...], token: str | None) -> str:
+    """The command line for the record, which others may read."""
+    from gsvr.workflows.provenance import command_line
+
+    line = command_line(["gsvr", *words])
+    return line if token is None else line.replace(token, "...")

@@ -57,10 +57,9 @@ class EventLog:
                 self._waiting.clear()
             except OSError as error:
                 logger.warning("%s cannot be written (%s)", self._file.path, error.strerror)
-            listeners = list(self._listeners)
-        for listener in listeners:
-            for entry in entries:
-                listener(entry)
+            for listener in self._listeners:  # inside the lock, so that nobody hears an event twice, or never
+                for entry in entries:
+                    listener(entry)
 
     @property
     def so_far(self) -> list[dict[str, Any]]:
@@ -68,14 +67,20 @@ class EventLog:
         with self._lock:
             return list(self._remembered)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event from now on, from the thread where it happens; returns how to stop."""
+    def follow(self, listener: Listener) -> tuple[list[dict[str, Any]], Callable[[], None]]:
+        """Call `listener` with every event from now on, from the thread where it happens.
+
+        Returns
+        -------
+        The latest events until now, oldest first, and what ends it.
+        """
         with self._lock:
             self._listeners.append(listener)
+            before = list(self._remembered)
 
         def stop() -> None:
             with self._lock:
                 if listener in self._listeners:
                     self._listeners.remove(listener)
 
-        return stop
+        return before, stop

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from gsvr.errors import InputError
-from gsvr.evaluation.verdict import Grade, Verdict, judge
+from gsvr.evaluation.verdict import Grade, Limits, Verdict, judge
+from gsvr.evaluation.views import coverage
 from gsvr.io.atomic import remove_leftovers
 from gsvr.io.field import write_field
 from gsvr.io.mask import read_mask
@@ -298,7 +299,8 @@ class LiveExamination:
         self._show(result, volume, "quick")
         with self._lock:
             self._unfinished = len(received) > 1  # one stack cannot be corrected for motion, nor judged
-        known = set() if before is None else set(before.poses)
+        # the motion of the only stack is known once there is a second one
+        known = set() if before is None or before.n_stacks == 1 else set(before.poses)
         self.events.tell_all(_slice_events(result, known, received))
         self._tell_volume(received, "quick", result)
         write_state(self.folder / "state", self._state)
@@ -397,11 +399,13 @@ class LiveExamination:
 
     def _tell_volume(self, received: Sequence[_Received], quality: str, result: Result) -> None:
         cpu, self._cpu = time.process_time() - self._cpu, time.process_time()
+        believed = result.slice_weights >= Limits.believed
         self.events.tell(
             "volume",
             quality=quality,
             stacks=[one.stack.name for one in received],
-            believed=float(np.mean(result.slice_weights[result.slice_weights > 0] >= 0.5)),
+            believed=float(believed[result.slice_weights > 0].mean()),
+            coverage=coverage(result, believed),
             noise=result.noise,
             cpu_seconds=round(cpu, 2),
             latency_seconds=_since(max(one.arrival.time for one in received)),
