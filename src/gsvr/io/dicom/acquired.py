@@ -156,6 +156,7 @@ def enhanced_instance(
 ) -> Dataset:
     """The whole stack as one enhanced multi-frame instance, frames in the order of acquisition."""
     from pydicom import Dataset
+    from pydicom.datadict import tag_for_keyword
     from pydicom.uid import generate_uid
 
     scale = _scale_of(stack) if scale is None else scale
@@ -171,7 +172,16 @@ def enhanced_instance(
     dataset.AcquisitionContrast, dataset.MRAcquisitionType = "T2", "2D"
     dataset.EchoPulseSequence, dataset.EchoPlanarPulseSequence = "SPIN", "NO"
     dataset.PulseSequenceName = _NAMES[series.vendor][2] or "TSE"
-    dataset.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=generate_uid())]
+    organisation = generate_uid()
+    dataset.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organisation)]
+    dataset.DimensionIndexSequence = [
+        _item(
+            DimensionOrganizationUID=organisation,
+            DimensionIndexPointer=tag_for_keyword(keyword),
+            FunctionalGroupPointer=tag_for_keyword("FrameContentSequence"),
+        )
+        for keyword in ("StackID", "InStackPositionNumber")
+    ]
     for keyword, value in series.elements.items():
         setattr(dataset, keyword, value)
     _, directions, spacing = _geometry(stack, 0)

@@ -127,7 +127,8 @@ def derived_series(volume: Volume, origin: DicomOrigin | None = None, comment: s
     shared.SliceThickness = shared.SpacingBetweenSlices = decimal(spacing[2])
     shared.RescaleSlope, shared.RescaleIntercept, shared.RescaleType = decimal(slope), "0", "US"
     bright = float(np.percentile(data[data > 0], 99.5)) if (data > 0).any() else 1.0
-    shared.WindowCenter, shared.WindowWidth = decimal(bright / 2), decimal(bright)
+    if bright >= 1:  # narrower windows are not allowed; viewers find one themselves
+        shared.WindowCenter, shared.WindowWidth = decimal(bright / 2), decimal(bright)
     stored = _stored(data, float(shared.RescaleSlope))
     normal = np.cross(directions[0], directions[1])
     instances = []
@@ -193,7 +194,7 @@ def _shared(origin: DicomOrigin | None, comment: str) -> Dataset:
     dataset.SOPClassUID = MR_IMAGE
     dataset.StudyInstanceUID = generate_uid() if origin is None else origin.study
     dataset.FrameOfReferenceUID = generate_uid() if origin is None else origin.frame_of_reference
-    dataset.PositionReferenceIndicator = ""
+    dataset.PositionReferenceIndicator = dataset.Laterality = ""
     dataset.SeriesInstanceUID, dataset.SeriesNumber = generate_uid(), SERIES_NUMBER
     dataset.Modality, dataset.SeriesDescription = "MR", DESCRIPTION
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")
