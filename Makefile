@@ -1,5 +1,6 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
 # make test   the same environment with the development tools, then the tests on all cores
+# make sanitize   the kernels built with the address and undefined-behaviour sanitizers, and the tests that reach them (GCC)
 # make coverage   the same, and what they cover (twice the time)
 # make lint   ruff, clang-format, pyright, and the checks of layout and documentation in scripts/check_repository.py
 # make bench-core, bench, bench-full   quality, speed and memory; methods compared (minutes); all of it (hours)
@@ -30,7 +31,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty bench-robustness lint format clean
+.PHONY: help demo test sanitize coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty bench-robustness lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -41,6 +42,22 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-for-development
 	@echo "make: running the tests"
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+# A copy of the sources, so that the library in use stays as it is. Left out is what a sanitizer makes pointless: the C
+# library's own allocator, the variant that is not built, and PyTorch's kernels.
+SANITIZED := build/sanitized
+sanitize: $(VENV)/installed-for-development
+	@echo "make: building the kernels with sanitizers (a minute)"
+	@rm -rf $(SANITIZED)
+	@mkdir -p $(SANITIZED)
+	@git ls-files -z src tests setup.py pyproject.toml README.md LICENSE | xargs -0 cp --parents -t $(SANITIZED)
+	@cd $(SANITIZED) && CC=gcc GSVR_SANITIZERS=address,undefined $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	@echo "make: running the tests of the kernels"
+	@cd $(SANITIZED) && PYTHONPATH=src GSVR_INSTRUCTIONS=portable ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD=$$(gcc -print-file-name=libasan.so) $(abspath $(BIN))/python -m pytest -p no:cacheprovider \
+		tests/compiled tests/laws tests/backends/test_backends.py tests/backends/test_gaussian_kernels.py \
+		tests/backends/test_planes.py tests/backends/test_compilation.py tests/render \
+		-k "not torch and not triton and not freed_memory and not damaged and not both_variants" $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/installed-for-development
 	@echo "make: running the tests, and counting what they run"

@@ -32,6 +32,7 @@ import gsvr.workflows.pipeline
 from benchmarks.machine import provenance
 from benchmarks.tables import table
 from gsvr.cli import main as gsvr_main
+from gsvr.cli.reconstruct import FAILED_EXIT_CODE
 from gsvr.io.nifti import load_image, write_volume
 from gsvr.simulation.phantom import brain_phantom
 from gsvr.simulation.simulate import SimulationOptions, simulate
@@ -44,6 +45,8 @@ _STAGES = (Stage("stacks", 6.0, 1, 1, 2, "stacks"), Stage("final", 4.0, 1, 1, 2,
 _RECORD = "v.json"
 _OUTCOMES = ("stopped before writing", "stopped while writing", "finished")
 _FAILURES = ("record beside other files", "broken file", "left over", "other exit code")
+# whatever the verdict
+_DONE = (0, FAILED_EXIT_CODE)
 _EXIT_CODES = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "SIGTERM": 143, "full disk": 2}
 
 
@@ -136,7 +139,7 @@ def timed_run(words: Sequence[str]) -> tuple[float, float]:
     os.read(pipe, 1)
     os.close(pipe)
     writing = time.perf_counter()
-    if wait(process) != 0:
+    if wait(process) not in _DONE:
         raise RuntimeError(f"gsvr {' '.join(words)} failed")
     return writing - began, time.perf_counter() - writing
 
@@ -161,7 +164,7 @@ def _stop(kind: str, run: Run, rng: random.Random, out: Path) -> tuple[str, int]
     os.kill(process, signal.Signals[kind])
     code = wait(process)
     wrote = _has_written(pipe) or while_writing
-    return ("finished" if code == 0 else _OUTCOMES[wrote]), code
+    return ("finished" if code in _DONE else _OUTCOMES[wrote]), code
 
 
 def _fill_disk(words: Sequence[str], rng: random.Random, out: Path) -> tuple[str, int]:
@@ -173,10 +176,10 @@ def _fill_disk(words: Sequence[str], rng: random.Random, out: Path) -> tuple[str
     filler.write_bytes(bytes(max(free - room, 0)))
     process, pipe = start(words)
     code = wait(process)
-    wrote = code == 0 or not (out / _RECORD).exists()
+    wrote = code in _DONE or not (out / _RECORD).exists()
     os.close(pipe)
     filler.unlink()
-    return ("finished" if code == 0 else _OUTCOMES[wrote]), code
+    return ("finished" if code in _DONE else _OUTCOMES[wrote]), code
 
 
 def _has_written(pipe: int) -> bool:
@@ -229,7 +232,7 @@ def measure(n: int, seed: int, disk: Path | None) -> dict[str, dict[str, int]]:
             row["interruptions"] += 1
             row[what] += 1
             problems = _problems(out, runs)
-            if code not in (0, _EXIT_CODES[kind]):
+            if code not in (*_DONE, _EXIT_CODES[kind]):
                 problems.append("other exit code")
             timed_run(run.words)
             now = contents(out)

@@ -45,3 +45,13 @@ def test_render_without_a_mask_writes_no_volume_first(tmp_path: Path, gsvr_comma
     assert "holds no brain mask" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["f.safetensors"]
     assert gsvr_command("render", tmp_path / "f.safetensors", *output[:2]).exit_code == 0
+
+
+def test_a_volume_that_shows_nothing_is_no_success(tmp_path: Path, gsvr_command: Command):
+    lattice = small_lattice()
+    nothing = LatticeField(lattice, 0 * random_amplitudes(lattice))
+    write_field(tmp_path / "f.safetensors", nothing)
+    result = gsvr_command("render", tmp_path / "f.safetensors", "--output-volume", tmp_path / "v.nii.gz")
+    assert result.exit_code == 2
+    assert "f.safetensors shows nothing" in " ".join(result.stderr.split())
+    assert not (tmp_path / "v.nii.gz").exists()

@@ -32,6 +32,8 @@ def render_command(
     if stored.mask is None and output_mask is not None:
         raise InputError(f"{field} holds no brain mask: leave out --output-mask")
     volume = render_volume(stored.field, output_resolution, stored.mask)
+    if not volume.data.any():
+        raise InputError(f"{field} shows nothing at this voxel size: give a smaller one, or reconstruct again")
     write_volume(output_volume, volume.data, volume.affine)
     if output_mask is not None and volume.mask is not None:
         write_volume(output_mask, volume.mask, volume.affine)

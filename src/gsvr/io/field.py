@@ -171,7 +171,7 @@ def field_from(
 ) -> LatticeField | GaussianField:
     """The field of `field_tensors`."""
     kind, layouts = header.get("kind"), {"lattice": _LATTICE, "gaussians": _GAUSSIANS}
-    if kind not in layouts:
+    if not isinstance(kind, str) or kind not in layouts:
         raise InputError(f"{path} holds an unknown kind of field ({kind!r}): use the gsvr that wrote it")
     check_tensors(tensors, layouts[kind], path)
     try:

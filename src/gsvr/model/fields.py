@@ -22,6 +22,9 @@ DIRECTIONS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z i
 
 # Shares of a Gaussian's height too small for float32 sums; as denormal numbers they would be slow.
 _NOTHING = 1e-30
+# Standard deviation over distance on a lattice, and its inverse: beyond, all Gaussians would meet in every pixel, or
+# none.
+_LARGEST_OVERLAP = 10.0
 # Limits of what a file may hold: standard deviations (and spacings) of 1 micrometre to 1 m, and lengths of quaternions.
 _LARGEST_LOG_SCALE = float(np.log(1e3)) + 1e-6
 _SHORTEST_QUATERNION = 1e-3
@@ -226,6 +229,10 @@ def check_field(field: LatticeField | GaussianField) -> None:
             raise ValueError("a quaternion of the field is zero or far from unit length")
     if not np.abs(log_scales).max() <= _LARGEST_LOG_SCALE:
         raise ValueError("Gaussians of the field are too small or too large to be seen")
+    if isinstance(field, LatticeField):
+        width = field.lattice.sigma / field.lattice.spacing
+        if not 1 / _LARGEST_OVERLAP <= width <= _LARGEST_OVERLAP:
+            raise ValueError("Gaussians of the lattice are far too narrow or too wide for its spacing")
 
 
 def lattice_covering(
