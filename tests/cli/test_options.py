@@ -73,6 +73,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.bids_app.plan_examinations": lambda *_: [],
         "gsvr.workflows.bids_app.reconstruct_sessions": lambda *_: [],
         "gsvr.workflows.this_machine.ThisMachine": None,
+        "gsvr.workflows.cluster.ClusterOptions": None,
         "gsvr.cli.progress.log_to": lambda *_: None,
     },
     "report": {
@@ -184,6 +185,11 @@ CASES: dict[str, dict[str, Case]] = {
         "n_procs": Case("--n-procs 3", {"ThisMachine.at_once": 3}),
         "memory": Case("--memory 2.5", {"ThisMachine.memory": 2_500_000_000}),
         "time_limit": Case("--time-limit 3", {"reconstruct_sessions.options.seconds": 180.0}),
+        "cluster": Case("--cluster tcp://here:1", {"ClusterOptions.kind": "tcp://here:1"}),
+        "cluster_options": Case(
+            "--cluster local --cluster-options queue=a walltime=b=c",
+            {"ClusterOptions.more": {"queue": "a", "walltime": "b=c"}},
+        ),
         "work_dir": file_case("--work-dir", "w", "reconstruct_sessions.logs"),
         "skip_bids_validation": Case("--skip-bids-validation", {"plan_examinations.validate": False}),
         "verbose": Case("--verbose", {"log_to.verbose": True}),
@@ -249,7 +255,7 @@ NEEDED = {
     "reconstruct": "--input-stacks c.nii d.nii --output-volume v.nii",
     "dicom2bids": "export bids",
     "mask": "a.nii --output-dir out --output-picture q.png",
-    "bids": "dataset out participant",
+    "bids": "dataset out participant --cluster local",
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",

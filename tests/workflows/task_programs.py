@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ answer_and_end({"from": began, "to": time.time(), "name": task["name"]})
 def task(trace: Path, name: str, *todo: str, memory: int = 0, size: float = 1.0, **more: Any) -> Task:
     """A task that does this in its first, second, ... attempt; numbers are seconds of sleep."""
     content = {"trace": str(trace), "name": name, "todo": list(todo), **more}
-    return Task(name, (sys.executable, "-c", PROGRAM), content, memory, size)
+    return Task(name, ("-c", PROGRAM), content, memory, size)
 
 
 def attempts(trace: Path, name: str) -> list[list[str]]:

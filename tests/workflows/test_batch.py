@@ -168,7 +168,7 @@ import sys
 from pathlib import Path
 from gsvr.workflows.task_process import TaskCall, run_in_process
 
-run_in_process(TaskCall((sys.executable, "-c", {PROGRAM!r}), {{"trace": sys.argv[1], "name": "a", "todo": ["deaf"]}}, 1, Path(sys.argv[1], "log")))
+run_in_process(TaskCall(("-c", {PROGRAM!r}), {{"trace": sys.argv[1], "name": "a", "todo": ["deaf"]}}, 1, Path(sys.argv[1], "log")))
 """  # noqa: E501
 
 
@@ -200,7 +200,7 @@ def is_running(process: int) -> bool:
 
 
 def test_what_the_process_says_is_in_its_log(tmp_path: Path):
-    call = TaskCall((sys.executable, "-c", PROGRAM), task(tmp_path, "a", "0").content, 1, tmp_path / "logs" / "a.log")
+    call = TaskCall(("-c", PROGRAM), task(tmp_path, "a", "0").content, 1, tmp_path / "logs" / "a.log")
     assert run_in_process(call).ending == "done"
     assert (tmp_path / "logs" / "a.log").read_text() == "this is no answer\n"
 

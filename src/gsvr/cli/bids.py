@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,6 +61,13 @@ def bids_command(
         float | None, typer.Option(min=0.1, help="Memory (GB) for all of them. Default: what is available.")
     ] = None,
     time_limit: Annotated[float, typer.Option(min=0, help="Minutes for each session; 0: no limit.")] = 120.0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="With Dask (gsvr[batch]): local, slurm, or a scheduler's address (tcp://host:8786)."),
+    ] = None,
+    cluster_options: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE of a Slurm job: queue, account, walltime, cores, memory ...")
+    ] = None,
     work_dir: Annotated[
         Path | None, typer.Option(help="Folder for the log of each session. Default: OUTPUT_DIR/logs.")
     ] = None,
@@ -79,6 +87,7 @@ def bids_command(
     from gsvr.workflows.bids_app import plan_examinations, reconstruct_sessions, split_done, tasks_of
     from gsvr.workflows.bids_examination import ReconstructionSettings
     from gsvr.workflows.bids_group import write_group
+    from gsvr.workflows.cluster import ClusterOptions, DaskWorkers
     from gsvr.workflows.provenance import command_line
     from gsvr.workflows.this_machine import ThisMachine
 
@@ -90,6 +99,7 @@ def bids_command(
     settings = ReconstructionSettings(
         *(output_resolution, slice_order, preset, motion, profile, device, seed, uncertainty, find_masks)
     )
+    cluster_chosen = None if cluster is None else ClusterOptions(cluster, n_procs, _pairs(cluster_options or []))
     logs = output_dir / "logs" if work_dir is None else work_dir
     check_writable_folder(logs)
     validate = level is Level.participant and not skip_bids_validation
@@ -105,14 +115,24 @@ def bids_command(
     options = BatchOptions(seconds=60 * time_limit or None)
     done, waiting = split_done(examinations)
     tasks = tasks_of(waiting, options, command_line(["gsvr", *typed.get()]))
-    with_cards = device in ("auto", "cuda") and settings.options.backend.startswith("cuda")
-    workers = ThisMachine(tasks, n_procs, None if memory is None else int(1e9 * memory), with_cards)
-    try:
-        with session_progress(console) as show:
-            outcomes = reconstruct_sessions(done, tasks, workers, logs, options, show)
-    finally:
-        workers.close()
+    if cluster_chosen is None or not tasks:
+        with_cards = device in ("auto", "cuda") and settings.options.backend.startswith("cuda")
+        workers = ThisMachine(tasks, n_procs, None if memory is None else int(1e9 * memory), with_cards)
+    else:
+        workers = DaskWorkers(tasks, cluster_chosen)
+    with closing(workers), session_progress(console) as show:
+        outcomes = reconstruct_sessions(done, tasks, workers, logs, options, show)
     _summarise(outcomes, len(done), logs)
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    """Names and values of ``KEY=VALUE``."""
+    from gsvr.errors import InputError
+
+    for option in options:
+        if not option.partition("=")[0].isidentifier() or "=" not in option:
+            raise InputError(f"`cluster_options` {option}: give KEY=VALUE, such as queue=short")
+    return {key: value for key, _, value in (option.partition("=") for option in options)}
 
 
 def _summarise(outcomes: list[SessionOutcome], n_before: int, logs: Path) -> None:

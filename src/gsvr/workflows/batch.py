@@ -38,7 +38,7 @@ class Task:
     name
         Unlike that of any other; its log is named after it.
     words, content
-        Command and task, see `gsvr.workflows.task_process.TaskCall`.
+        Arguments of Python, and task, see `gsvr.workflows.task_process.TaskCall`.
     memory
         Estimate (bytes).
     size
@@ -280,7 +280,9 @@ def _started(
     attempt: _Attempt, place: Place, card: str | None, workers: Workers, logs: Path, options: BatchOptions
 ) -> _Job:
     task = attempt.task
-    call = TaskCall(task.words, task.content, place.threads, logs / f"{task.name}.log", card, options.seconds)
+    call = TaskCall(
+        task.words, task.content, place.threads, logs.absolute() / f"{task.name}.log", card, options.seconds
+    )
     return _Job(attempt, place, card, workers.start(place.name, call))
 
 

@@ -14,7 +14,7 @@ from gsvr.solver.reconstruct import Progress
 from gsvr.workflows.bids_examination import BidsExamination, reconstruct_examination
 from gsvr.workflows.task_process import MEMORY_EXIT_CODE, REFUSED_EXIT_CODE, answer_and_end, receive_task
 
-WORDS = (sys.executable, "-m", __name__)
+WORDS = ("-m", __name__)
 
 logger = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ class TaskCall:
     Attributes
     ----------
     words
-        The command.
+        Arguments of Python, of the one that waits for the process.
     content
         The task, in plain JSON.
     threads
@@ -87,7 +87,7 @@ def run_in_process(call: TaskCall) -> TaskResult:
     began = time.monotonic()
     with open(call.log, "a", encoding="utf-8") as log:
         process = subprocess.Popen(
-            list(call.words),
+            [sys.executable, *call.words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
