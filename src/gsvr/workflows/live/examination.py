@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gsvr.errors import InputError
+from gsvr.evaluation.next_stack import next_stack, words_of
 from gsvr.evaluation.verdict import Grade, Limits, Verdict, judge
 from gsvr.evaluation.views import coverage
 from gsvr.io.atomic import remove_leftovers
@@ -326,6 +327,7 @@ class LiveExamination:
             advice=verdict.advice,
             latency_seconds=_since(max(one.arrival.time for one in received)),
         )
+        self.events.tell("advice", **_advice(made))
 
     def _finished(self, job: Job, state: OnlineState, received: Sequence[_Received]) -> Reconstruction:
         """The volume in final quality, and what it is worth."""
@@ -453,6 +455,33 @@ def _slice_events(result: Result, known: set, received: Sequence[_Received]) -> 
                 }
             )
     return events
+
+
+def _advice(made: Reconstruction) -> dict[str, Any]:
+    """What to acquire next, with directions as the scanner has them now."""
+    result, profile = made.result, made.job.options.profile
+    found = next_stack(result, profile)
+    last = time_links(result.slices)[-1][-1]  # where the head was at last
+    normal = result.poses[last, :3, :3].T @ found.best
+    worth = max(found.of_stacks, key=lambda name: found.of_stacks[name])
+    percent = f"{100 * found.gain:.0f} %"
+    if made.verdict.grade == "failed":
+        sentence = "the volume failed: follow the verdict before anything else"
+    elif found.enough:
+        sentence = f"enough: another stack would lower the uncertainty in the brain by {percent} only"
+    else:
+        sentence = (
+            f"next: {words_of(normal)}; it would lower the uncertainty in the brain by {percent}; of the stacks so far "
+            f"{worth} is most worth repeating ({100 * found.of_stacks[worth]:.0f} %)"
+        )
+    return {
+        "sentence": sentence,
+        "normal": np.round(normal, 3),
+        "gain": found.gain,
+        "of_stacks": found.of_stacks,
+        "uncertainty": found.uncertainty,
+        "enough": found.enough,
+    }
 
 
 def _rank(verdict: Verdict) -> tuple[int, float]:
