@@ -16,6 +16,7 @@ import typer.main
 
 from gsvr.backends.devices import Device
 from gsvr.cli import app
+from gsvr.io.dicom.peers import Peer
 from gsvr.io.field import write_field
 from gsvr.masks.first import StackMasks
 from gsvr.model.fields import LatticeField
@@ -68,6 +69,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.io.nifti.read_volume": lambda *_: None,
         "gsvr.simulation.simulate.simulate": lambda *_: SimpleNamespace(stacks=[], mean_displacement=0.0),
         "gsvr.cli.simulate._write": lambda *_: [],
+        "gsvr.workflows.simulated_scanner.play": lambda *_: 0,
     },
     "bids": {
         "gsvr.workflows.bids_app.plan_examinations": lambda *_: [],
@@ -236,6 +238,10 @@ CASES: dict[str, dict[str, Case]] = {
         "bias": Case("--bias 0.13", {"simulate.options.bias": 0.13}),
         "signal_loss": Case("--signal-loss 0.14", {"simulate.options.signal_loss": 0.14}),
         "seed": Case("--seed 7", {"simulate.options.seed": 7}),
+        "live": Case("--live A@host:11", {"play.peer": Peer("A", "host", 11)}),
+        "pace": Case("--pace 0.5", {"play.options.pace": 0.5}),
+        "repeat_stack": Case("--repeat-stack 2", {"play.options.repeated": 2}),
+        "lose_connection": Case("--lose-connection 3", {"play.options.lost": 3}),
     },
     "report": {
         "output_report": file_case("--output-report", "o.html", "write_report.path"),
@@ -259,7 +265,7 @@ NEEDED = {
     "render": "f.safetensors --output-volume v.nii --output-resolution 2",
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
-    "simulate": "brain.nii --output-dir out",
+    "simulate": "brain.nii --output-dir out --live B@other",
     "report": "v.json",
     "view": "",
 }

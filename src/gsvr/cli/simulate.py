@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from gsvr.io.dicom.peers import Peer
     from gsvr.model.volume import Volume
     from gsvr.simulation.simulate import Simulation
+    from gsvr.workflows.simulated_scanner import ScannerOptions
 
 PHANTOM = "phantom"
 # Repetition time written to the sidecars (s); only the order matters to a reconstruction.
@@ -57,6 +59,12 @@ def simulate_command(
         float | None, typer.Option(help="Share of darkened slices. Default: by the level of motion.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Source of all chance. Default: 0.")] = None,
+    live: Annotated[
+        str | None, typer.Option(help="Then play a scanner: send the stacks as DICOM to this node (AET@HOST:PORT).")
+    ] = None,
+    pace: Annotated[float, typer.Option(help="With --live: seconds a slice.")] = 1.0,
+    repeat_stack: Annotated[int, typer.Option(help="With --live: acquire this stack (from 1) again in the end.")] = 0,
+    lose_connection: Annotated[int, typer.Option(help="With --live: lose the connection in this stack (from 1).")] = 0,
 ) -> None:
     """Simulate stacks of slices of a moving brain, and write the truth beside them."""
     given = dict(locals())  # every option
@@ -73,6 +81,7 @@ def simulate_command(
     check_writable_folder(output_dir)
     read = [] if volume == PHANTOM else [Path(volume), mask]
     refuse_overwriting([OutputFolder(output_dir, _NAMES)], read)
+    peer, scanner = _scanner(live, pace, repeat_stack, lose_connection)
     truth = _read_truth(volume, mask, options.seed)
     with count_progress(Console(stderr=True), "simulating slices") as progress:
         simulation = simulate(truth, options, progress)
@@ -88,6 +97,26 @@ def simulate_command(
         f"{output_dir}: {len(simulation.stacks)} stacks, {n_slices} slices, "
         f"mean displacement {simulation.mean_displacement:.1f} mm"
     )
+    if peer is not None:
+        from gsvr.workflows.simulated_scanner import play
+
+        with count_progress(Console(stderr=True), "sending series") as progress:
+            sent = play(simulation.stacks, peer, scanner, progress)
+        typer.echo(f"{sent} images were sent to {peer}")
+
+
+def _scanner(
+    live: str | None, pace: float, repeat_stack: int, lose_connection: int
+) -> tuple[Peer | None, ScannerOptions | None]:
+    """Where to send to, and how; checked before anything is simulated."""
+    if live is None:
+        return None, None
+    from gsvr.io.dicom.installed import require
+    from gsvr.io.dicom.peers import Peer
+    from gsvr.workflows.simulated_scanner import ScannerOptions
+
+    require("pynetdicom", "live")
+    return Peer.parse(live), ScannerOptions(pace, repeat_stack, lose_connection)
 
 
 def _read_truth(volume: str, mask: Path | None, seed: int) -> Volume:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,15 @@ class SenderOptions:
         How often to connect, with a pause that doubles, before giving up.
     pause
         Seconds before the second attempt.
+    pace
+        Seconds from one instance to the next, at least: a scanner has them one by one.
     """
 
     title: str = "GSVR"
     patience: float = 30.0
     attempts: int = 3
     pause: float = 1.0
+    pace: float = 0.0
 
     def __post_init__(self) -> None:
         check_title(self.title)
@@ -76,7 +79,7 @@ def send(instances: Iterable[Dataset], peer: Peer, options: SenderOptions | None
 
 def echo(peer: Peer, options: SenderOptions | None = None) -> bool:
     """Whether a node answers a verification."""
-    association = _associate(peer, options or SenderOptions(), [])
+    association = associate(peer, options or SenderOptions(), [])
     if not association.is_established:
         return False
     try:
@@ -88,13 +91,14 @@ def echo(peer: Peer, options: SenderOptions | None = None) -> bool:
 
 def _send_some(left: list[Dataset], peer: Peer, options: SenderOptions) -> list[Dataset]:
     """Send over one association; what could not be sent because it was lost."""
-    association = _associate(peer, options, left)
+    association = associate(peer, options, left)
     if association.is_rejected:
         raise InputError(f"{peer} refuses the association: make {options.title} known there")
     if not association.is_established:
         return left
     try:
         for number, instance in enumerate(left):
+            begin = time.monotonic()
             try:
                 status = association.send_c_store(instance)
             except (RuntimeError, ValueError) as error:
@@ -106,13 +110,15 @@ def _send_some(left: list[Dataset], peer: Peer, options: SenderOptions) -> list[
             # warnings (Bxxx) mean that it was stored
             if status.Status != 0 and status.Status >> 12 != 0xB:
                 raise InputError(f"{peer} did not store an image (status {status.Status:04X})")
+            time.sleep(max(0.0, begin + options.pace - time.monotonic()))
     finally:
         if association.is_established:
             association.release()
     return []
 
 
-def _associate(peer: Peer, options: SenderOptions, instances: list[Dataset]) -> Any:
+def associate(peer: Peer, options: SenderOptions, instances: Sequence[Dataset]) -> Any:
+    """An association of pynetdicom over which such instances may be sent; it may be refused or not come about."""
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification  # pyright: ignore[reportAttributeAccessIssue]
 
