@@ -70,7 +70,7 @@ def played(
         folder = Path(name)
         watched, output = folder / "in", folder / "out"
         watched.mkdir()
-        words = ["live", "--output-dir", output, "--watch", watched, "--exit-when-idle", "60"]
+        words = ["live", "--output-dir", output, "--watch", watched]
         process = subprocess.Popen([sys.executable, "-m", "gsvr", *map(str, words)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()  # it listens

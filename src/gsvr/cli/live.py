@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsvr.render import VOXEL_SIZE
+
+if TYPE_CHECKING:
+    from gsvr.workflows.live.arrival import Source
 
 
 def live_command(
@@ -15,6 +18,14 @@ def live_command(
     watch: Annotated[
         Path | None,
         typer.Option(help="Folder that NIfTI stacks are written to; each folder in it is an examination of its own."),
+    ] = None,
+    dicom_port: Annotated[
+        int | None, typer.Option(help="Port of a DICOM node that scanners send to (C-STORE). Default: none.")
+    ] = None,
+    ae_title: Annotated[str, typer.Option(help="Title of the DICOM node.")] = "GSVR",
+    allow_peer: Annotated[
+        list[str] | None,
+        typer.Option(help="AET@HOST that may send; several. Default: anybody on this machine, nobody else."),
     ] = None,
     http_port: Annotated[
         int | None, typer.Option(help="Port of a page that shows it all (0: a free one). Default: no page.")
@@ -53,11 +64,11 @@ def live_command(
     from gsvr.workflows.presets import chosen_options
 
     log_to(Console(stderr=True), verbose)
-    if watch is None:
-        raise InputError("nothing to listen to: give --watch")
+    if watch is None and dicom_port is None:
+        raise InputError("nothing to listen to: give --watch or --dicom-port")
     check_voxel_size(output_resolution)
     check_writable_folder(output_dir)
-    if output_dir.resolve().is_relative_to(watch.resolve()):
+    if watch is not None and output_dir.resolve().is_relative_to(watch.resolve()):
         raise InputError(f"{output_dir} is inside the watched folder: its volumes would be taken for stacks")
     solver = chosen_options("default", None, device, 0, 0)
     assert isinstance(solver, SolverOptions)
@@ -66,7 +77,10 @@ def live_command(
     output_dir.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with sole_writer(output_dir / "live"):
-        node = LiveNode(output_dir, options, [WatchedFolder(watch)])
+        sources: list[Source] = [] if watch is None else [WatchedFolder(watch)]
+        if dicom_port is not None:
+            sources.append(_dicom_node(output_dir, dicom_port, ae_title, allow_peer or []))
+        node = LiveNode(output_dir, options, sources)
         page = None if served is None else PageServer(served, lambda: node.examinations)
         if page is not None:
             page.start()
@@ -76,6 +90,17 @@ def live_command(
         finally:
             if page is not None:
                 page.stop()
+
+
+def _dicom_node(output_dir: Path, port: int, title: str, peers: list[str]) -> Source:
+    """Open to the network only for peers that are named."""
+    from gsvr.io.dicom.peers import Peer
+    from gsvr.io.dicom.receiver import ReceiverOptions
+    from gsvr.workflows.live.dicom_node import DicomNode, DicomNodeOptions
+
+    known = tuple(Peer.parse(peer) for peer in peers)
+    host = "0.0.0.0" if known else "127.0.0.1"
+    return DicomNode(output_dir, DicomNodeOptions(ReceiverOptions(title, port, host, known)))
 
 
 def _without_token(words: tuple[str, ...], token: str | None) -> str:

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsvr.errors import InputError
 from gsvr.io.json_lines import read_json_lines
 from gsvr.io.nifti import read_volume
 from gsvr.io.record import read_record
@@ -194,3 +196,46 @@ def test_a_mask_that_comes_late_counts(node: Node):
     assert node.process.wait(_PATIENCE) == 0
     stacks = json.loads((node.output / "watched" / "record.json").read_text())["stacks"]
     assert [stack["mask_given"] for stack in stacks] == [True, True]
+
+
+def test_a_scanner_sends_two_studies_in_any_order_and_a_localiser(node: Node):
+    for package in ("pydicom", "pynetdicom"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'gsvr[live]'")
+    from gsvr.io.dicom.acquired import ExaminationLabels, SeriesLabels, classic_series
+    from gsvr.io.dicom.peers import Peer
+    from gsvr.io.dicom.sender import send
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node.start("--dicom-port", str(port), "--exit-when-idle", "25")
+    stacks = moving_brain().stacks
+    first, second = ExaminationLabels.new(), ExaminationLabels.new(patient_name="SECOND^ONE", patient_id="2")
+    instances = classic_series(stacks[0], first, SeriesLabels(2)) + classic_series(stacks[1], first, SeriesLabels(3))
+    instances += classic_series(stacks[2], second, SeriesLabels(2))
+    instances += classic_series(stacks[2], first, SeriesLabels(1, "localizer"))
+    order = np.random.default_rng(0).permutation(len(instances))
+    peer = Peer("GSVR", "127.0.0.1", port)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            send([instances[number] for number in order], peer)
+            break
+        except InputError:  # it does not listen yet
+            assert time.monotonic() < until
+    send(instances[:3], peer)  # once more
+    names: set[str] = set()
+    while len(names) < 2:
+        assert time.monotonic() < until
+        names = {path.parent.name for path in node.output.glob("study-*/events.jsonl")}
+        time.sleep(0.1)
+    assert node.process is not None
+    assert node.process.wait(_PATIENCE) == 0
+    found = {name: node.events(name) for name in names}
+    stacks_of = {name: [e["slices"] for e in events if e["event"] == "stack"] for name, events in found.items()}
+    assert sorted(stacks_of.values(), key=len) == [[stacks[2].n_slices], [stacks[0].n_slices, stacks[1].n_slices]]
+    longer = max(names, key=lambda name: len(stacks_of[name]))
+    assert read_record(node.output / longer / "record.json")["verdict"]
+    for path in node.output.glob("study-*/**/*"):
+        if path.is_file():
+            assert b"PHANTOM^" not in path.read_bytes()
