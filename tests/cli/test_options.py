@@ -129,6 +129,8 @@ CASES: dict[str, dict[str, Case]] = {
         "slice_order": Case("--slice-order descending", {"prepare.inputs.slice_order": "descending"}),
         "preset": Case("--preset fast", {"prepare.options.stages": list(default_stages(free=False))}),
         "motion": Case("--motion none", {"prepare.options.stages": list(default_stages(motion="none"))}),
+        "initial_poses": file_case("--initial-poses", "p.json", "prepare.inputs.poses"),
+        "trust_headers": Case("--trust-headers", {"prepare.options.search": "none"}),
         "profile": Case("--profile slab-gaussian", {"prepare.options.profile": "slab-gaussian"}),
         "output_mask": file_case("--output-mask", "o/m.nii", "write_outputs.paths.mask"),
         "output_poses": file_case("--output-poses", "o/p.json", "write_outputs.paths.poses"),

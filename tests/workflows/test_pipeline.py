@@ -11,11 +11,23 @@ import pytest
 
 import gsvr.workflows.pipeline
 from gsvr.errors import InputError
+from gsvr.io.nifti import stack_name
+from gsvr.io.transforms import SlicePose, write_poses_json
+from gsvr.model.geometry import identity_poses, pose_about
 from gsvr.model.slices import Stack
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
-from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare, prepare_slices, run
+from gsvr.workflows.pipeline import (
+    Job,
+    StackInputs,
+    fitting_options,
+    prepare,
+    prepare_masks,
+    prepare_slices,
+    run,
+    slices_of,
+)
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
 from tests.stack_files import masks_of, write_simulation
 
@@ -47,6 +59,43 @@ def test_prepare_fits_stages_unless_told_not_to(paths: list[Path]):
     assert kept.options == OPTIONS
     assert fitted.options != default_stages()
     assert fitted.timings.keys() == {"read", "masks"}
+
+
+def test_poses_to_start_with_come_from_a_file(paths: list[Path], tmp_path: Path):
+    """Of each slice, or of the nearest one in its stack that has any."""
+    names = [stack_name(path) for path in paths]
+    pose = pose_about(np.array([0.1, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]), np.zeros(3))
+    records = [SlicePose(name, 2, np.eye(4)) for name in names] + [SlicePose(names[1], 9, pose)]
+    write_poses_json(tmp_path / "poses.json", records)
+    job = prepare(StackInputs(paths, masks_of(paths), poses=tmp_path / "poses.json"), OPTIONS)
+    assert job.poses is not None
+    late = (job.slices.stack_index == 1) & (job.slices.slice_index > 5)
+    assert late.any()
+    np.testing.assert_allclose(job.poses[late], np.broadcast_to(pose, (late.sum(), 4, 4)))
+    np.testing.assert_array_equal(job.poses[~late], identity_poses(int((~late).sum())))
+    assert prepare(StackInputs(paths, masks_of(paths)), OPTIONS).poses is None
+
+
+def test_poses_of_other_stacks_are_refused(paths: list[Path], tmp_path: Path):
+    write_poses_json(tmp_path / "poses.json", [SlicePose(stack_name(paths[0]), 2, np.eye(4))])
+    with pytest.raises(InputError, match=rf"poses.json has no poses for {stack_name(paths[1])}, .*only for"):
+        prepare(StackInputs(paths, masks_of(paths), poses=tmp_path / "poses.json"), OPTIONS)
+
+
+def test_a_stack_that_others_do_not_predict_is_searched_for_once_more(caplog: pytest.LogCaptureFixture):
+    """Here it is noise, and the search finds no better place; without a search all is done once."""
+    stacks = moving_brain("none").stacks
+    noise = np.random.default_rng(0).rayleigh(100.0, stacks[1].data.shape).astype(np.float32)
+    stacks = [stacks[0], replace(stacks[1], data=noise), stacks[2]]
+    total = sum(stage.outer_iterations for stage in SHORTEST_STAGES)
+    for search, times in (("none", 1), ("lost", 2)):
+        options, calls = replace(OPTIONS, search=search), []
+        masks = prepare_masks(stacks, options)
+        job = Job(stacks, masks, slices_of(stacks, masks), options, {})
+        done = run(job, 2.0, lambda progress, calls=calls: calls.append(progress.done))
+        assert calls == list(range(1, 1 + total)) * times
+        assert done.verdict.grade != "good"
+    assert f"{stacks[1].name}: not where other stacks predict it" in caplog.text
 
 
 def test_a_job_runs_to_a_volume(paths: list[Path]):

@@ -64,6 +64,12 @@ def reconstruct_command(
     motion: Annotated[
         str, typer.Option(help="What moves: slices; stacks as a whole; none: super-resolution alone.")
     ] = "slices",
+    initial_poses: Annotated[
+        Path | None, typer.Option(help="Poses to start with (JSON as --output-poses writes it). Default: the headers.")
+    ] = None,
+    trust_headers: Annotated[
+        bool, typer.Option("--trust-headers", help="Never search for the place of a stack: it is near where it starts.")
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian. Default: the preset's.")
     ] = None,
@@ -144,14 +150,16 @@ def reconstruct_command(
     masks = None if automatic else stack_masks
     inputs = StackInputs(
         *(input_stacks or [], masks, thicknesses, slice_order, input_slices),
-        *(input_dicom or [], dicom_series or [], dicom_patient),
+        *(input_dicom or [], dicom_series or [], dicom_patient, initial_poses),
     )
-    options = chosen_options(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion)
+    options = chosen_options(
+        preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion, not trust_headers
+    )
     if automatic:
         options = replace(options, masks=replace(options.masks, automatic="always"))
     check_voxel_size(output_resolution)
     slices = [] if input_slices is None else files_of_slices(input_slices)
-    paths.check(inputs.stacks, [*inputs.masks, *slices])
+    paths.check(inputs.stacks, [*inputs.masks, inputs.poses, *slices])
     earlier = earlier_outputs(paths.written, refuse=no_overwrite)
     job = prepare(inputs, options)
     if earlier:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from gsvr.model.fields import Lattice
 from gsvr.model.point_spread import Profile
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
@@ -21,6 +20,7 @@ from gsvr.solver.gains import intensity_scale
 from gsvr.solver.motion import SliceMotion
 from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.stack_agreement import determined_pixels, operator_on
 from gsvr.solver.state import Result, State
 
 # Coarse fields suffice to tell where a slice belongs, and pixels are averaged to about this size (mm) for them.
@@ -30,9 +30,7 @@ _MOST_GROUPS = 3
 # Slices are fitted in this many steps, without a prior along time; what a slice hardly tells stays as it is.
 _STEPS = 3
 _FREE = SliceMotion(prior_share=0.0, relaxation=1.0, damping=0.2)
-# The others know a pixel if most of what it sees are Gaussians that they see at least this well, as a share of what is
-# typical; a slice is compared if they know so many of its pixels.
-_LEAST_SEEN, _MOST_OF_IT = 0.1, 0.8
+# A slice is compared if the others determine so many of its pixels.
 _LEAST_PIXELS = 12
 
 
@@ -72,8 +70,8 @@ def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPredicti
             continue
         state = _fitted(slices.subset(~held_out), result.poses[~held_out], result.slice_weights[~held_out], options)
         new, poses = slices.subset(held_out), result.poses[held_out]
-        known = new.with_mask(new.mask & _known(state, new, poses))
-        operator = LatticeOperator(_lattice_of(state), known, poses, None, profile)
+        known = new.with_mask(determined_pixels(state, operator_on(state, new, poses)))
+        operator = operator_on(state, known, poses)
         prediction = operator.predict(state.amplitudes)
         enough = known.sum_per_slice(known.mask) >= _LEAST_PIXELS
         left = _unexplained(known, prediction, state.weights.white_noise)
@@ -122,23 +120,6 @@ def _fitted(slices: Slices, poses: np.ndarray, trust: np.ndarray, options: Solve
     return state
 
 
-def _lattice_of(state: State) -> Lattice:
-    operator = state.operator
-    assert isinstance(operator, LatticeOperator)  # see `_STAGE`
-    return operator.lattice
-
-
-def _known(state: State, slices: Slices, poses: np.ndarray) -> Bool[np.ndarray, " p"]:
-    """Pixels that see hardly anything but Gaussians that the slices of the state determine."""
-    operator, lattice = state.operator, _lattice_of(state)
-    seen = operator.diagonal(operator.pixels.coverage)
-    typical = float(np.median(seen[lattice.support]))
-    target = LatticeOperator(lattice, slices, poses, None, operator.profile)
-    whole = target.predict(lattice.support.astype(np.float32))
-    determined = target.predict((seen > _LEAST_SEEN * typical).astype(np.float32))
-    return (determined > _MOST_OF_IT * whole) & (whole > 0.5 * float(np.median(whole[slices.mask])))
-
-
 def _unexplained(slices: Slices, prediction: Float32[np.ndarray, " p"], noise: float) -> Float[np.ndarray, " n"]:
     """Share of the variance of pixels beyond noise that their prediction leaves."""
     measured, predicted, mask = slices.values.astype(np.float64), prediction.astype(np.float64), slices.mask
@@ -159,7 +140,7 @@ def _settled(operator: LatticeOperator, state: State) -> Float[np.ndarray, "n 4 
     for _ in range(_STEPS):
         equations = placed.pose_equations(state.amplitudes, pixels.values, pixels.coverage)
         poses = _FREE.moved(operator.slices, placed.poses, equations, state.weights.noise**2)
-        placed = LatticeOperator(operator.lattice, operator.slices, poses, None, operator.profile)
+        placed = operator_on(state, operator.slices, poses)
     return placed.poses
 
 

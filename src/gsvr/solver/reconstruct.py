@@ -20,7 +20,7 @@ from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
 from gsvr.solver.schedule import SolverOptions, Stage, moving_parts, restart_stages
-from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
+from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
 from gsvr.solver.state import Result, State, StopReconstruction
 from gsvr.solver.uncertainty import posterior_deviations
 
@@ -164,9 +164,8 @@ class _Reconstruction:
                         callback(told)
                     except StopReconstruction:
                         return self._result(state)
-            if stage.motion == "stacks":
-                operator = state.operator.with_poses(find_lost_stacks(stage, self._options, state))
-                state = replace(state, operator=operator, prediction=operator.predict(state.amplitudes))
+            if number == 0 and stage.motion == "stacks":
+                state = with_lost_stacks(stage, self._options, state)
         assert state is not None  # there is a stage, see `SolverOptions`
         return self._result(state)
 

@@ -19,6 +19,7 @@ from gsvr.solver.priors.protocol import Prior, PriorOnGaussians, PriorOnLattices
 from gsvr.solver.seeding import SeedOptions
 
 Motion = Literal["stacks", "slices", "none"]
+Search = Literal["none", "lost", "all"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,9 @@ class SolverOptions:
         Poses of slices and of whole stacks, see `gsvr.solver.motion.MotionModel`.
     prior, neighbours
         Priors on a lattice and on free Gaussians, see `gsvr.solver.priors.protocol`.
+    search
+        Which stacks are tried at all orientations and shifts after the first alignment: ``"lost"``, those that others
+        do not predict there; ``"all"``; or ``"none"``.
     masks
         How masks are prepared.
     seeds
@@ -187,7 +191,7 @@ class SolverOptions:
     uncertainty_samples
         How many samples of the posterior to draw when all stages are done; 0: none.
     seed
-        Decides the random first guesses of stack alignment, and those samples.
+        Decides those samples.
     """
 
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
@@ -196,6 +200,7 @@ class SolverOptions:
     intensity: IntensityModel = SliceGains()
     motion: MotionModel = SliceMotion()
     stack_motion: MotionModel = StackMotion()
+    search: Search = "lost"
     prior: PriorOnLattices = LatticePrior()
     neighbours: PriorOnGaussians = NeighbourPrior()
     masks: MaskOptions = MaskOptions()
@@ -210,6 +215,8 @@ class SolverOptions:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("the schedule has no stages")
+        if self.search not in get_args(Search):
+            raise ValueError(f"unknown search {self.search!r}: choose one of {', '.join(get_args(Search))}")
         if self.stages[0].free:
             raise ValueError(f"stage {self.stages[0].name!r}: free Gaussians need a field on a lattice to start from")
 

@@ -51,6 +51,8 @@ class StackInputs:
         Numbers of the series to use of it, whatever their contrast; none: those that look fit.
     dicom_patient
         Whether a series that is derived from it says who the patient is.
+    poses
+        File of poses to start with, see `gsvr.workflows.pipeline.initial_poses`; None: the headers are the start.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class StackInputs:
     dicom: list[Path]
     dicom_series: list[int]
     dicom_patient: bool
+    poses: Path | None
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class StackInputs:
         dicom: Iterable[str | PathLike[str]] = (),
         dicom_series: Iterable[int] = (),
         dicom_patient: bool = False,
+        poses: str | PathLike[str] | None = None,
     ) -> None:
         object.__setattr__(self, "stacks", _paths("stacks", stacks))
         for name, value in (
@@ -87,6 +91,7 @@ class StackInputs:
             ("dicom", _paths("dicom", dicom)),
             ("dicom_series", list(dicom_series)),
             ("dicom_patient", dicom_patient),
+            ("poses", None if poses is None else Path(poses)),
         ):
             object.__setattr__(self, name, value)
 

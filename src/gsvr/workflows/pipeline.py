@@ -6,14 +6,16 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from gsvr.errors import InputError
-from gsvr.evaluation.verdict import Verdict, judge
+from gsvr.evaluation.verdict import Limits, Verdict, judge
 from gsvr.io.dicom.derived import DicomOrigin, origin_of
 from gsvr.io.slice_folder import SliceFolder
+from gsvr.io.transforms import read_poses_json
 from gsvr.masks.checks import check_content, check_overlap
 from gsvr.masks.first import StackMasks, first_masks
 from gsvr.model.copies import copies
@@ -22,9 +24,9 @@ from gsvr.model.volume import Volume
 from gsvr.render import VOXEL_SIZE
 from gsvr.render.volume import check_voxel_size, render_volume
 from gsvr.solver.published import PublishedOptions, reconstruct_as_published
-from gsvr.solver.reconstruct import Callback, reconstruct
+from gsvr.solver.reconstruct import Callback, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
-from gsvr.solver.state import Result
+from gsvr.solver.state import Result, StopReconstruction
 from gsvr.workflows.inputs import StackInputs, find_series, read_slices, read_stacks
 from gsvr.workflows.messages import told_together
 from gsvr.workflows.provenance import Provenance, hashed_files, heard_warnings
@@ -138,8 +140,34 @@ def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOption
     )
 
 
+def initial_poses(path: Path, slices: Slices) -> Float[np.ndarray, "n 4 4"]:
+    """Poses to start with from a file of poses; slices that it leaves out start where the next one in their stack does.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has no pose for any slice of a stack.
+    """
+    known: dict[str, dict[int, np.ndarray]] = {}
+    for record in read_poses_json(path):
+        known.setdefault(record.stack, {})[record.slice_index] = record.matrix
+    missing = [name for name in slices.stack_names if name not in known]
+    if missing:
+        raise InputError(
+            f"{path} has no poses for {', '.join(missing)}, only for {', '.join(sorted(known)) or 'nothing'}: "
+            "stacks are told by the names of their files"
+        )
+    poses = []
+    for stack, number in zip(slices.stack_index, slices.slice_index, strict=True):
+        of_stack = known[slices.stack_names[stack]]
+        poses.append(of_stack[min(of_stack, key=lambda other: (abs(other - number), other))])
+    return np.stack(poses)
+
+
 def prepare(
-    inputs: StackInputs, options: SolverOptions | PublishedOptions | None = None, fit_stages: bool = True
+    inputs: StackInputs,
+    options: SolverOptions | PublishedOptions | None = None,
+    fit_stages: bool = True,
 ) -> Job:
     """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
 
@@ -165,6 +193,8 @@ def prepare(
         files = hashed_files(inputs)
         read = time.perf_counter()
         job = job_of(stacks, options, fit_stages, folder)
+        if inputs.poses is not None:
+            job = replace(job, poses=initial_poses(inputs.poses, job.slices))
     return replace(
         job,
         timings={"read": read - started} | job.timings,
@@ -264,18 +294,13 @@ def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | No
 
 def _run(job: Job, output_resolution: float, callback: Callback | None) -> Reconstruction:
     started = time.perf_counter()
-    if isinstance(job.options, PublishedOptions):
-        result = reconstruct_as_published(job.slices, job.options, callback, job.poses)
-    else:
-        result = reconstruct(job.slices, job.options, callback, job.poses)
+    result, verdict, judging = _judged(job, callback)
     reconstructed = time.perf_counter()
     volume = rendered_volume(result, output_resolution, job.options.backend)
-    rendered = time.perf_counter()
-    verdict = judge(result, job.options.profile, job.copies)
     timings = {
-        "reconstruction": reconstructed - started,
-        "rendering": rendered - reconstructed,
-        "verdict": time.perf_counter() - rendered,
+        "reconstruction": reconstructed - started - judging,
+        "rendering": time.perf_counter() - reconstructed,
+        "verdict": judging,
     }
     return Reconstruction(job, result, volume, verdict, job.timings | timings)
 
@@ -296,3 +321,51 @@ def rendered_volume(result: Result, output_resolution: float, backend: str) -> V
     if not volume.data.any():
         raise InputError(_NOTHING)
     return volume
+
+
+def _judged(job: Job, callback: Callback | None) -> tuple[Result, Verdict, float]:
+    """The result, the verdict on it, and the seconds that this took.
+
+    If the others do not predict a stack, it may have found a place that only looked right on coarse fields: all is done
+    once more, from a search for the place of every stack, and the better result counts.
+    """
+    stopped = False
+
+    def heard(progress: Progress) -> None:
+        nonlocal stopped
+        try:
+            if callback:
+                callback(progress)
+        except StopReconstruction:
+            stopped = True
+            raise
+
+    result = _reconstructed(job, job.options, heard)
+    started = time.perf_counter()
+    verdict = judge(result, job.options.profile, job.copies)
+    seconds = time.perf_counter() - started
+    options = job.options
+    if isinstance(options, PublishedOptions) or options.search != "lost" or moving_parts(options.stages) == "none":
+        return result, verdict, seconds
+    odd = [stack.name for stack in verdict.evidence.stacks if stack.compared and stack.agreeing < Limits.of_stack]
+    if stopped or not odd:
+        return result, verdict, seconds
+    logger.warning("%s: not where other stacks predict it; searching for the place of every stack", ", ".join(odd))
+    again = _reconstructed(job, replace(options, search="all"), callback)
+    started = time.perf_counter()
+    second = judge(again, options.profile, job.copies)
+    seconds += time.perf_counter() - started
+    shares = [100 * judged.evidence.agreeing for judged in (verdict, second)]
+    better = shares[1] > shares[0]
+    logger.info("%.0f %% of the slices lie where other stacks predict them; %.0f %% after a search", *shares)
+    return (again, second, seconds) if better else (result, verdict, seconds)
+
+
+def _reconstructed(job: Job, options: SolverOptions | PublishedOptions, callback: Callback | None) -> Result:
+    if isinstance(options, PublishedOptions):
+        result = reconstruct_as_published(job.slices, options, callback, job.poses)
+    else:
+        result = reconstruct(job.slices, options, callback, job.poses)
+    if not np.isfinite(result.field.amplitudes).all():
+        raise InputError(_NOTHING)
+    return result

@@ -17,7 +17,13 @@ _PUBLISHED = ("paper", "published-code")
 
 
 def chosen_options(
-    preset: str, profile: str | None, device: str, seed: int, samples: int, motion: str = "slices"
+    preset: str,
+    profile: str | None,
+    device: str,
+    seed: int,
+    samples: int,
+    motion: str = "slices",
+    search: bool = True,
 ) -> SolverOptions | PublishedOptions:
     """Options of a reconstruction.
 
@@ -29,6 +35,8 @@ def chosen_options(
         Of the posterior, for the uncertainty.
     motion
         What moves: slices, stacks or none.
+    search
+        Whether to search for the place of stacks that do not fit to the others.
 
     Raises
     ------
@@ -52,6 +60,7 @@ def chosen_options(
     logger.info("device %s: %s", device, chosen.reason)
     if preset not in _PUBLISHED:
         stages = default_stages(free=preset == "default", motion=cast(Motion, motion))
+        given["search"] = "lost" if search else "none"
         return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)
     if samples:
         raise InputError(f"`samples` cannot go with `preset` {preset}: leave one of the two out")

@@ -27,7 +27,7 @@ from gsvr.io.sidecar import sidecar_paths
 from gsvr.io.slice_folder import files_of_slices
 from gsvr.workflows.inputs import StackInputs
 
-Role = Literal["stack", "mask", "sidecar", "slice", "dicom"]
+Role = Literal["stack", "mask", "sidecar", "slice", "poses", "dicom"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Provenance:
 
 
 def hashed_files(inputs: StackInputs) -> list[InputFile]:
-    """All files, each with the hash of its content: stacks, masks and the sidecars that are there, or slices.
+    """All files, each with the hash of its content: stacks, masks, sidecars, or slices; and poses.
 
     DICOM files, whose names may be the patient's, count as one, whatever they are called and in whichever folder.
 
@@ -101,6 +101,8 @@ def hashed_files(inputs: StackInputs) -> list[InputFile]:
     roles: dict[Role, list[Path]] = {"stack": inputs.stacks, "mask": masks, "sidecar": list(sidecars)}
     if inputs.slice_folder is not None:
         roles["slice"] = files_of_slices(inputs.slice_folder)
+    if inputs.poses is not None:
+        roles["poses"] = [inputs.poses]
     given: list[tuple[Role, Path]] = [(role, path) for role, paths in roles.items() for path in paths]
     files = parallel_map(lambda entry: InputFile(entry[0], entry[1].name, file_hash(entry[1])), given)
     if not inputs.dicom:

@@ -23,7 +23,7 @@ from gsvr.solver.online.placement import SLICE_LEVELS, STACK_LEVELS, Placement, 
 from gsvr.solver.outer_iteration import advance, state_from_field
 from gsvr.solver.reconstruct import Callback, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage, moving_parts
-from gsvr.solver.stack_alignment import find_lost_stacks, first_poses
+from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
 from gsvr.solver.state import Result
 
 logger = logging.getLogger(__name__)
@@ -238,4 +238,4 @@ def _found(
     still = replace(_CHECK, motion="none")
     for _ in range(still.outer_iterations):
         checked = advance(still, options, checked)
-    return find_lost_stacks(_CHECK, options, checked)
+    return with_lost_stacks(_CHECK, options, checked).poses
