@@ -95,7 +95,7 @@ def test_a_stack_that_others_do_not_predict_is_searched_for_once_more(caplog: py
         done = run(job, 2.0, lambda progress, calls=calls: calls.append(progress.done))
         assert calls == list(range(1, 1 + total)) * times
         assert done.verdict.grade != "good"
-    assert f"{stacks[1].name}: not where other stacks predict it" in caplog.text
+    assert "not where other stacks predict" in caplog.text
 
 
 def test_a_job_runs_to_a_volume(paths: list[Path]):

@@ -350,7 +350,10 @@ def _judged(job: Job, callback: Callback | None) -> tuple[Result, Verdict, float
     odd = [stack.name for stack in verdict.evidence.stacks if stack.compared and stack.agreeing < Limits.of_stack]
     if stopped or not odd:
         return result, verdict, seconds
-    logger.warning("%s: not where other stacks predict it; searching for the place of every stack", ", ".join(odd))
+    logger.warning(
+        "%s: most slices are not where other stacks predict them; searching for the place of every stack",
+        ", ".join(odd),
+    )
     again = _reconstructed(job, replace(options, search="all"), callback)
     started = time.perf_counter()
     second = judge(again, options.profile, job.copies)
