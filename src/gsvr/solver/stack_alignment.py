@@ -38,6 +38,8 @@ _CELL = 5.0
 _LEAST_COVERED = 0.6
 # Two stacks agree if one correlates so well with what the other predicts of it, over at least this share of its pixels.
 _AGREES, _LEAST_COMPARED = 0.7, 0.2
+# Where no stack correlates so well at its best place, no place is better than where they stand: noise, or other brains.
+_HOPELESS = 0.35
 # After a search, one that others predict so much worse than they do a typical one is searched for once more.
 _ODD = 0.93
 # What a search finds has to correlate better by this.
@@ -102,7 +104,11 @@ def with_lost_stacks(stage: Stage, options: SolverOptions, state: State) -> Stat
         field = _field_of(stage, options, state.slices, poses, np.isin(state.slices.stack_index, group))
         found = {stack: _placed(field, stage, options, state.slices, poses, stack) for stack in apart}
         joining = [stack for stack in apart if found[stack][1].correlation > _AGREES]
-        joining = joining or [max(apart, key=lambda stack: found[stack][1].evidence)]
+        if not joining:
+            best = max(apart, key=lambda stack: found[stack][1].evidence)
+            if found[best][1].correlation < _HOPELESS:
+                break
+            joining = [best]
         for stack in joining:
             members = state.slices.stack_index == stack
             moved = moved or not np.array_equal(poses[members], found[stack][0])
