@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _TIMEOUT = 30
 # How much more memory than the estimate of the largest task a job of a cluster asks for.
 _SPARE = 1.5
 _LEAST_MEMORY = 10**9
+# Jobs of a cluster, unless told otherwise.
+_JOBS = 16
 # A scheduler that does not answer for so long is gone.
 _SILENCE = 20.0
 # Seconds after which it is asked again who is there.
@@ -36,7 +39,7 @@ class ClusterOptions:
     kind
         ``local``, ``slurm``, or the address of a scheduler that runs (``tcp://host:8786``).
     workers
-        Workers to start; None: on this machine as many as cores, on a cluster as many as tasks, but 16 at most.
+        Workers to start; None: on this machine as many as cores, on a cluster as many as tasks, but no more than a few.
     more
         Options of `dask_jobqueue.SLURMCluster`, such as ``queue``, ``account``, ``walltime``, ``cores`` and ``memory``;
         they go before those of its configuration.
@@ -86,6 +89,7 @@ class DaskWorkers:
 
     def __init__(self, tasks: Sequence[Task], options: ClusterOptions) -> None:
         self._cluster: Any = None
+        logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every worker that comes and goes
         self._client = self._connect(tasks, options)
         self._answered, self._asked = time.monotonic(), -_BETWEEN_LOOKS
         self._places: list[Place] = []
@@ -166,5 +170,6 @@ def _slurm(tasks: Sequence[Task], options: ClusterOptions) -> Any:
     given.setdefault("memory", configured.get("memory") or f"{largest / 1e9:.1f} GB")
     given["cores"] = int(given["cores"])
     cluster = SLURMCluster(processes=1, **given)
-    cluster.scale(jobs=max(1, min(options.workers or 16, len(tasks))))
+    jobs = max(1, min(options.workers or _JOBS, len(tasks)))
+    cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # what ends early is asked for again
     return cluster
