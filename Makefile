@@ -1,4 +1,5 @@
 # make demo   a virtual environment in .venv, then a phantom, its reconstruction and the figures
+# make live-demo   the same environment, then a simulated scanner, gsvr live and its page on this machine (minutes)
 # make test   the same environment with the development tools, then the tests on all cores
 # make sanitize   the kernels built with the address and undefined-behaviour sanitizers, and the tests that reach them (GCC)
 # make coverage   the same, and what they cover (twice the time)
@@ -31,13 +32,16 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 SHOW_PROGRESS = awk '/^Collecting/ { print "  " $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 DEVELOPMENT_INDEX = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test sanitize coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty bench-robustness lint format clean
+.PHONY: help demo live-demo test sanitize coverage bench bench-core bench-full bench-gpu bench-speed bench-uncertainty bench-robustness lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py
+
+live-demo: $(VENV)/installed-for-development
+	@$(BIN)/python examples/live_demo.py
 
 test: $(VENV)/installed-for-development
 	@echo "make: running the tests"

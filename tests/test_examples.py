@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples import demo, field_at_points, from_arrays, reconstruct_step_by_step, save_and_resume
+from examples import demo, field_at_points, from_arrays, live_demo, reconstruct_step_by_step, save_and_resume
 from gsvr import brain_phantom
 from gsvr.evaluation import compare
 from gsvr.io.field import read_field
+from gsvr.io.json_lines import read_json_lines
 from gsvr.io.mask import read_mask
 from gsvr.io.nifti import read_stack, read_volume
 from gsvr.io.transforms import read_poses_json
@@ -120,3 +121,14 @@ def test_training_through_the_operator_finds_the_motion():
     scores = train_through_the_operator.main()
     assert scores["unexplained"] < 0.05 * scores["unexplained without motion"]
     assert scores["distance"] < 0.6 * scores["distance before"]
+
+
+def test_the_live_demo_takes_what_its_scanner_sends(tmp_path: Path):
+    for package in ("pynetdicom", "starlette", "uvicorn"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'gsvr[live]'")
+    assert live_demo.main(tmp_path, pace=0.0, n_stacks=2, linger=20.0) == 143
+    (events,) = tmp_path.glob("volumes/study-*/events.jsonl")
+    kinds = [event["event"] for event in read_json_lines(events)]
+    assert kinds.count("stack") >= 2
+    assert "volume" in kinds
+    assert "error" not in kinds

@@ -1,7 +1,7 @@
 """A DICOM node as a source: instances that a scanner sends become stacks, each as a NIfTI file with its sidecar.
 
 A scanner does not say how many images a series is going to have. So a series counts as complete when no instance of it
-came for a while, or when the scanner went on to the next one; if there are more after all, the stack comes once more.
+came for a while, longer than from one to the next; if there are more after all, the stack comes once more.
 """
 
 from __future__ import annotations
@@ -44,12 +44,16 @@ class DicomNodeOptions:
     ----------
     receiver
         See `gsvr.io.dicom.receiver.ReceiverOptions`.
-    quiet
-        Seconds without an instance of a series.
+    quiet, least_quiet
+        Seconds without an instance of a series: so many at most, and so many at least.
+    intervals
+        In between it is so many times as long as the series took from one instance to the next.
     """
 
     receiver: ReceiverOptions = field(default_factory=ReceiverOptions)
     quiet: float = 4.0
+    least_quiet: float = 1.0
+    intervals: float = 2.5
 
 
 @dataclass
@@ -57,8 +61,14 @@ class _Series:
     """What came of a series so far."""
 
     frames: list[Frame] = field(default_factory=list)
+    first: float = float("inf")
     latest: float = 0.0
     delivered: int = 0
+
+    def quiet(self, options: DicomNodeOptions) -> float:
+        """Seconds without another instance after which it is complete."""
+        interval = (self.latest - self.first) / max(len(self.frames) - 1, 1)
+        return min(max(options.intervals * interval, options.least_quiet), options.quiet)
 
 
 class DicomNode:
@@ -115,15 +125,15 @@ class DicomNode:
                 logger.warning("a study has more images than an examination: the rest is stored, and not used")
                 return
             series.frames.append(frame)
+            series.first = min(series.first, instance.time)
             series.latest = max(series.latest, instance.time)
 
     def _deliver_complete(self, study: str, deliver: Deliver) -> None:
         """Stacks of those series that are complete and have grown."""
         series = self._studies[study]
-        newest = max(one.latest for one in series.values())
         now = time.time()
         for uid, one in series.items():
-            complete = now - one.latest > self._options.quiet or one.latest < newest - self._options.quiet
+            complete = now - one.latest > one.quiet(self._options)
             if len(one.frames) == one.delivered or not complete:
                 continue
             one.delivered = len(one.frames)
