@@ -376,7 +376,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--files", type=int, default=10_000, help="damaged files in all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="only files whose kind holds this word; nothing is written then")
+    parser.add_argument("--only", default="", help="only files whose kind holds this word; the results of others stay")
     parser.add_argument("--keep", type=Path, help="folder for the files with which happens what must not")
     parser.add_argument("--tables", action="store_true", help="print the table of the results, measure nothing")
     options = parser.parse_args(words)
@@ -386,10 +386,10 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ["GSVR_THREADS"] = "1"  # CPU time is wall time, then
     logging.basicConfig(handlers=[logging.NullHandler()])
     rows = measure(options.files, options.seed, options.keep, options.only)
-    if not options.only:
-        record = {"machine": provenance(), "seed": options.seed, "rows": rows}
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(tables(record))
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if options.only and RESULTS.exists() else {}
+    record = {"machine": provenance(), "seed": options.seed, "rows": kept | rows}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(tables(record))
     return int(any(row[kind] for row in rows.values() for kind in _MUST_NOT))
 
 

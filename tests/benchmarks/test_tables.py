@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import fuzz, interruptions
 from benchmarks.compare import all_rows
 from benchmarks.gap import VARIANTS, gap_table
 from benchmarks.machine import REPOSITORY
@@ -47,6 +48,17 @@ def test_compared_rows_are_means_over_seeds():
     after = text.partition("### moderate motion")[2]
     (line, *_) = [line for line in after.splitlines() if line.startswith("| phantom: fast |")]
     assert line.startswith(f"| phantom: fast | {len(group)} | {mean:.2f} |")
+
+
+def test_no_damaged_file_and_no_interruption_did_what_it_must_not():
+    files, stopped = results("fuzz.json")["rows"], results("interruptions.json")["rows"]
+    assert sum(row["files"] for row in files.values()) == 10_000
+    assert all(row["refused"] + row["taken"] == row["files"] for row in files.values())
+    assert sum(row["interruptions"] for row in stopped.values()) == 100
+    assert "| all | 10,000 |" in fuzz.tables(results("fuzz.json"))
+    line = interruptions.tables(results("interruptions.json")).splitlines()[-1]
+    assert line.startswith("| all | 100 |")
+    assert line.endswith("| 0 | 0 | 0 | 0 |")
 
 
 def test_the_gap_has_a_row_for_every_variant():

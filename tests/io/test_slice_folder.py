@@ -141,6 +141,11 @@ def test_what_cannot_be_used_is_said(written, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are both slice 0"):
         read_slice_folder(folder)
     (folder / "00.nii.gz").unlink()
+    for number in np.flatnonzero(slices.stack_index == 1):
+        image = load_image(folder / f"{number}.nii.gz")
+        write_volume(folder / f"mask_{number}.nii.gz", np.zeros(image.data.shape, np.uint8), image.affine)
+    with pytest.raises(InputError, match=f"the masks of all slices of {slices.stack_names[1]} are empty"):
+        read_slice_folder(folder)
     for number in np.flatnonzero(slices.stack_index != 0):
         (folder / f"{number}.nii.gz").unlink()
     with pytest.raises(InputError, match="slices of one stack"):

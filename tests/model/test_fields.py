@@ -56,6 +56,9 @@ def test_nothing_to_cover_and_bad_lengths_are_refused():
     for spacing, sigma in ((0.0, 1.0), (1.0, -1.0)):
         with pytest.raises(ValueError, match="positive"):
             lattice_covering(np.zeros((1, 3)), spacing, sigma, 1.0)
+    for place in (np.nan, np.inf, -1e8):  # the kernel would write out of bounds
+        with pytest.raises(ValueError, match="cover lies more than"):
+            lattice_covering(np.array([[0.0, 0.0, 0.0], [0.0, place, 1.0]]), 1.0, 1.0, 1.0)
 
 
 def test_sampling_is_the_sum_over_all_gaussians():

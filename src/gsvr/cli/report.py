@@ -18,9 +18,11 @@ def report_command(
     ] = None,
 ) -> None:
     """Show a reconstruction on one page: verdict, before and after, motion, every slice."""
+    from jinja2 import UndefinedError
     from rich.console import Console
 
     from gsvr.cli.progress import log_to
+    from gsvr.errors import InputError
     from gsvr.io.outputs import refuse_overwriting
     from gsvr.report.page import check_report_path, write_report
     from gsvr.workflows.stored import stored_examination
@@ -29,8 +31,15 @@ def report_command(
     target = record.with_suffix(".html") if output_report is None else output_report
     check_report_path(target)
     refuse_overwriting([target], [record, *(input_stacks or [])])
-    examination = stored_examination(record, input_stacks or [])
-    write_report(target, examination)
+    try:
+        examination = stored_examination(record, input_stacks or [])
+        write_report(target, examination)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, UndefinedError) as error:
+        # hundreds of values, any of which an editor may have changed
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+        raise InputError(f"{record} is damaged ({reason}): reconstruct again") from error
     without = (
         "" if examination.acquisition is not None else "  (without its slices: give the stacks with --input-stacks)"
     )

@@ -319,6 +319,9 @@ def _assembled(
         mask[place] = True if piece.mask is None else piece.mask[:, :, 0]
         recorded[place] = True
         poses[k] = piece.frame @ np.linalg.inv(slice_frame(affine, np.array([*begin, k])))
+    if not mask.any():
+        folder = pieces[0].image.path.parent
+        raise InputError(f"{folder}: the masks of all slices of {group.name} are empty: remove its slices")
     refuse_outliers(data, pieces[0].image.path.parent / group.name)
     given = spacing[2] if thickness is None else thickness
     times = acquisition_times(order, shape[2])

@@ -259,6 +259,7 @@ def lattice_covering(
         raise ValueError("lattice spacing and sigma must be positive (mm)")
     # column by column: several times faster than along the first axis of all
     least, most = (np.array([getattr(column, end)() for column in points.T]) for end in ("min", "max"))
+    check_extent("what a lattice is to cover", least, most)  # the kernel below does not look where it writes
     low = np.floor((least - margin) / spacing).astype(int)
     high = np.ceil((most + margin) / spacing).astype(int)
     occupied = np.zeros(high - low + 1, dtype=bool)
