@@ -19,7 +19,7 @@ _LARGEST_SHARE, _LARGEST_BRAIN = 0.5, 600e3
 
 def available_memory() -> int:
     """Bytes that this machine, or the control group of this process, has left."""
-    limits = [*_of_machine(), *_of_group(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    limits = [*_of_machine(), *left_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
     return min(limits) if limits else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -31,7 +31,7 @@ def _of_machine() -> list[int]:
     return [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
 
 
-def _of_group(own: Path, root: Path) -> list[int]:
+def left_of_groups(own: Path, root: Path) -> list[int]:
     """What the control groups of this process, and those above them, leave of their limits."""
     try:
         lines = own.read_text().splitlines()
