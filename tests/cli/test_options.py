@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,16 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.workflows.cluster.ClusterOptions": None,
         "gsvr.cli.progress.log_to": lambda *_: None,
     },
+    "live": {
+        "gsvr.backends.devices.choose_device": lambda name: Device(name, "pretended"),
+        "gsvr.cli.progress.log_to": lambda *_: None,
+        "gsvr.cli.live._dicom_node": lambda *_: SimpleNamespace(start=print, stop=print),
+        "gsvr.workflows.live.watched_folder.WatchedFolder": lambda *_: SimpleNamespace(start=print, stop=print),
+        "gsvr.workflows.live.node.LiveNode.run": lambda *_: None,
+        "gsvr.workflows.live.server.PageServer": lambda *_: SimpleNamespace(
+            start=lambda: None, stop=lambda: None, address=""
+        ),
+    },
     "report": {
         "gsvr.workflows.stored.stored_examination": lambda *_: SimpleNamespace(acquisition=None),
         "gsvr.report.page.write_report": lambda *_: None,
@@ -130,6 +140,7 @@ CASES: dict[str, dict[str, Case]] = {
         "preset": Case("--preset fast", {"prepare.options.stages": list(default_stages(free=False))}),
         "motion": Case("--motion none", {"prepare.options.stages": list(default_stages(motion="none"))}),
         "initial_poses": file_case("--initial-poses", "p.json", "prepare.inputs.poses"),
+        "bias_field": Case("--bias-field off", {"prepare.options.bias": None}),
         "trust_headers": Case("--trust-headers", {"prepare.options.search": "none"}),
         "profile": Case("--profile slab-gaussian", {"prepare.options.profile": "slab-gaussian"}),
         "output_mask": file_case("--output-mask", "o/m.nii", "write_outputs.paths.mask"),
@@ -245,6 +256,22 @@ CASES: dict[str, dict[str, Case]] = {
         "repeat_stack": Case("--repeat-stack 2", {"play.options.repeated": 2}),
         "lose_connection": Case("--lose-connection 3", {"play.options.lost": 3}),
     },
+    "live": {
+        "output_dir": Case("--output-dir other", {"run.self._output_dir": Path("other")}),
+        "watch": Case("--watch new", {"WatchedFolder.folder": Path("new")}),
+        "dicom_port": Case("--dicom-port 11", {"_dicom_node.port": 11}),
+        "ae_title": Case("--dicom-port 11 --ae-title T", {"_dicom_node.title": "T"}),
+        "allow_peer": Case("--dicom-port 11 --allow-peer A@b", {"_dicom_node.peers": ["A@b"]}),
+        "http_port": Case("--http-port 12", {"PageServer.options.port": 12}),
+        "http_host": Case("--http-port 12 --http-host h", {"PageServer.options.host": "h"}),
+        "http_token": Case(
+            "--http-port 12 --http-token secret-of-twelve", {"PageServer.options.token": "secret-of-twelve"}
+        ),
+        "exit_when_idle": Case("--exit-when-idle 1.5", {"run.exit_when_idle": 1.5}),
+        "output_resolution": Case("--output-resolution 1.2", {"run.self._options.output_resolution": 1.2}),
+        "device": Case("--device torch", {"run.self._options.solver.backend": "torch"}),
+        "verbose": Case("-v", {"log_to.verbose": True}),
+    },
     "report": {
         "output_report": file_case("--output-report", "o.html", "write_report.path"),
         "input_stacks": Case(
@@ -268,6 +295,7 @@ NEEDED = {
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
     "simulate": "brain.nii --output-dir out --live B@other",
+    "live": "--output-dir out --watch arriving",
     "report": "v.json",
     "view": "",
 }
@@ -294,8 +322,7 @@ def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> di
         return call
 
     for place, instead in STAND_INS[request.getfixturevalue("command")].items():
-        module, _, function = place.rpartition(".")
-        original = getattr(importlib.import_module(module), function)
+        original = pkgutil.resolve_name(place)
         monkeypatch.setattr(place, recording(original, instead))
     return calls
 

@@ -70,6 +70,9 @@ def reconstruct_command(
     trust_headers: Annotated[
         bool, typer.Option("--trust-headers", help="Never search for the place of a stack: it is near where it starts.")
     ] = False,
+    bias_field: Annotated[
+        str, typer.Option(help="Smooth brightness of each stack (coils): auto, estimated with the volume; off.")
+    ] = "auto",
     profile: Annotated[
         str | None, typer.Option(help="Slice profile: slab, slab-gaussian or gaussian. Default: the preset's.")
     ] = None,
@@ -153,7 +156,8 @@ def reconstruct_command(
         *(input_dicom or [], dicom_series or [], dicom_patient, initial_poses),
     )
     options = chosen_options(
-        preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion, not trust_headers
+        *(preset, profile, device, seed, UNCERTAINTY_SAMPLES if output_uncertainty else 0, motion, not trust_headers),
+        bias_field,
     )
     if automatic:
         options = replace(options, masks=replace(options.masks, automatic="always"))

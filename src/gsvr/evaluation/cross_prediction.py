@@ -90,8 +90,10 @@ def _pooled(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def _levelled(result: Result) -> Slices:
-    """Averaged pixels on one scale: gains of slices and levels of stacks taken out, bright tissue near one."""
+    """Averaged pixels on one scale: gains, levels and bias taken out, bright tissue near one."""
     slices = result.slices
+    if result.bias is not None:
+        slices = replace(slices, values=slices.values / result.bias.at(slices))
     gains = np.maximum(result.gains, 1e-6).astype(np.float32)
     levelled = replace(slices, values=slices.values / slices.per_pixel(gains))
     scaled = replace(levelled, values=levelled.values / np.float32(intensity_scale(levelled)))

@@ -17,6 +17,7 @@ _ARRAYS = {
     "mask": "p",
     "poses": "s44",
     "gains": "s",
+    "bias": "k9",
     "pixel_weights": "q",
     "slice_weights": "s",
     "residuals": "s",

@@ -30,6 +30,8 @@ class Checkpoint:
         Pixels in use (flat, as `Slices.mask`).
     poses, gains
         Of every slice.
+    bias
+        Coefficients of the stacks' bias fields, see `gsvr.model.bias_field.BiasField`.
     pixel_weights, slice_weights, residuals, noise, white_noise
         See `gsvr.solver.loss.Weights`.
     prediction
@@ -45,6 +47,7 @@ class Checkpoint:
     mask: Bool[np.ndarray, " p"]
     poses: Float[np.ndarray, "n 4 4"]
     gains: Float[np.ndarray, " n"]
+    bias: Float[np.ndarray, "stacks 9"]
     pixel_weights: Float32[np.ndarray, " q"]
     slice_weights: Float[np.ndarray, " n"]
     residuals: Float[np.ndarray, " n"]
@@ -57,7 +60,14 @@ class Checkpoint:
         return f"Checkpoint({self.stage!r}, iteration {self.iteration}, {self.field!r})"
 
     @staticmethod
-    def of(stage: str, iteration: int, finished: bool, state: State, mask: Bool[np.ndarray, " p"]) -> Checkpoint:
+    def of(
+        stage: str,
+        iteration: int,
+        finished: bool,
+        state: State,
+        mask: Bool[np.ndarray, " p"],
+        bias: Float[np.ndarray, "stacks 9"],
+    ) -> Checkpoint:
         """What to keep of a state."""
         host, weights = state.operator.backend.host, state.weights
         return Checkpoint(
@@ -68,6 +78,7 @@ class Checkpoint:
             mask=mask,
             poses=state.poses,
             gains=state.gains,
+            bias=bias,
             pixel_weights=host(weights.pixels),
             slice_weights=weights.slices,
             residuals=weights.residuals,
@@ -104,6 +115,21 @@ class Checkpoint:
                 f"{slices.n_slices} with {len(slices.values)}: go on with the slices it was made from"
             )
         return self.mask
+
+    def checked_bias(self, slices: Slices) -> Float[np.ndarray, "stacks 9"]:
+        """Its bias coefficients, for the slices that it is of.
+
+        Raises
+        ------
+        ValueError
+            If these are others.
+        """
+        if len(self.bias) != len(slices.stack_names):
+            raise ValueError(
+                f"the checkpoint is of {len(self.bias)} stacks, not of these {len(slices.stack_names)}: go on with the "
+                "slices it was made from"
+            )
+        return self.bias
 
     def state(self, slices: Slices, options: SolverOptions) -> State:
         """The state again, with the binned slices of its stage."""

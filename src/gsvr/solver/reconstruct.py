@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
 from gsvr.masks.consensus import consensus_mask, project_mask
+from gsvr.model.bias_field import BiasField
 from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Slices
+from gsvr.solver.bias_estimation import refined
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.gains import intensity_scale, stack_levels
 from gsvr.solver.geometry_refinement import refine_geometry
@@ -43,6 +45,8 @@ class Progress:
         Whether this was the stage's last outer iteration.
     mask
         Pixels in use (flat, as `Slices.mask`).
+    bias
+        Coefficients of the stacks' bias fields, see `gsvr.model.bias_field.BiasField`.
     """
 
     stage: Stage
@@ -54,13 +58,14 @@ class Progress:
     seconds: float
     stage_done: bool
     mask: Bool[np.ndarray, " p"]
+    bias: Float[np.ndarray, "stacks 9"]
 
     def __repr__(self) -> str:
         return f"Progress({self.stage.name!r}, {self.done} of {self.total}, {self.state!r})"
 
     def checkpoint(self) -> Checkpoint:
         """All that `reconstruct` needs to go on from here with the same result, to the bit."""
-        return Checkpoint.of(self.stage.name, self.iteration, self.stage_done, self.state, self.mask)
+        return Checkpoint.of(self.stage.name, self.iteration, self.stage_done, self.state, self.mask, self.bias)
 
 
 Callback = Callable[[Progress], None]
@@ -133,7 +138,8 @@ class _Reconstruction:
         self._levels = stack_levels(slices)
         levelled = replace(slices, values=slices.values / slices.per_pixel(self._levels.astype(np.float32)))
         self._scale = intensity_scale(levelled)
-        self._scaled = replace(levelled, values=levelled.values / np.float32(self._scale))
+        self._levelled = replace(levelled, values=levelled.values / np.float32(self._scale))
+        self._scaled, self._bias = self._levelled, BiasField.none(slices)
 
     def run(self, callback: Callback | None, checkpoint: Checkpoint | None) -> Result:
         """All stages, or those that a checkpoint leaves to be done."""
@@ -159,15 +165,29 @@ class _Reconstruction:
                     left = 0 if finished else stage.outer_iterations - iteration
                     seconds = time.perf_counter() - self._started
                     mask = self._scaled.mask
-                    told = Progress(stage, iteration, done - left, total, state, self._scale, seconds, finished, mask)
+                    bias = self._bias.coefficients
+                    told = Progress(
+                        stage, iteration, done - left, total, state, self._scale, seconds, finished, mask, bias
+                    )
                     try:
                         callback(told)
                     except StopReconstruction:
                         return self._result(state)
             if number == 0 and stage.motion == "stacks":
                 state = with_lost_stacks(stage, self._options, state)
+            elif not stage.free and number < len(stages) - 1:
+                self._correct_bias(state)
         assert state is not None  # there is a stage, see `SolverOptions`
         return self._result(state)
+
+    def _correct_bias(self, state: State) -> None:
+        """Even out the brightness of stacks, by what the residuals of a state say."""
+        if self._options.bias is not None:
+            self._set_bias(refined(self._bias, state, self._options.bias))
+
+    def _set_bias(self, bias: BiasField) -> None:
+        self._bias = bias
+        self._scaled = replace(self._scaled, values=self._levelled.values / bias.at(self._levelled))
 
     def _begun(self, stage: Stage, state: State | None) -> State:
         """The first state of a stage."""
@@ -186,6 +206,7 @@ class _Reconstruction:
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
         """The state that was saved."""
         self._scaled = self._scaled.with_mask(checkpoint.checked_mask(self._scaled))
+        self._set_bias(replace(self._bias, coefficients=checkpoint.checked_bias(self._scaled)))
         return checkpoint.state(self._scaled.binned(stage.binning), self._options)
 
     def _advanced(self, stage: Stage, iteration: int, state: State) -> tuple[State, bool]:
@@ -211,7 +232,7 @@ class _Reconstruction:
         if state.slices.binning != self._scaled.binning:  # the prediction is of all pixels as they were given
             prediction = operator.with_slices(self._scaled).predict(state.amplitudes)
         prediction = operator.backend.host(prediction)
-        field = state.field
+        field, uneven = state.field, self._bias.at(self._slices)
         return Result(
             field=replace(field, amplitudes=field.amplitudes * scale),
             slices=self._slices.with_mask(self._scaled.mask),
@@ -222,6 +243,7 @@ class _Reconstruction:
             slice_weights=np.where(self._scaled.sum_per_slice(self._scaled.mask) > 0, state.weights.slices, 0.0),
             noise=state.weights.noise * self._scale,
             residuals=state.weights.residuals * self._scale * levels,
-            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)),
+            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
+            bias=self._bias,
             deviations=tuple(replace(part, amplitudes=part.amplitudes * scale) for part in deviations),
         )

@@ -9,6 +9,7 @@ from gsvr.masks.options import MaskOptions
 from gsvr.model.point_spread import Profile
 from gsvr.operators.gaussians import GaussianOperator
 from gsvr.operators.lattice import LatticeOperator
+from gsvr.solver.bias_estimation import BiasOptions
 from gsvr.solver.gains import IntensityModel, SliceGains
 from gsvr.solver.geometry_refinement import RefinementOptions
 from gsvr.solver.loss import Loss, RobustLoss
@@ -174,6 +175,8 @@ class SolverOptions:
     search
         Which stacks are tried at all orientations and shifts after the first alignment: ``"lost"``, those that others
         do not predict there; ``"all"``; or ``"none"``.
+    bias
+        How the bias field of each stack is estimated; None: there is none.
     masks
         How masks are prepared.
     seeds
@@ -201,6 +204,7 @@ class SolverOptions:
     motion: MotionModel = SliceMotion()
     stack_motion: MotionModel = StackMotion()
     search: Search = "lost"
+    bias: BiasOptions | None = BiasOptions()
     prior: PriorOnLattices = LatticePrior()
     neighbours: PriorOnGaussians = NeighbourPrior()
     masks: MaskOptions = MaskOptions()

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.backends.protocol import Array
+from gsvr.model.bias_field import BiasField
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
@@ -105,6 +106,8 @@ class Result:
         Root mean square residual of each slice (intensity).
     prediction
         Predicted pixels (flat, as `Slices.values`).
+    bias
+        Smooth brightness of each stack, which the prediction has; None with the published settings.
     deviations
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
@@ -119,6 +122,7 @@ class Result:
     noise: float
     residuals: Float[np.ndarray, " n"]
     prediction: Float32[np.ndarray, " p"]
+    bias: BiasField | None = None
     deviations: tuple[LatticeField | GaussianField, ...] = ()
 
     def __repr__(self) -> str:

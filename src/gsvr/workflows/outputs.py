@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
@@ -306,6 +308,8 @@ def run_record(
         Given since the reconstruction was finished.
     """
     result, volume = reconstruction.result, reconstruction.volume
+    stacks = reconstruction.job.stacks
+    spreads = np.zeros(len(stacks)) if result.bias is None else result.bias.spreads(result.slices)
     provenance = reconstruction.job.provenance
     return {
         "format": RECORD_FORMAT,
@@ -327,9 +331,11 @@ def run_record(
                 "thickness_from": stack.thickness_source,
                 "mask_given": stack.mask is not None,
                 "mask_found": found,
+                "bias": float(spread),
             }
-            for stack, found in zip(reconstruction.job.stacks, reconstruction.job.masks.found, strict=True)
+            for stack, found, spread in zip(stacks, reconstruction.job.masks.found, spreads, strict=True)
         ],
+        "bias_field": result.bias if spreads.any() else None,
         "outputs": {
             item.name: _place(getattr(paths, item.name), paths.record)
             for item in fields(paths)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PRESETS = ("default", "fast", "paper", "published-code")
+BIAS_FIELDS = ("auto", "off")
 _PUBLISHED = ("paper", "published-code")
 
 
@@ -24,6 +25,7 @@ def chosen_options(
     samples: int,
     motion: str = "slices",
     search: bool = True,
+    bias_field: str = "auto",
 ) -> SolverOptions | PublishedOptions:
     """Options of a reconstruction.
 
@@ -37,6 +39,8 @@ def chosen_options(
         What moves: slices, stacks or none.
     search
         Whether to search for the place of stacks that do not fit to the others.
+    bias_field
+        auto: each stack's is estimated; off.
 
     Raises
     ------
@@ -55,12 +59,16 @@ def chosen_options(
         raise InputError(f"`profile` {profile}: choose one of {', '.join(PROFILES)}")
     if motion not in get_args(Motion):
         raise InputError(f"`motion` {motion}: choose one of {', '.join(get_args(Motion))}")
+    if bias_field not in BIAS_FIELDS:
+        raise InputError(f"`bias_field` {bias_field}: choose one of {', '.join(BIAS_FIELDS)}")
     given: dict[str, Any] = {"seed": seed} if profile is None else {"seed": seed, "profile": profile}
     chosen = choose_device(device)
     logger.info("device %s: %s", device, chosen.reason)
     if preset not in _PUBLISHED:
         stages = default_stages(free=preset == "default", motion=cast(Motion, motion))
         given["search"] = "lost" if search else "none"
+        if bias_field == "off":
+            given["bias"] = None
         return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)
     if samples:
         raise InputError(f"`samples` cannot go with `preset` {preset}: leave one of the two out")

@@ -18,6 +18,7 @@ from gsvr.io.record import read_record
 from gsvr.io.transforms import SlicePose, read_poses_json
 from gsvr.masks.consensus import project_mask
 from gsvr.masks.options import MaskOptions
+from gsvr.model.bias_field import N_TERMS, BiasField
 from gsvr.model.geometry import invert, transform_points
 from gsvr.model.point_spread import PROFILES, ProfileName
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
@@ -67,8 +68,26 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = (), wit
         profile = (record.get("options") or {}).get("profile")
         if profile not in PROFILES:
             raise InputError(f"{record_path} names no slice profile ({profile!r}): reconstruct again")
-        acquisition = _acquisition(read_field(field_path), stacks, poses, profile)
+        bias = _bias(record, record_path, len(stacks))
+        acquisition = _acquisition(read_field(field_path), stacks, poses, profile, bias)
     return Examination(stack_name(volume_path), record, volume, poses, acquisition, uncertainty)
+
+
+def _bias(record: dict[str, Any], record_path: Path, n_stacks: int) -> BiasField | None:
+    """The bias field of a run; None if there was none."""
+    told = record.get("bias_field")
+    if told is None:
+        return None
+    try:
+        arrays = {name: np.array(told[name], np.float64) for name in ("centres", "coefficients", "means")}
+        radius = float(told["radius"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{record_path} holds a bias field that cannot be read: reconstruct again") from error
+    shapes = [array.shape for array in arrays.values()]
+    finite = all(np.isfinite(array).all() for array in arrays.values()) and 0 < radius < np.inf
+    if shapes != [(n_stacks, 3), (n_stacks, N_TERMS), (n_stacks, N_TERMS)] or not finite:
+        raise InputError(f"{record_path} holds a bias field that is none of {n_stacks} stacks: reconstruct again")
+    return BiasField(radius=radius, **arrays)
 
 
 def _needed(outputs: dict[str, Any], name: str, record_path: Path) -> Path:
@@ -118,7 +137,11 @@ def _stacks(record: dict[str, Any], record_path: Path, given: Sequence[Path]) ->
 
 
 def _acquisition(
-    stored: StoredField, stacks: Sequence[Stack], poses: Sequence[SlicePose], profile: ProfileName
+    stored: StoredField,
+    stacks: Sequence[Stack],
+    poses: Sequence[SlicePose],
+    profile: ProfileName,
+    bias: BiasField | None,
 ) -> Acquisition | None:
     """Slices near the brain, with the pixels that the brain mask leaves, and what the field predicts of them."""
     if stored.mask is None or stored.mask.mask is None:
@@ -136,6 +159,8 @@ def _acquisition(
     slices = _masked(slices, stored.mask, matrices, [placed[key] for key in keys])
     operator = operator_of(stored.field, slices, matrices, gains, profile)
     prediction = operator.backend.host(operator.predict(operator.backend.array(stored.field.amplitudes)))
+    if bias is not None:
+        prediction = prediction * bias.at(slices)
     return Acquisition(stacks, slices, matrices, prediction)
 
 

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from gsvr.backends import named
 from gsvr.backends.views import nearest_radii
 from gsvr.masks.consensus import consensus_mask
+from gsvr.model.bias_field import N_TERMS
 from gsvr.model.fields import GaussianField
 from gsvr.model.slices import Slices
 from gsvr.operators.acquisition import moved_poses
@@ -112,7 +113,8 @@ def _run_epochs(
             state = _state(operator, gradient, weights, objective)
             seconds, done = time.perf_counter() - started, epoch == total
             try:
-                callback(Progress(options.stage, epoch, epoch, total, state, scale, seconds, done, slices.mask))
+                even = np.zeros((len(slices.stack_names), N_TERMS))
+                callback(Progress(options.stage, epoch, epoch, total, state, scale, seconds, done, slices.mask, even))
             except StopReconstruction:
                 break
         if options.weighted_slices and refreshed and epoch > total // 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Refusal:
 Deliver = Callable[[Arrival | Refusal], None]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where images come from."""
 

@@ -1,0 +1,82 @@
+"""Smooth brightness of each stack: coils receive unevenly, and the subject moves through their field.
+
+A polynomial of second degree in acquired world (receive coils do not move with the subject), of the logarithm of
+brightness. What varies from slice to slice is left to gains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from gsvr.model.slices import Slices
+
+N_TERMS = 9
+# Brightness stays within this factor of that of a slice's middle.
+_LIMIT = 3.0
+
+
+@dataclass(frozen=True)
+class BiasField:
+    """The bias of every stack.
+
+    Attributes
+    ----------
+    centres
+        Of each stack's pixels in use (acquired world, mm).
+    radius
+        Distance (mm) from there at which the coordinates of the polynomials are one.
+    coefficients
+        For each stack of x, y, z, x^2, y^2, z^2, xy, yz, zx.
+    means
+        Of these terms over the stack's pixels in use, which are taken off.
+    """
+
+    centres: Float[np.ndarray, "stacks 3"]
+    radius: float
+    coefficients: Float[np.ndarray, "stacks 9"]
+    means: Float[np.ndarray, "stacks 9"]
+
+    @classmethod
+    def none(cls, slices: Slices) -> BiasField:
+        """No bias; the polynomials are those of these slices."""
+        stack_of = slices.per_pixel(slices.stack_index)
+        positions, count = slices.pixel_positions(), len(slices.stack_names)
+        inside = [positions[slices.mask & (stack_of == stack)] for stack in range(count)]
+        centres = np.array([points.mean(axis=0) if len(points) else np.zeros(3) for points in inside])
+        distances = [np.linalg.norm(points - centre, axis=1) for points, centre in zip(inside, centres, strict=True)]
+        radius = float(np.percentile(np.concatenate(distances), 95))
+        radius, nothing = max(radius, 1e-3), np.zeros((count, N_TERMS))
+        terms = [_terms((points - centre) / radius) for points, centre in zip(inside, centres, strict=True)]
+        means = np.array([[term.mean() if len(term) else 0.0 for term in of_stack] for of_stack in terms])
+        return cls(centres, radius, nothing, means)
+
+    def at(self, slices: Slices) -> Float32[np.ndarray, " p"]:
+        """Factor on the brightness of every pixel; geometric mean one over the stack's pixels in use."""
+        if not self.coefficients.any():
+            return np.ones(len(slices.values), np.float32)
+        stack_of = slices.per_pixel(slices.stack_index)
+        logarithm = np.zeros(len(stack_of))
+        for term, values in enumerate(self.terms(slices)):
+            logarithm += values * self.coefficients[stack_of, term]
+        limit = float(np.log(_LIMIT))
+        return np.exp(np.clip(logarithm, -limit, limit)).astype(np.float32)
+
+    def terms(self, slices: Slices) -> list[Float[np.ndarray, " p"]]:
+        """The polynomials at every pixel."""
+        stack_of = slices.per_pixel(slices.stack_index)
+        terms = _terms((slices.pixel_positions() - self.centres[stack_of]) / self.radius)
+        return [values - self.means[stack_of, term] for term, values in enumerate(terms)]
+
+    def spreads(self, slices: Slices) -> Float[np.ndarray, " stacks"]:
+        """Standard deviation of the logarithm over each stack's pixels in use; zero for stacks without any."""
+        logarithm, stack_of = np.log(self.at(slices)), slices.per_pixel(slices.stack_index)
+        inside = [logarithm[slices.mask & (stack_of == stack)] for stack in range(len(slices.stack_names))]
+        return np.array([float(values.std()) if len(values) else 0.0 for values in inside])
+
+
+def _terms(points: Float[np.ndarray, "n 3"]) -> list[Float[np.ndarray, " n"]]:
+    x, y, z = points.T
+    return [x, y, z, x * x, y * y, z * z, x * y, y * z, z * x]
