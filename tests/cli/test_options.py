@@ -260,13 +260,11 @@ CASES: dict[str, dict[str, Case]] = {
         "output_dir": Case("--output-dir other", {"run.self._output_dir": Path("other")}),
         "watch": Case("--watch new", {"WatchedFolder.folder": Path("new")}),
         "dicom_port": Case("--dicom-port 11", {"_dicom_node.port": 11}),
-        "ae_title": Case("--dicom-port 11 --ae-title T", {"_dicom_node.title": "T"}),
-        "allow_peer": Case("--dicom-port 11 --allow-peer A@b", {"_dicom_node.peers": ["A@b"]}),
+        "ae_title": Case("--ae-title T", {"_dicom_node.title": "T"}),
+        "allow_peer": Case("--allow-peer A@b", {"_dicom_node.peers": ["A@b"]}),
         "http_port": Case("--http-port 12", {"PageServer.options.port": 12}),
-        "http_host": Case("--http-port 12 --http-host h", {"PageServer.options.host": "h"}),
-        "http_token": Case(
-            "--http-port 12 --http-token secret-of-twelve", {"PageServer.options.token": "secret-of-twelve"}
-        ),
+        "http_host": Case("--http-host h", {"PageServer.options.host": "h"}),
+        "http_token": Case("--http-token secret-of-twelve", {"PageServer.options.token": "secret-of-twelve"}),
         "exit_when_idle": Case("--exit-when-idle 1.5", {"run.exit_when_idle": 1.5}),
         "output_resolution": Case("--output-resolution 1.2", {"run.self._options.output_resolution": 1.2}),
         "device": Case("--device torch", {"run.self._options.solver.backend": "torch"}),
@@ -295,7 +293,7 @@ NEEDED = {
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
     "simulate": "brain.nii --output-dir out --live B@other",
-    "live": "--output-dir out --watch arriving",
+    "live": "--output-dir out --watch arriving --dicom-port 21 --http-port 22 --http-token twelveLetters",
     "report": "v.json",
     "view": "",
 }
