@@ -242,6 +242,6 @@ def test_mask_saved_with_slightly_other_numbers(shared_data: Path, caplog: pytes
     stack = read_stack(folder / "stack-2.nii.gz", folder / "mask-for-stack-2.nii.gz", thickness=2.5)
     assert stack.n_slices == 75
     assert stack.mask is not None
-    assert caplog.text == ""
+    assert "mask" not in caplog.text.replace("mask-for", "")
     read_stack(folder / "stack-1.nii.gz", folder / "mask-for-stack-2.nii.gz", thickness=2.5)
     assert "mask-for-stack-2.nii.gz is on another grid than its image" in caplog.text

@@ -51,6 +51,8 @@ OPTIONS
 OPTIONS
 ### gsvr view
 OPTIONS
+### gsvr live
+OPTIONS
 ## A pose
 ![stages](images/stages.png)
 ```sh
