@@ -309,7 +309,8 @@ def run_record(
     """
     result, volume = reconstruction.result, reconstruction.volume
     stacks = reconstruction.job.stacks
-    spreads = np.zeros(len(stacks)) if result.bias is None else result.bias.spreads(result.slices)
+    told = np.zeros(0) if result.bias is None else result.bias.spreads(result.slices)
+    spreads = dict(zip(result.slices.stack_names, told, strict=False))
     provenance = reconstruction.job.provenance
     return {
         "format": RECORD_FORMAT,
@@ -331,11 +332,11 @@ def run_record(
                 "thickness_from": stack.thickness_source,
                 "mask_given": stack.mask is not None,
                 "mask_found": found,
-                "bias": float(spread),
+                "bias": float(spreads.get(stack.name, 0.0)),
             }
-            for stack, found, spread in zip(stacks, reconstruction.job.masks.found, spreads, strict=True)
+            for stack, found in zip(stacks, reconstruction.job.masks.found, strict=True)
         ],
-        "bias_field": result.bias if spreads.any() else None,
+        "bias_field": result.bias if any(spreads.values()) else None,
         "outputs": {
             item.name: _place(getattr(paths, item.name), paths.record)
             for item in fields(paths)
