@@ -19,15 +19,12 @@ import numpy as np
 from benchmarks.machine import REPOSITORY, provenance
 from benchmarks.robustness_acquisitions import BRAINS, Acquired, Case, acquire_case, all_cases
 from gsvr.evaluation import pose_errors
-from gsvr.evaluation.verdict import judge
 from gsvr.io.record import to_plain
-from gsvr.model.copies import copies
 from gsvr.model.geometry import invert, transform_points
 from gsvr.render.points import values_at
-from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages
 from gsvr.solver.state import Result
-from gsvr.workflows.pipeline import fitting_options, prepare_slices
+from gsvr.workflows.pipeline import job_of, run
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "robustness.jsonl"
 # A slice bears content if it truly shows at least this share of the brain that its stack's typical slice shows.
@@ -36,6 +33,8 @@ _CONTENT = 0.2
 _NEAR = 1.0
 # Share of slices that near from which on a run succeeded.
 SUCCESS = 0.9
+# Voxels (mm) of the volume, which is not looked at.
+_VOXEL = 2.0
 _EVERY = 2  # of the truth's voxels in each direction
 
 
@@ -73,12 +72,10 @@ def truth_of(acquired: Acquired, result: Result) -> dict[str, float]:
 def run_case(case: Case) -> dict[str, Any]:
     """A row: the case, what is true of its result, and the verdict on it."""
     acquired = acquire_case(case)
-    options = fitting_options(acquired.stacks, SolverOptions(stages=default_stages(free=False)))
     started = time.process_time()
-    result = reconstruct(prepare_slices(acquired.stacks, options), options)
-    reconstructed = time.process_time()
-    verdict = judge(result, "slab", copies(acquired.stacks))
-    seconds = {"cpu_seconds": reconstructed - started, "verdict_seconds": time.process_time() - reconstructed}
+    made = run(job_of(acquired.stacks, SolverOptions(stages=default_stages(free=False))), _VOXEL)
+    seconds = {"cpu_seconds": time.process_time() - started}
+    result, verdict = made.result, made.verdict
     told = to_plain(verdict)
     del told["evidence"]["stacks"]  # a line a row is to stay short
     return {"case": asdict(case), "truth": truth_of(acquired, result), "verdict": told, **seconds}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from PIL import Image
 
 from gsvr.report.group_page import write_group_page
 from gsvr.report.page import write_report
+from tests.browser import chromium
 from tests.report.examinations import small_examination
 from tests.report.group_rows import four_rows
 
@@ -24,10 +24,6 @@ pytestmark = pytest.mark.slow
 
 # Seconds: a busy machine draws slowly, without a graphics card even more so.
 _PATIENCE = 120.0
-_ARGUMENTS = (
-    *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"),
-)
 
 
 def _until(condition: Callable[[], Any]) -> Any:
@@ -70,22 +66,9 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if browser is None or chromedriver is None:
-        pytest.skip("no Chromium with its driver (Debian: apt install chromium chromium-driver)")
     folder = tmp_path_factory.mktemp("browser")
+    driver = chromium(folder / "profile")
     write_report(folder / "report.html", small_examination())
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (*_ARGUMENTS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    try:
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    except Exception as error:
-        pytest.skip(f"Chromium does not start here: {str(error).splitlines()[0]}")
     opened = Page(driver, folder)
     opened.resize(1280, 1000)
     opened.open()

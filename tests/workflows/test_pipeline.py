@@ -62,23 +62,33 @@ def test_prepare_fits_stages_unless_told_not_to(paths: list[Path]):
 
 
 def test_poses_to_start_with_come_from_a_file(paths: list[Path], tmp_path: Path):
-    """Of each slice, or of the nearest one in its stack that has any."""
-    names = [stack_name(path) for path in paths]
+    """Of each slice, or of the nearest one in time that has any in its stack."""
+    slices = prepare(StackInputs(paths, masks_of(paths)), OPTIONS).slices
     pose = pose_about(np.array([0.1, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]), np.zeros(3))
-    records = [SlicePose(name, 2, np.eye(4)) for name in names] + [SlicePose(names[1], 9, pose)]
+    known = np.ones(slices.n_slices, bool)
+    second = np.flatnonzero(slices.stack_index == 1)
+    first, last = second[np.argsort(slices.times[second])[[0, -1]]]
+    known[second] = False
+    known[[first, last]] = True
+    records = [
+        SlicePose(*key, pose if number == last else np.eye(4))
+        for number, key in enumerate(slices.keys)
+        if known[number]
+    ]
     write_poses_json(tmp_path / "poses.json", records)
     job = prepare(StackInputs(paths, masks_of(paths), poses=tmp_path / "poses.json"), OPTIONS)
     assert job.poses is not None
-    late = (job.slices.stack_index == 1) & (job.slices.slice_index > 5)
-    assert late.any()
+    late = np.zeros(slices.n_slices, bool)
+    late[second] = slices.times[second] > (slices.times[first] + slices.times[last]) / 2
+    assert 1 < late.sum() < len(second) - 1
     np.testing.assert_allclose(job.poses[late], np.broadcast_to(pose, (late.sum(), 4, 4)))
     np.testing.assert_array_equal(job.poses[~late], identity_poses(int((~late).sum())))
     assert prepare(StackInputs(paths, masks_of(paths)), OPTIONS).poses is None
 
 
 def test_poses_of_other_stacks_are_refused(paths: list[Path], tmp_path: Path):
-    write_poses_json(tmp_path / "poses.json", [SlicePose(stack_name(paths[0]), 2, np.eye(4))])
-    with pytest.raises(InputError, match=rf"poses.json has no poses for {stack_name(paths[1])}, .*only for"):
+    write_poses_json(tmp_path / "poses.json", [SlicePose(stack_name(paths[0]), 8, np.eye(4))])
+    with pytest.raises(InputError, match=rf"poses.json has no poses for slices of .*{stack_name(paths[1])}.*only for"):
         prepare(StackInputs(paths, masks_of(paths), poses=tmp_path / "poses.json"), OPTIONS)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32
 from gsvr.model.slices import Slices
 
 N_TERMS = 9
-# Brightness stays within this factor of that of a slice's middle.
+# Brightness stays within this factor of a stack's mean (geometric).
 _LIMIT = 3.0
 
 
@@ -70,11 +70,12 @@ class BiasField:
         terms = _terms((slices.pixel_positions() - self.centres[stack_of]) / self.radius)
         return [values - self.means[stack_of, term] for term, values in enumerate(terms)]
 
-    def spreads(self, slices: Slices) -> Float[np.ndarray, " stacks"]:
-        """Standard deviation of the logarithm over each stack's pixels in use; zero for stacks without any."""
+    def spreads(self, slices: Slices) -> dict[str, float]:
+        """By stack: standard deviation of the logarithm over its pixels in use; zero for one without any."""
         logarithm, stack_of = np.log(self.at(slices)), slices.per_pixel(slices.stack_index)
         inside = [logarithm[slices.mask & (stack_of == stack)] for stack in range(len(slices.stack_names))]
-        return np.array([float(values.std()) if len(values) else 0.0 for values in inside])
+        spreads = [float(values.std()) if len(values) else 0.0 for values in inside]
+        return dict(zip(slices.stack_names, spreads, strict=True))
 
 
 def _terms(points: Float[np.ndarray, "n 3"]) -> list[Float[np.ndarray, " n"]]:

@@ -27,6 +27,9 @@ from gsvr.model.validation import (
 # Where the thickness of slices is known from: the user, the file beside the image, or the distance between slices.
 ThicknessSource = Literal["given", "sidecar", "spacing"]
 
+# Name of a stack, and the number of a slice in it.
+SliceKey = tuple[str, int]
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -185,6 +188,14 @@ class Slices:
         stacks = f"{len(self.stack_names)} stack{'' if len(self.stack_names) == 1 else 's'}"
         pixels = f"{len(self.values):,} pixels, {self.n_pixels:,} of them in use"
         return f"Slices({self.n_slices} of {stacks}, {pixels}{binned})"
+
+    @property
+    def keys(self) -> list[SliceKey]:
+        """What tells a slice from all others, one a slice."""
+        return [
+            (self.stack_names[stack], int(number))
+            for stack, number in zip(self.stack_index, self.slice_index, strict=True)
+        ]
 
     @property
     def n_slices(self) -> int:

@@ -59,4 +59,4 @@ def refined(bias: BiasField, state: State, options: BiasOptions) -> BiasField:
         gradient = weighted.T @ residual[inside] - coefficients[stack] / options.spread**2
         coefficients[stack] += np.linalg.solve(curvature, gradient)
     found = replace(bias, coefficients=coefficients)
-    return found if found.spreads(slices).max() > options.least else bias
+    return found if max(found.spreads(slices).values()) > options.least else bias

@@ -196,6 +196,15 @@ def displacements(
     return np.hypot(np.linalg.norm(shift, axis=1), LEVER * np.linalg.norm(turn, axis=1))
 
 
+def movements(slices: Slices, poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, " n"]:
+    """How far (mm) the subject moved since the slice of the same stack acquired before; NaN for a stack's first."""
+    movement = np.full(slices.n_slices, np.nan)
+    for order in (order for order in time_links(slices) if len(order) > 1):
+        now, before = order[1:], order[:-1]
+        movement[now] = displacements(slices.subset(now), poses[before], poses[now])
+    return movement
+
+
 def time_links(slices: Slices) -> list[np.ndarray]:
     """Per stack, the slices in the order of acquisition."""
     return [

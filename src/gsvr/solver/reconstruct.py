@@ -115,7 +115,7 @@ def reconstruct(
     # The kernels keep all cores busy by themselves; threads of the linear algebra library would only spin.
     with threadpool_limits(1, "blas"):
         if poses is None:
-            poses = first_poses(slices, moving_parts(options.stages) != "none")
+            poses = first_poses(slices, options.search != "none" and moving_parts(options.stages) != "none")
         return _Reconstruction(slices, options, poses, field).run(callback, checkpoint)
 
 

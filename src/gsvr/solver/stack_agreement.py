@@ -97,21 +97,26 @@ def agreement(state: State, operator: LatticeOperator) -> Agreement:
     if known.sum() < _LEAST_PIXELS:
         return Agreement(0.0, float(share))
     predicted = operator.backend.host(operator.predict(amplitudes))
-    return Agreement(_correlation_in_slices(slices, predicted, known), float(share))
-
-
-def _correlation_in_slices(slices: Slices, predicted: np.ndarray, known: np.ndarray) -> float:
-    """Mean of the slices' correlations, weighted by their pixels; slices with few pixels do not count."""
     count = slices.sum_per_slice(known)
+    correlations = np.nan_to_num(slice_correlations(slices, predicted, known))
+    weight = np.where(count >= _LEAST_PIXELS_OF_SLICE, count, 0)
+    return Agreement(float((weight * correlations).sum() / max(float(weight.sum()), 1.0)), float(share))
+
+
+def slice_correlations(
+    slices: Slices, predicted: Float[np.ndarray, " p"], pixels: Bool[np.ndarray, " p"]
+) -> Float[np.ndarray, " n"]:
+    """Correlation of each slice with its prediction, over some of its pixels; NaN without contrast."""
+    count = np.maximum(slices.sum_per_slice(pixels), 1)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return slices.sum_per_slice(values * known) / np.maximum(count, 1)
+        return slices.sum_per_slice(values * pixels) / count
 
     one, other = predicted.astype(np.float64), slices.values.astype(np.float64)
     one, other = one - slices.per_pixel(mean(one)), other - slices.per_pixel(mean(other))
-    both = mean(one * other) / np.sqrt(np.maximum(mean(one**2) * mean(other**2), 1e-20))
-    weight = np.where(count >= _LEAST_PIXELS_OF_SLICE, count, 0)
-    return float((weight * both).sum() / max(float(weight.sum()), 1.0))
+    size = np.sqrt(mean(one**2) * mean(other**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(size > 0, mean(one * other) / size, np.nan)
 
 
 def weights_of(operator: LatticeOperator, pixels: Bool[np.ndarray, " p"]) -> Array:

@@ -50,16 +50,16 @@ _FEW_SLICES = 10
 _QUICK_STEPS, _FULL_STEPS = 4, 8
 
 
-def first_poses(slices: Slices, moving: bool = True) -> Float[np.ndarray, "n 4 4"]:
+def first_poses(slices: Slices, searching: bool = True) -> Float[np.ndarray, "n 4 4"]:
     """Poses to start with: the scanner's coordinates, but for stacks whose mask lies apart from those of the others.
 
-    Without `moving`, the scanner's coordinates as they are.
+    Without `searching`, the scanner's coordinates as they are.
 
     The subject may have moved by centimetres between two stacks. Centres of masks tell by how much only where every
     stack covers all of the brain, so they count only where a mask hardly overlaps with the others.
     """
     poses = identity_poses(slices.n_slices)
-    if slices.drawn is None or not moving:
+    if slices.drawn is None or not searching:
         return poses
     positions, stack_of = slices.pixel_positions(), slices.per_pixel(slices.stack_index)
     drawn = slices.mask & slices.per_pixel(slices.drawn)

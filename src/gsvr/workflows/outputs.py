@@ -9,8 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
 from gsvr.io.atomic import check_writable_file, check_writable_folder
@@ -308,9 +306,7 @@ def run_record(
         Given since the reconstruction was finished.
     """
     result, volume = reconstruction.result, reconstruction.volume
-    stacks = reconstruction.job.stacks
-    told = np.zeros(0) if result.bias is None else result.bias.spreads(result.slices)
-    spreads = dict(zip(result.slices.stack_names, told, strict=False))
+    spreads = {} if result.bias is None else result.bias.spreads(result.slices)
     provenance = reconstruction.job.provenance
     return {
         "format": RECORD_FORMAT,
@@ -332,9 +328,9 @@ def run_record(
                 "thickness_from": stack.thickness_source,
                 "mask_given": stack.mask is not None,
                 "mask_found": found,
-                "bias": float(spreads.get(stack.name, 0.0)),
+                "bias": spreads.get(stack.name, 0.0),
             }
-            for stack, found in zip(stacks, reconstruction.job.masks.found, strict=True)
+            for stack, found in zip(reconstruction.job.stacks, reconstruction.job.masks.found, strict=True)
         ],
         "bias_field": result.bias if any(spreads.values()) else None,
         "outputs": {

@@ -23,6 +23,7 @@ from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.render import VOXEL_SIZE
 from gsvr.render.volume import check_voxel_size, render_volume
+from gsvr.solver.online.reconstruction import predicted_poses
 from gsvr.solver.published import PublishedOptions, reconstruct_as_published
 from gsvr.solver.reconstruct import Callback, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
@@ -141,27 +142,22 @@ def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOption
 
 
 def initial_poses(path: Path, slices: Slices) -> Float[np.ndarray, "n 4 4"]:
-    """Poses to start with from a file of poses; slices that it leaves out start where the next one in their stack does.
+    """Poses to start with from a file of poses; slices that it leaves out start where the next one in time does.
 
     Raises
     ------
     InputError
-        If it cannot be read, or has no pose for any slice of a stack.
+        If it cannot be read, or has no pose for any slice that a stack shows the brain in.
     """
-    known: dict[str, dict[int, np.ndarray]] = {}
-    for record in read_poses_json(path):
-        known.setdefault(record.stack, {})[record.slice_index] = record.matrix
-    missing = [name for name in slices.stack_names if name not in known]
+    known = {(record.stack, record.slice_index): record.matrix for record in read_poses_json(path)}
+    there = {name for name, _ in known.keys() & set(slices.keys)}
+    missing = [name for name in slices.stack_names if name not in there]
     if missing:
         raise InputError(
-            f"{path} has no poses for {', '.join(missing)}, only for {', '.join(sorted(known)) or 'nothing'}: "
+            f"{path} has no poses for slices of {', '.join(missing)}, only for {', '.join(sorted(there)) or 'none'}: "
             "stacks are told by the names of their files"
         )
-    poses = []
-    for stack, number in zip(slices.stack_index, slices.slice_index, strict=True):
-        of_stack = known[slices.stack_names[stack]]
-        poses.append(of_stack[min(of_stack, key=lambda other: (abs(other - number), other))])
-    return np.stack(poses)
+    return predicted_poses(slices, known)
 
 
 def prepare(

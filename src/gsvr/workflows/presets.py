@@ -74,6 +74,9 @@ def chosen_options(
         raise InputError(f"`samples` cannot go with `preset` {preset}: leave one of the two out")
     if motion == "stacks":
         raise InputError(f"`motion` stacks cannot go with `preset` {preset}, which moves slices or nothing")
+    if not search or bias_field == "off":
+        asked = "`trust_headers`" if not search else "`bias_field` off"
+        raise InputError(f"{asked} cannot go with `preset` {preset}, which neither searches nor corrects bias")
     given["moving"] = motion == "slices"
     published = PublishedOptions() if preset == "paper" else published_code()
     return replace(published, backend=chosen.backend, **given)

@@ -150,10 +150,7 @@ def _acquisition(
     brain = stored.mask.outline(stored.mask.mask)
     views = [_view(stack, [pose for pose in poses if pose.stack == stack.name], brain) for stack in stacks]
     slices = slices_from_stacks(stacks, fields_of_view=views, masks=views)
-    keys = [
-        (slices.stack_names[stack], int(index))
-        for stack, index in zip(slices.stack_index, slices.slice_index, strict=True)
-    ]
+    keys = slices.keys
     matrices = np.stack([placed[key].matrix for key in keys])
     gains = np.array([float(placed[key].details.get("gain", 1.0)) for key in keys])
     slices = _masked(slices, stored.mask, matrices, [placed[key] for key in keys])

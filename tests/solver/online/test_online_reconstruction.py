@@ -15,7 +15,6 @@ from gsvr.solver.motion import displacements
 from gsvr.solver.online.reconstruction import (
     OnlineState,
     finish,
-    keys_of,
     place_slices,
     predicted_poses,
     update,
@@ -81,7 +80,7 @@ def test_the_state_holds_every_slice_and_the_field_in_units_of_the_input():
     before, after, *_, last_state, last = online()
     assert before.n_stacks == 4
     assert after.n_stacks == 5
-    assert set(last_state.poses) == set(keys_of(slices_of_first(5)))
+    assert set(last_state.poses) == set(slices_of_first(5).keys)
     bright = np.percentile(last.slices.values[last.slices.mask], 90)
     values = render_volume(last_state.field, 2.0, last_state.mask)
     assert np.percentile(values.data[values.mask], 90) == pytest.approx(bright, rel=0.2)
@@ -96,8 +95,8 @@ def test_arriving_slices_are_placed_where_the_finished_stack_has_them():
     for count in range(1, len(order) + 1):
         so_far = new.subset(order[:count])
         placed = place_slices(before, so_far, known, QUICK)
-        known = dict(zip(keys_of(so_far), placed.poses, strict=True))
-    poses = np.stack([known[key] for key in keys_of(new)])
+        known = dict(zip(so_far.keys, placed.poses, strict=True))
+    poses = np.stack([known[key] for key in new.keys])
     ends = last.poses[slices.stack_index == 4]
     seen = last.slices.sum_per_slice(last.slices.mask)[slices.stack_index == 4] > 150
     assert np.median(displacements(new, ends, poses)[seen]) < 0.8
@@ -125,7 +124,7 @@ def test_without_motion_nothing_moves():
 
 def test_unknown_slices_start_where_their_neighbour_in_time_is():
     slices = slices_of_first(2)
-    keys, order = keys_of(slices), np.argsort(slices.times[slices.stack_index == 0])
+    keys, order = slices.keys, np.argsort(slices.times[slices.stack_index == 0])
     moved = np.eye(4)
     moved[:3, 3] = [1.0, 2.0, 3.0]
     known = {keys[order[0]]: np.eye(4), keys[order[-1]]: moved}

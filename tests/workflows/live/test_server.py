@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from gsvr.solver.schedule import SolverOptions
 from gsvr.workflows.live.arrival import Arrival
 from gsvr.workflows.live.examination import LiveExamination, LiveOptions
 from gsvr.workflows.live.server import PageServer, ServerOptions
+from tests.browser import chromium
 from tests.moving_brain import moving_brain
 from tests.stack_files import write_stack
 
@@ -33,10 +33,6 @@ pytestmark = pytest.mark.slow
 
 _PATIENCE = 120.0
 _TOKEN = "a long secret word"
-_ARGUMENTS = (
-    *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"),
-)
 
 
 def arrive(examination: LiveExamination, folder: Path, number: int) -> None:
@@ -188,20 +184,7 @@ def test_a_port_that_is_taken_is_refused(address: str):
 
 @pytest.fixture(scope="module")
 def driver(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if browser is None or chromedriver is None:
-        pytest.skip("no Chromium with its driver (Debian: apt install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (*_ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    try:
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    except Exception as error:
-        pytest.skip(f"Chromium does not start here: {str(error).splitlines()[0]}")
+    driver = chromium(tmp_path_factory.mktemp("profile"))
     driver.set_window_size(1200, 1500)
     driver.get(address)
     yield driver

@@ -16,9 +16,10 @@ from gsvr.model.fields import LatticeField, lattice_covering
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.loss import robust_deviation
-from gsvr.solver.motion import displacements, time_links
+from gsvr.solver.motion import movements
 from gsvr.solver.outer_iteration import resampled_amplitudes
 from gsvr.solver.schedule import SolverOptions
+from gsvr.solver.stack_agreement import slice_correlations
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Placement:
     total_agreement
         The same over all pixels.
     movement
-        How far (mm) the subject moved since the slice of the same stack acquired before; NaN for a stack's first.
+        See `gsvr.solver.motion.movements`.
     """
 
     poses: Float[np.ndarray, "n 4 4"]
@@ -110,7 +111,7 @@ def place(
                 operator = LatticeOperator(coarse.lattice, used, poses, None, options.profile, operator.backend)
         prediction = operator.backend.host(operator.predict(amplitudes))
     agreement, total = _correlations(used, prediction)
-    return Placement(poses, agreement, total, _movement(slices, poses))
+    return Placement(poses, agreement, total, movements(slices, poses))
 
 
 def coarser(field: LatticeField, spacing: float) -> LatticeField:
@@ -139,26 +140,8 @@ def _matched(
 
 def _correlations(slices: Slices, prediction: Float[np.ndarray, " p"]) -> tuple[Float[np.ndarray, " n"], float]:
     """Correlation of every slice and of all pixels with their prediction."""
-    mask = slices.mask
-    measured, predicted = slices.values.astype(np.float64) * mask, prediction.astype(np.float64) * mask
-    count = np.maximum(slices.sum_per_slice(mask), 1)
-
-    def covariance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        product = slices.sum_per_slice(one * other) / count
-        return product - slices.sum_per_slice(one) * slices.sum_per_slice(other) / count**2
-
-    size = np.sqrt(np.maximum(covariance(measured, measured) * covariance(predicted, predicted), 0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        agreement = np.where(size > 0, covariance(measured, predicted) / size, np.nan)
-    inside, seen = measured[mask], predicted[mask]
-    if len(inside) < 2 or inside.std() == 0 or seen.std() == 0:
-        return agreement, -1.0
-    return agreement, float(np.corrcoef(inside, seen)[0, 1])
-
-
-def _movement(slices: Slices, poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, " n"]:
-    movement = np.full(slices.n_slices, np.nan)
-    for order in (order for order in time_links(slices) if len(order) > 1):
-        now, before = order[1:], order[:-1]
-        movement[now] = displacements(slices.subset(now), poses[before], poses[now])
-    return movement
+    inside, seen = slices.values[slices.mask], prediction[slices.mask]
+    total = -1.0
+    if len(inside) > 1 and inside.std() > 0 and seen.std() > 0:
+        total = float(np.corrcoef(inside, seen)[0, 1])
+    return slice_correlations(slices, prediction, slices.mask), total

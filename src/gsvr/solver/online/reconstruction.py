@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from gsvr.masks.consensus import project_mask
 from gsvr.model.fields import LatticeField
 from gsvr.model.geometry import identity_poses
-from gsvr.model.slices import Slices
+from gsvr.model.slices import SliceKey, Slices
 from gsvr.model.volume import Volume
 from gsvr.solver.online.placement import SLICE_LEVELS, STACK_LEVELS, Placement, place
 from gsvr.solver.outer_iteration import advance, state_from_field
@@ -37,8 +37,6 @@ _QUICK_ITERATIONS = 3
 # Stacks that do not fit the others are looked for here, as in the reconstruction of all at once.
 _CHECK = Stage("stacks that do not fit", 5.0, 3, 2, 5, "stacks", sigma_ratio=0.8)
 
-Key = tuple[str, int]
-
 
 @dataclass(frozen=True, repr=False)
 class OnlineState:
@@ -56,7 +54,7 @@ class OnlineState:
         Consensus mask, in volume world.
     """
 
-    poses: dict[Key, Float[np.ndarray, "4 4"]]
+    poses: dict[SliceKey, Float[np.ndarray, "4 4"]]
     n_stacks: int
     field: LatticeField
     mask: Volume
@@ -65,16 +63,8 @@ class OnlineState:
         return f"OnlineState({len(self.poses)} slices of {self.n_stacks} stacks, {self.field!r})"
 
 
-def keys_of(slices: Slices) -> list[Key]:
-    """Name of the stack and number in it, of every slice."""
-    return [
-        (slices.stack_names[stack], int(index))
-        for stack, index in zip(slices.stack_index, slices.slice_index, strict=True)
-    ]
-
-
 def place_slices(
-    state: OnlineState, slices: Slices, known: dict[Key, Float[np.ndarray, "4 4"]], options: SolverOptions
+    state: OnlineState, slices: Slices, known: dict[SliceKey, Float[np.ndarray, "4 4"]], options: SolverOptions
 ) -> Placement:
     """Place the slices of a stack that is being acquired.
 
@@ -100,7 +90,7 @@ def update(
     state: OnlineState | None,
     slices: Slices,
     options: SolverOptions,
-    known: dict[Key, Float[np.ndarray, "4 4"]] | None = None,
+    known: dict[SliceKey, Float[np.ndarray, "4 4"]] | None = None,
     callback: Callback | None = None,
 ) -> tuple[OnlineState, Result]:
     """A quick volume of all slices so far.
@@ -142,9 +132,9 @@ def finish(
     return _run(slices, options, fine, predicted_poses(slices, state.poses), state.field, callback)
 
 
-def predicted_poses(slices: Slices, known: dict[Key, Float[np.ndarray, "4 4"]]) -> Float[np.ndarray, "n 4 4"]:
+def predicted_poses(slices: Slices, known: dict[SliceKey, Float[np.ndarray, "4 4"]]) -> Float[np.ndarray, "n 4 4"]:
     """Poses of slices: as known, or that of the slice of their stack that is known and nearest in time, or none."""
-    keys, poses = keys_of(slices), identity_poses(slices.n_slices)
+    keys, poses = slices.keys, identity_poses(slices.n_slices)
     has = np.array([key in known for key in keys])
     for number in np.flatnonzero(has):
         poses[number] = known[keys[number]]
@@ -193,7 +183,7 @@ def _run(
 
     result = reconstruct(slices, replace(options, stages=stages), heard, poses, field=field)
     state = OnlineState(
-        dict(zip(keys_of(slices), result.poses, strict=True)), len(np.unique(slices.stack_index)), last[0], result.mask
+        dict(zip(slices.keys, result.poses, strict=True)), len(np.unique(slices.stack_index)), last[0], result.mask
     )
     return state, result
 
@@ -204,7 +194,7 @@ def _masked(state: OnlineState, slices: Slices, poses: Float[np.ndarray, "n 4 4"
 
 
 def _joined(
-    state: OnlineState, slices: Slices, known: dict[Key, Float[np.ndarray, "4 4"]], options: SolverOptions
+    state: OnlineState, slices: Slices, known: dict[SliceKey, Float[np.ndarray, "4 4"]], options: SolverOptions
 ) -> Float[np.ndarray, "n 4 4"]:
     """Poses of all slices, with those of new stacks where they fit the volume best."""
     poses = predicted_poses(slices, known | state.poses)

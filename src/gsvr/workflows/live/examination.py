@@ -28,8 +28,8 @@ from gsvr.masks.first import StackMasks
 from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 from gsvr.render import VOXEL_SIZE
-from gsvr.solver.motion import displacements, time_links
-from gsvr.solver.online.reconstruction import OnlineState, can_join, finish, keys_of, update
+from gsvr.solver.motion import movements, time_links
+from gsvr.solver.online.reconstruction import OnlineState, can_join, finish, update
 from gsvr.solver.reconstruct import Progress
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import Result
@@ -308,7 +308,7 @@ class LiveExamination:
 
     def _final(self, received: Sequence[_Received]) -> None:
         job = self._job(received)
-        if self._state is None or set(keys_of(job.slices)) - set(self._state.poses):
+        if self._state is None or set(job.slices.keys) - set(self._state.poses):
             with self._lock:
                 self._pending = True
             return
@@ -432,14 +432,12 @@ def _slice_events(result: Result, known: set, received: Sequence[_Received]) -> 
     """Pose and movement of every slice that is new, in the order of acquisition."""
     slices = result.slices
     arrived = {one.stack.name: one.arrival.time for one in received}
-    pixels, keys = slices.sum_per_slice(slices.mask), keys_of(slices)
+    pixels, keys = slices.sum_per_slice(slices.mask), slices.keys
     events = []
+    moved = movements(slices, result.poses)
     for order in time_links(slices):
-        moved = np.full(len(order), np.nan)
-        if len(order) > 1:
-            moved[1:] = displacements(slices.subset(order[1:]), result.poses[order[:-1]], result.poses[order[1:]])
-        for number, movement in zip(order, moved, strict=True):
-            stack, index = keys[number]
+        for number in order:
+            (stack, index), movement = keys[number], moved[number]
             if (stack, index) in known:
                 continue
             events.append(
