@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import nibabel
 import numpy as np
 
+from gsvr.model.morphology import box_near
 from gsvr.model.slices import Stack
-from gsvr.model.surroundings import box_near
 from gsvr.model.volume import Volume
 from gsvr.report.colours import window
 from gsvr.report.niivue import BUNDLE

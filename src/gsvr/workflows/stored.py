@@ -20,9 +20,9 @@ from gsvr.masks.consensus import project_mask
 from gsvr.masks.options import MaskOptions
 from gsvr.model.bias_field import N_TERMS, BiasField
 from gsvr.model.geometry import invert, transform_points
+from gsvr.model.morphology import box_near
 from gsvr.model.point_spread import PROFILES, ProfileName
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
-from gsvr.model.surroundings import box_near
 from gsvr.model.volume import Volume
 from gsvr.operators.any_field import operator_of
 from gsvr.report.examination import Acquisition, Examination
