@@ -14,7 +14,6 @@ import pytest
 from gsvr.io.transforms import read_poses_json
 from tests.cli.bad_files import Files, Refused, blob
 from tests.cli.conftest import Command
-from tests.moving_brain import SHORTEST_STAGES
 from tests.stack_files import masks_of
 
 posix = pytest.mark.skipif(os.name == "nt", reason="there are no such files")
@@ -139,12 +138,3 @@ def test_simulations_of_what_cannot_be(tmp_path: Path, gsvr_command: Command, op
     assert result.exit_code == 2
     assert f"gsvr: error: {option} must be between" in result.stderr
     assert not (tmp_path / "d").exists()
-
-
-@pytest.mark.usefixtures("_short")
-def test_a_log_file_gets_a_line_for_each_stage(stacks: list[Path], gsvr_command: Command, tmp_path: Path):
-    output = ("--output-volume", tmp_path / "v.nii.gz", "--output-resolution", 2)
-    result = gsvr_command("reconstruct", "--input-stacks", stacks, "--stack-masks", masks_of(stacks), output)
-    assert result.exit_code == 0, result.stderr
-    lines = [line for line in result.stderr.splitlines() if " s, residual " in line]
-    assert [line.split(":")[0] for line in lines] == [stage.name for stage in SHORTEST_STAGES]

@@ -145,7 +145,10 @@ def test_the_brain_is_found_in_real_stacks(shared_data):
         volumes.append(read(folder / f"sub-01_run-{run}_T2w.nii.gz"))
         drawn.append(read(folder / f"sub-01_run-{run}_desc-brain_mask.nii.gz")[0] > 0)
         assert shows_more_than_a_brain(*volumes[-1])
-    for found, by_hand in zip(find_brains(volumes, ["run 2", "run 3"]), drawn, strict=True):
+    steps: list[tuple[int, int]] = []
+    brains = find_brains(volumes, ["run 2", "run 3"], searching=lambda *step: steps.append(step))
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for found, by_hand in zip(brains, drawn, strict=True):
         assert found.doubt is None
         assert 2 * (found.mask & by_hand).sum() / (found.mask.sum() + by_hand.sum()) > 0.85
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvr.backends import Backend
-from gsvr.solver.state import State
+from gsvr.solver.state import State, StopReconstruction
 from gsvr.solver.uncertainty import posterior_deviations
 from tests.solver.oblique import NormalEquations, sites_of, small_state
 
@@ -52,6 +52,18 @@ def test_the_seed_decides_the_samples(state: State):
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first[0], other[0])
+
+
+def test_progress_is_told_and_may_stop(state: State):
+    heard = []
+
+    def told(done: int, total: int) -> None:
+        heard.append((done, total))
+        if done == 2:
+            raise StopReconstruction
+
+    assert len(posterior_deviations(state, 3, 0, told)) == 2
+    assert heard == [(1, 3), (2, 3)]
 
 
 def test_less_data_are_less_certain(state: State):

@@ -58,7 +58,7 @@ def evaluate_holdout(inputs: StackInputs, console: Console, picture: Path | None
     stacks = read_stacks(inputs)
     options = fitting_options(stacks, SolverOptions())
     slices = prepare_slices(stacks, options)
-    with iteration_progress(console, repeats=len(stacks)) as show:
+    with iteration_progress(console, repeats=len(stacks)) as (show, _):
         scores = leave_one_stack_out(slices, options, lambda name, progress: show(progress, f"without {name}, "))
     if picture is not None:
         rows = [

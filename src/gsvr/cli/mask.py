@@ -22,7 +22,7 @@ def mask_command(
     """Find the brain in stacks that show a mother around it. Several stacks of one subject help each other."""
     from rich.console import Console
 
-    from gsvr.cli.progress import log_to, say
+    from gsvr.cli.progress import count_progress, log_to, say
     from gsvr.errors import InputError
     from gsvr.io.atomic import check_writable_folder
     from gsvr.io.nifti import read_stack, stack_name
@@ -49,7 +49,8 @@ def mask_command(
         raise InputError("two of the `stacks` have the same name, and so would their masks: rename one")
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
-    masks = first_masks(read, MaskOptions(automatic="always"))
+    with count_progress(console, "looking for the brain") as searching:
+        masks = first_masks(read, MaskOptions(automatic="always"), searching)
     paths = write_stack_masks(output_dir, read, masks)
     for path, stack, mask, found in zip(paths, read, masks.masks, masks.found, strict=True):
         volume = mask.sum() * float(stack.spacing.prod()) / 1000

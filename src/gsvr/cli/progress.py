@@ -75,16 +75,19 @@ def _count_lines(console: Console, words: str, began: float) -> Callable[[int, i
 
 
 @contextmanager
-def iteration_progress(console: Console, repeats: int = 1) -> Iterator[Callable[[Progress, str], None]]:
+def iteration_progress(
+    console: Console, repeats: int = 1
+) -> Iterator[tuple[Callable[[Progress, str], None], Callable[[int, int], None]]]:
     """Progress bar over all outer iterations of `repeats` reconstructions; off a terminal, a line after each stage.
 
     Yields
     ------
-    Callable
-        To be called after each of them, with words that come before the name of the stage.
+    tuple
+        To be called after each of them, with words that come before the name of the stage; and, where the uncertainty
+        is sampled after them, with how many samples are drawn, and how many there will be.
     """
     if not console.is_terminal:
-        yield _stage_lines(console)
+        yield _stage_lines(console), _sample_lines(console)
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -92,12 +95,13 @@ def iteration_progress(console: Console, repeats: int = 1) -> Iterator[Callable[
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
-        TextColumn("iteration {task.completed:>3.0f} of {task.total:.0f}"),
+        TextColumn("{task.fields[unit]:<9} {task.completed:>3.0f} of {task.total:.0f}"),
         TextColumn("{task.fields[residual]}"),
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=1, residual="")
+        task = bar.add_task("starting", total=1, unit="iteration", residual="")
+        samples = bar.add_task("uncertainty", start=False, unit="sample", residual="", visible=False)
         finished = 0
 
         def show(progress: Progress, words: str = "") -> None:
@@ -109,9 +113,14 @@ def iteration_progress(console: Console, repeats: int = 1) -> Iterator[Callable[
                 description=words + progress.stage.name,
                 residual=f"residual {100 * progress.state.weights.noise:.1f} %",
             )
-            finished += progress.total if progress.done == progress.total else 0
+            if progress.done == progress.total:
+                finished += progress.total
+                bar.reset(samples, visible=False)  # samples are drawn next, if at all
 
-        yield show
+        def show_samples(done: int, total: int) -> None:
+            bar.update(samples, completed=done, total=total, visible=True)
+
+        yield show, show_samples
 
 
 def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
@@ -134,6 +143,20 @@ def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
         residual = f"residual {100 * progress.state.weights.noise:.1f} %"
         say(console, f"{words}{progress.stage.name}: {now - began:.1f} s, {residual}")
         began = now
+
+    return show
+
+
+def _sample_lines(console: Console) -> Callable[[int, int], None]:
+    """Tell of samples now and then, and when all are drawn."""
+    told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > _SECONDS_BETWEEN_LINES or done == total:
+            say(console, f"uncertainty: {done} of {total} samples")
+            told = now
 
     return show
 

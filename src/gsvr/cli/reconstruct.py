@@ -116,7 +116,7 @@ def reconstruct_command(
     from rich.console import Console
 
     from gsvr.cli.group import typed
-    from gsvr.cli.progress import log_to, say
+    from gsvr.cli.progress import count_progress, log_to, say
     from gsvr.errors import InputError
     from gsvr.io.dicom.installed import require
     from gsvr.io.outputs import counted, earlier_outputs, sole_writer
@@ -165,7 +165,8 @@ def reconstruct_command(
     slices = [] if input_slices is None else files_of_slices(input_slices)
     paths.check(inputs.stacks, [*inputs.masks, inputs.poses, *slices])
     earlier = earlier_outputs(paths.written, refuse=no_overwrite)
-    job = prepare(inputs, options)
+    with count_progress(console, "looking for the brain") as searching:
+        job = prepare(inputs, options, searching=searching)
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
     with sole_writer(paths.volume):
@@ -182,8 +183,8 @@ def _run_with_progress(console: Console, job: Job, resolution: float) -> Reconst
     from gsvr.workflows.pipeline import run
 
     keep_freed_memory()
-    with iteration_progress(console) as show:
-        return run(job, resolution, lambda progress: show(progress, ""))
+    with iteration_progress(console) as (show, sampling):
+        return run(job, resolution, lambda progress: show(progress, ""), sampling)
 
 
 def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: float) -> None:

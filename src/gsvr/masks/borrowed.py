@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from gsvr.errors import InputError
 from gsvr.model.geometry import transform_points
-from gsvr.model.morphology import distance_to
+from gsvr.model.morphology import bounding_box, box_near, distance_to
 from gsvr.model.slices import Stack
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,20 @@ def borrowed_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.nd
 
 def carried_mask(stack: Stack, stacks: list[Stack], extra: float) -> Bool[np.ndarray, "columns rows slices"]:
     """Pixels within `extra` mm of the masks of all stacks."""
-    index = np.indices(stack.data.shape).reshape(3, -1).T
-    world = index @ stack.affine[:3, :3].T + stack.affine[:3, 3]
-    nearest = np.full(len(index), np.inf)
+    near = np.zeros(stack.data.shape, bool)
     for other in stacks:
-        if other.mask is None:
+        if other.mask is None or not other.mask.any():
             continue
-        outside = distance_to(other.mask, other.spacing.tolist())
-        at = transform_points(np.linalg.inv(other.affine), world)
+        # a brain fills a hundredth of a stack: farther away than this nothing is near it, in either grid
+        room = np.ceil(extra / other.spacing).astype(int) + 2
+        around = bounding_box(other.mask, room)
+        corners = np.array([[part.start, part.stop] for part in around]).T
+        ends = np.array([[corners[i, 0], corners[j, 1], corners[k, 2]] for i, j, k in np.ndindex(2, 2, 2)])
+        box = box_near(transform_points(other.affine, ends.astype(float)), stack.affine, stack.data.shape, 0.0)
+        first = np.array([part.start for part in box])
+        index = np.indices(near[box].shape).reshape(3, -1).T + first
+        at = transform_points(np.linalg.inv(other.affine) @ stack.affine, index.astype(float)) - corners[0]
+        outside = distance_to(other.mask[around], other.spacing.tolist())
         distance = ndimage.map_coordinates(outside, at.T, order=1, mode="constant", cval=np.inf)
-        nearest = np.minimum(nearest, np.where(np.isfinite(distance), distance, np.inf))
-    return (nearest <= extra).reshape(stack.data.shape)
+        near[box] |= (distance <= extra).reshape(near[box].shape)
+    return near

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,8 +41,17 @@ class StackMasks:
     found: list[bool]
 
 
-def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> StackMasks:
+def first_masks(
+    stacks: list[Stack],
+    options: MaskOptions | None = None,
+    searching: Callable[[int, int], None] | None = None,
+) -> StackMasks:
     """Masks to start with: drawn ones, else those found automatically, else those of other stacks, else the foreground.
+
+    Parameters
+    ----------
+    searching
+        Told of the search for brains how many steps are done, and how many there are.
 
     Raises
     ------
@@ -50,7 +60,7 @@ def first_masks(stacks: list[Stack], options: MaskOptions | None = None) -> Stac
     """
     options = options or MaskOptions()
     searched = [stack.mask is None and is_searched(stack, options) for stack in stacks]
-    found = found_masks(stacks, searched, options) if any(searched) else [None] * len(stacks)
+    found = found_masks(stacks, searched, options, searching) if any(searched) else [None] * len(stacks)
     own = [
         replace(stack, mask=mask) if stack.mask is None else stack for stack, mask in zip(stacks, found, strict=True)
     ]

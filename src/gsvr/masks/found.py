@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool
@@ -26,9 +27,17 @@ def is_searched(stack: Stack, options: MaskOptions) -> bool:
 
 
 def found_masks(
-    stacks: list[Stack], searched: list[bool], options: MaskOptions
+    stacks: list[Stack],
+    searched: list[bool],
+    options: MaskOptions,
+    searching: Callable[[int, int], None] | None = None,
 ) -> list[Bool[np.ndarray, "columns rows slices"] | None]:
     """The brain in each of the stacks that are searched; None where it is not, or where the brain is doubtful.
+
+    Parameters
+    ----------
+    searching
+        Told how many steps are done, and how many there are.
 
     Raises
     ------
@@ -39,7 +48,7 @@ def found_masks(
 
     looked_at = [stack for stack, wanted in zip(stacks, searched, strict=True) if wanted]
     volumes, names = [(stack.data, stack.affine) for stack in looked_at], [stack.name for stack in looked_at]
-    brains = iter(find_brains(volumes, names, FindOptions(threads=thread_count())))
+    brains = iter(find_brains(volumes, names, FindOptions(threads=thread_count()), searching))
     any_drawn = any(stack.mask is not None for stack in stacks)
     masks: list[np.ndarray | None] = []
     for stack, wanted in zip(stacks, searched, strict=True):

@@ -79,6 +79,7 @@ def reconstruct(
     poses_are_good: bool = False,
     checkpoint: Checkpoint | None = None,
     field: LatticeField | None = None,
+    sampling: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Reconstruct a volume from slices.
 
@@ -102,6 +103,10 @@ def reconstruct(
         What the first stage starts from instead of nothing, in intensities of the input: a reconstruction of some of
         these slices, for example. Without `poses` it makes little sense.
 
+    sampling
+        Told how many samples of the uncertainty are drawn, and how many there will be, which takes about as long as all
+        before; may raise `StopReconstruction` to have those alone.
+
     Raises
     ------
     ValueError
@@ -116,7 +121,7 @@ def reconstruct(
     with threadpool_limits(1, "blas"):
         if poses is None:
             poses = first_poses(slices, options.search != "none" and moving_parts(options.stages) != "none")
-        return _Reconstruction(slices, options, poses, field).run(callback, checkpoint)
+        return _Reconstruction(slices, options, poses, field, sampling).run(callback, checkpoint)
 
 
 class _Reconstruction:
@@ -128,11 +133,13 @@ class _Reconstruction:
         options: SolverOptions,
         poses: Float[np.ndarray, "n 4 4"],
         field: LatticeField | None = None,
+        sampling: Callable[[int, int], None] | None = None,
     ) -> None:
         if len(poses) != slices.n_slices:
             raise ValueError(f"{len(poses)} poses for {slices.n_slices} slices: give one a slice")
         self._started = time.perf_counter()
         self._slices, self._options, self._poses, self._field = slices, options, poses, field
+        self._sampling = sampling
         intensity_scale(slices)  # refuses slices that show nothing
         # stacks may come with different receiver gains or rescale slopes: bring them to one level first
         self._levels = stack_levels(slices)
@@ -226,7 +233,7 @@ class _Reconstruction:
         """Undo the intensity scales: one of all slices, and the levels of their stacks (mean one)."""
         options, scale, levels = self._options, np.float32(self._scale), self._levels
         mask = consensus_mask(self._scaled, self._slices.mask, state.poses, options.masks, options.profile)
-        deviations = posterior_deviations(state, options.uncertainty_samples, options.seed)
+        deviations = posterior_deviations(state, options.uncertainty_samples, options.seed, self._sampling)
         operator = state.operator
         prediction = state.prediction
         if state.slices.binning != self._scaled.binning:  # the prediction is of all pixels as they were given

@@ -8,17 +8,21 @@ any voxel. Poses count as known and the model as right, so this is a lower bound
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.solver.amplitudes import solve_amplitudes
-from gsvr.solver.state import State
+from gsvr.solver.state import State, StopReconstruction
 
 # Conjugate-gradient steps a sample; they bring the preconditioned gradient down to half a per cent.
 _ITERATIONS = 20
 
 
-def posterior_deviations(state: State, samples: int, seed: int) -> tuple[LatticeField | GaussianField, ...]:
+def posterior_deviations(
+    state: State, samples: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[LatticeField | GaussianField, ...]:
     """Samples of the field minus its estimate.
 
     Parameters
@@ -27,9 +31,19 @@ def posterior_deviations(state: State, samples: int, seed: int) -> tuple[Lattice
         How the last stage ended.
     seed
         Decides the samples.
+    progress
+        Told how many are drawn, and how many there will be; may raise `StopReconstruction` to have those alone.
     """
     rng = np.random.default_rng(seed)
-    return tuple(_sample(state, rng) for _ in range(samples))
+    drawn: list[LatticeField | GaussianField] = []
+    while len(drawn) < samples:
+        drawn.append(_sample(state, rng))
+        if progress is not None:
+            try:
+                progress(len(drawn), samples)
+            except StopReconstruction:
+                break
+    return tuple(drawn)
 
 
 def _sample(state: State, rng: np.random.Generator) -> LatticeField | GaussianField:

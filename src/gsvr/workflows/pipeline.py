@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -106,8 +106,15 @@ class Reconstruction:
     warnings: Sequence[str] = ()
 
 
-def prepare_masks(stacks: list[Stack], options: SolverOptions | PublishedOptions) -> StackMasks:
+def prepare_masks(
+    stacks: list[Stack], options: SolverOptions | PublishedOptions, searching: Callable[[int, int], None] | None = None
+) -> StackMasks:
     """Masks that make sense together.
+
+    Parameters
+    ----------
+    searching
+        Told of the search for brains how many steps are done, and how many there are.
 
     Raises
     ------
@@ -115,7 +122,7 @@ def prepare_masks(stacks: list[Stack], options: SolverOptions | PublishedOptions
         If no brain is found, stacks do not overlap, or there is no signal inside the masks.
     """
     with told_together("gsvr.masks"):
-        masks = first_masks(stacks, options.masks)
+        masks = first_masks(stacks, options.masks, searching)
     check_overlap(stacks, masks)
     check_content(stacks, masks)
     return masks
@@ -164,6 +171,7 @@ def prepare(
     inputs: StackInputs,
     options: SolverOptions | PublishedOptions | None = None,
     fit_stages: bool = True,
+    searching: Callable[[int, int], None] | None = None,
 ) -> Job:
     """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
 
@@ -173,6 +181,8 @@ def prepare(
         Solver options, or those of the published settings; None: the defaults.
     fit_stages
         Replace the stages of the options, if they have any, by those that suit the stacks (`fitting_options`).
+    searching
+        As for `prepare_masks`.
 
     Raises
     ------
@@ -188,7 +198,7 @@ def prepare(
         stacks = read_stacks(inputs, series) if folder is None else folder.stacks
         files = hashed_files(inputs)
         read = time.perf_counter()
-        job = job_of(stacks, options, fit_stages, folder)
+        job = job_of(stacks, options, fit_stages, folder, searching)
         if inputs.poses is not None:
             job = replace(job, poses=initial_poses(inputs.poses, job.slices))
     return replace(
@@ -204,6 +214,7 @@ def job_of(
     options: SolverOptions | PublishedOptions,
     fit_stages: bool = True,
     folder: SliceFolder | None = None,
+    searching: Callable[[int, int], None] | None = None,
 ) -> Job:
     """Check that stacks can be reconstructed, and find their masks.
 
@@ -213,6 +224,8 @@ def job_of(
         As for `prepare`.
     folder
         What the stacks were made of, if they were single slices.
+    searching
+        As for `prepare_masks`.
 
     Raises
     ------
@@ -222,7 +235,7 @@ def job_of(
     started = time.perf_counter()
     if fit_stages and isinstance(options, SolverOptions):
         options = fitting_options(stacks, options)
-    masks = prepare_masks(stacks, options)
+    masks = prepare_masks(stacks, options, searching)
     if folder is not None:
         inside = [mask & recorded for mask, recorded in zip(masks.masks, folder.recorded, strict=True)]
         masks = replace(masks, masks=inside, fields_of_view=folder.recorded)
@@ -267,7 +280,12 @@ def _refuse_narrow_masks(slices: Slices, binning: int) -> None:
         )
 
 
-def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | None = None) -> Reconstruction:
+def run(
+    job: Job,
+    output_resolution: float = VOXEL_SIZE,
+    callback: Callback | None = None,
+    sampling: Callable[[int, int], None] | None = None,
+) -> Reconstruction:
     """Reconstruct, render and judge. Nothing is written.
 
     Parameters
@@ -276,6 +294,8 @@ def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | No
         Voxel size (mm).
     callback
         Told a `Progress` after each outer iteration (with the published settings: each epoch); may raise to stop.
+    sampling
+        Told how many samples of the uncertainty are drawn, and how many there will be.
 
     Raises
     ------
@@ -284,13 +304,15 @@ def run(job: Job, output_resolution: float = VOXEL_SIZE, callback: Callback | No
     """
     check_voxel_size(output_resolution)
     with heard_warnings() as warnings:
-        reconstruction = _run(job, output_resolution, callback)
+        reconstruction = _run(job, output_resolution, callback, sampling)
     return replace(reconstruction, warnings=(*job.provenance.warnings, *warnings))
 
 
-def _run(job: Job, output_resolution: float, callback: Callback | None) -> Reconstruction:
+def _run(
+    job: Job, output_resolution: float, callback: Callback | None, sampling: Callable[[int, int], None] | None
+) -> Reconstruction:
     started = time.perf_counter()
-    result, verdict, judging = _judged(job, callback)
+    result, verdict, judging = _judged(job, callback, sampling)
     reconstructed = time.perf_counter()
     volume = rendered_volume(result, output_resolution, job.options.backend)
     timings = {
@@ -319,7 +341,9 @@ def rendered_volume(result: Result, output_resolution: float, backend: str) -> V
     return volume
 
 
-def _judged(job: Job, callback: Callback | None) -> tuple[Result, Verdict, float]:
+def _judged(
+    job: Job, callback: Callback | None, sampling: Callable[[int, int], None] | None
+) -> tuple[Result, Verdict, float]:
     """The result, the verdict on it, and the seconds that this took.
 
     If the others do not predict a stack, it may have found a place that only looked right on coarse fields: all is done
@@ -336,7 +360,7 @@ def _judged(job: Job, callback: Callback | None) -> tuple[Result, Verdict, float
             stopped = True
             raise
 
-    result = _reconstructed(job, job.options, heard)
+    result = _reconstructed(job, job.options, heard, sampling)
     started = time.perf_counter()
     verdict = judge(result, job.options.profile, job.copies)
     seconds = time.perf_counter() - started
@@ -350,7 +374,7 @@ def _judged(job: Job, callback: Callback | None) -> tuple[Result, Verdict, float
         "%s: most slices are not where other stacks predict them; searching for the place of every stack",
         ", ".join(odd),
     )
-    again = _reconstructed(job, replace(options, search="all"), callback)
+    again = _reconstructed(job, replace(options, search="all"), callback, sampling)
     started = time.perf_counter()
     second = judge(again, options.profile, job.copies)
     seconds += time.perf_counter() - started
@@ -360,11 +384,16 @@ def _judged(job: Job, callback: Callback | None) -> tuple[Result, Verdict, float
     return (again, second, seconds) if better else (result, verdict, seconds)
 
 
-def _reconstructed(job: Job, options: SolverOptions | PublishedOptions, callback: Callback | None) -> Result:
+def _reconstructed(
+    job: Job,
+    options: SolverOptions | PublishedOptions,
+    callback: Callback | None,
+    sampling: Callable[[int, int], None] | None,
+) -> Result:
     if isinstance(options, PublishedOptions):
         result = reconstruct_as_published(job.slices, options, callback, job.poses)
     else:
-        result = reconstruct(job.slices, options, callback, job.poses)
+        result = reconstruct(job.slices, options, callback, job.poses, sampling=sampling)
     if not np.isfinite(result.field.amplitudes).all():
         raise InputError(_NOTHING)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +58,7 @@ def find_brains(
     volumes: Sequence[tuple[Float[np.ndarray, "*_any"], Float[np.ndarray, "4 4"]]],
     names: Sequence[str],
     options: FindOptions = FindOptions(),
+    searching: Callable[[int, int], None] | None = None,
 ) -> list[FoundMask]:
     """The brain in each stack of one fetus.
 
@@ -69,6 +70,8 @@ def find_brains(
         What messages call the stacks.
     options
         See :class:`FindOptions`.
+    searching
+        Told how many steps are done, and how many there are: two looks at every stack.
 
     Returns
     -------
@@ -80,13 +83,24 @@ def find_brains(
     InputError
         If a stack is no 3-D image of finite numbers, or onnxruntime is not installed.
     """
-    seen = [_look(data, affine, name, options) for (data, affine), name in zip(volumes, names, strict=True)]
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if searching is not None:
+            searching(done, 2 * len(volumes))
+
+    seen = []
+    for (data, affine), name in zip(volumes, names, strict=True):
+        seen.append(_look(data, affine, name, options))
+        step()
     parts = [find_candidates(s.probability, s.affine, s.spacing, options.candidates) for s in seen]
     chosen = choose(parts, options.choice)
-    opinions = [
-        None if index is None else _second_look(one, candidates[index], options)
-        for one, candidates, index in zip(seen, parts, chosen, strict=True)
-    ]
+    opinions = []
+    for one, candidates, index in zip(seen, parts, chosen, strict=True):
+        opinions.append(None if index is None else _second_look(one, candidates[index], options))
+        step()
     levels: list[np.ndarray | None] = []
     drawn: list[Candidate | None] = []
     for opinion in opinions:
