@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 
 from gsvr.compiled import threads
-from gsvr.compiled.threads import parallel_for, parallel_map, quota_of_groups, thread_count
+from gsvr.compiled.threads import in_a_hurry, parallel_for, parallel_map, quota_of_groups, thread_count
 from gsvr.errors import InputError
 
 
@@ -157,3 +157,25 @@ def test_the_share_of_a_container(tmp_path: Path) -> None:
     (first / "cpu.cfs_quota_us").write_text("100000\n")
     assert quota_of_groups(own, tmp_path / "fs") == 2
     assert quota_of_groups(tmp_path / "absent", tmp_path / "fs") is None
+
+
+def test_who_is_in_a_hurry_has_the_cores_and_the_others_go_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", "2")
+    order: list[str] = []
+    begun, hurried = Event(), Event()
+
+    def others() -> None:
+        parallel_for(lambda _: begun.set(), 2)
+        assert hurried.wait(10)
+        parallel_for(lambda _: order.append("others"), 2)
+
+    thread = Thread(target=others)
+    thread.start()
+    assert begun.wait(10)
+    with in_a_hurry():
+        hurried.set()
+        time.sleep(0.1)
+        # what its own threads call in turn is let through
+        parallel_for(lambda _: parallel_for(lambda _: order.append("hurry"), 2), 2)
+    thread.join(10)
+    assert order == ["hurry"] * 4 + ["others"] * 2

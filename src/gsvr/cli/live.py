@@ -17,7 +17,10 @@ def live_command(
     output_dir: Annotated[Path, typer.Option(help="Folder for the outputs, one folder in it for each examination.")],
     watch: Annotated[
         Path | None,
-        typer.Option(help="Folder that NIfTI stacks are written to; each folder in it is an examination of its own."),
+        typer.Option(
+            help="Folder that NIfTI stacks or DICOM files are written to; each folder in it, and each DICOM study, "
+            "is an examination of its own."
+        ),
     ] = None,
     dicom_port: Annotated[
         int | None, typer.Option(help="Port of a DICOM node that scanners send to (C-STORE). Default: none.")
@@ -60,7 +63,6 @@ def live_command(
     from gsvr.workflows.live.examination import LiveOptions
     from gsvr.workflows.live.node import LiveNode
     from gsvr.workflows.live.server import PageServer, ServerOptions
-    from gsvr.workflows.live.watched_folder import WatchedFolder
     from gsvr.workflows.presets import chosen_options
 
     log_to(Console(stderr=True), verbose)
@@ -77,7 +79,7 @@ def live_command(
     output_dir.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with sole_writer(output_dir / "live"):
-        sources: list[Source] = [] if watch is None else [WatchedFolder(watch)]
+        sources: list[Source] = [] if watch is None else [_watched_folder(output_dir, watch)]
         if dicom_port is not None:
             sources.append(_dicom_node(output_dir, dicom_port, ae_title, allow_peer or []))
         node = LiveNode(output_dir, options, sources)
@@ -90,6 +92,15 @@ def live_command(
         finally:
             if page is not None:
                 page.stop()
+
+
+def _watched_folder(output_dir: Path, folder: Path) -> Source:
+    """Of NIfTI stacks, and of DICOM files where the packages for them are there."""
+    from gsvr.io.dicom.installed import is_installed
+    from gsvr.workflows.live.dicom_series import DicomSeries
+    from gsvr.workflows.live.watched_folder import WatchedFolder
+
+    return WatchedFolder(folder, DicomSeries(output_dir) if is_installed("pydicom") else None)
 
 
 def _dicom_node(output_dir: Path, port: int, title: str, peers: list[str]) -> Source:

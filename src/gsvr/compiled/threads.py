@@ -6,8 +6,9 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,12 +21,21 @@ Value = TypeVar("Value")
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = threading.Lock()
+# the thread that is in a hurry, and whether the others may go on
+_hurried: int | None = None
+_nobody_hurries = threading.Event()
+_nobody_hurries.set()
+_hurry_lock = threading.Lock()
+# how deep in calls of `on_all_threads` a thread is
+_depth = threading.local()
 
 
 def _forget_pool() -> None:
-    """Threads do not survive a fork, and one of them may have held the lock: the child makes its own."""
-    global _pool, _pool_lock
+    """Threads do not survive a fork, and one of them may have held a lock: the child makes its own."""
+    global _pool, _pool_lock, _hurried, _nobody_hurries, _hurry_lock
     _pool, _pool_lock = None, threading.Lock()
+    _hurried, _nobody_hurries, _hurry_lock = None, threading.Event(), threading.Lock()
+    _nobody_hurries.set()
 
 
 if hasattr(os, "register_at_fork"):
@@ -136,18 +146,47 @@ def on_all_threads(work: Callable[[], Value], n_tasks: int) -> list[Value]:
     done is no longer needed: it is not waited for, and work may itself call this. The others are waited for, also when
     one has failed: they still write to the caller's arrays. Then the first exception is raised here.
     """
+    depth = getattr(_depth, "value", 0)
+    if depth == 0 and _hurried not in (None, threading.get_ident()):
+        _nobody_hurries.wait()
     count = min(thread_count(), n_tasks)
     if count <= 1:
-        return [work()]
+        return [_deeper(work, depth)]
     futures: list[Future[Value]] = []
     try:
         for _ in range(count - 1):
-            futures.append(_submit(work))
-        first = work()
+            futures.append(_submit(lambda: _deeper(work, depth)))
+        first = _deeper(work, depth)
     finally:
         begun = [future for future in futures if not future.cancel()]
         wait(begun)
     return [first, *(future.result() for future in begun)]
+
+
+def _deeper(work: Callable[[], Value], depth: int) -> Value:
+    """Call it where calls of `on_all_threads` are parts of one that was let through."""
+    _depth.value = depth + 1
+    try:
+        return work()
+    finally:
+        _depth.value = depth
+
+
+@contextmanager
+def in_a_hurry() -> Iterator[None]:
+    """Have the cores for this thread: what other threads begin on all threads meanwhile waits until this ends.
+
+    For work of a fraction of a second; one thread at a time can be in a hurry.
+    """
+    global _hurried
+    with _hurry_lock:
+        _hurried = threading.get_ident()
+        _nobody_hurries.clear()
+        try:
+            yield
+        finally:
+            _hurried = None
+            _nobody_hurries.set()
 
 
 def _submit(work: Callable[[], Value]) -> Future[Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,13 +10,13 @@ import pytest
 
 from gsvr.evaluation import compare
 from gsvr.model.fields import LatticeField
-from gsvr.model.slices import Slices
+from gsvr.model.slices import Slices, Stack
 from gsvr.render.volume import render_volume
 from gsvr.solver.motion import displacements
+from gsvr.solver.online.arriving import ArrivingStack
 from gsvr.solver.online.reconstruction import (
     OnlineState,
     finish,
-    place_slices,
     predicted_poses,
     update,
 )
@@ -88,21 +89,45 @@ def test_the_state_holds_every_slice_and_the_field_in_units_of_the_input():
 
 def test_arriving_slices_are_placed_where_the_finished_stack_has_them():
     before, *_, last = online()
-    slices = slices_of_first(5)
+    slices, simulation = slices_of_first(5), moving_brain(n_stacks=N_STACKS)
+    stack = simulation.stacks[4]
+    arriving = ArrivingStack(stack.name, np.eye(4))
+    order = np.argsort(stack.slice_times)
+    pieces = np.split(order, [1, 2, 5, 6, 20])  # one by one, or some at once
+    told = [
+        placed
+        for piece in pieces
+        for placed in arriving.place(
+            before, [one_slice(stack, k) for k in piece], stack.slice_times[piece].tolist(), QUICK
+        )
+    ]
+    assert [one.number for one in told] == list(range(stack.n_slices))
+    known = arriving.poses_of(stack)
+    assert set(known) == {(stack.name, k) for k in range(stack.n_slices)}
     new = slices.subset(slices.stack_index == 4)
-    known: dict = {}
-    order = np.argsort(new.times)
-    for count in range(1, len(order) + 1):
-        so_far = new.subset(order[:count])
-        placed = place_slices(before, so_far, known, QUICK)
-        known = dict(zip(so_far.keys, placed.poses, strict=True))
     poses = np.stack([known[key] for key in new.keys])
     ends = last.poses[slices.stack_index == 4]
     seen = last.slices.sum_per_slice(last.slices.mask)[slices.stack_index == 4] > 150
     assert np.median(displacements(new, ends, poses)[seen]) < 0.8
+    agreement = {int(order[one.number]): one.agreement for one in told}
+    assert np.median([agreement[int(k)] for k in new.slice_index[seen]]) > 0.8
+    assert np.isnan(agreement[int(order[0])])  # the first slice is beside the brain
     _, quick = update(before, slices, QUICK, known)
-    simulation = moving_brain(n_stacks=N_STACKS)
     assert errors_of_poses(quick.slices, quick.poses, simulation).median < 0.5
+
+
+def one_slice(stack: Stack, k: int) -> Stack:
+    affine = stack.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * k
+    return Stack("a slice", stack.data[:, :, [k]], affine, stack.thickness, slice_times=np.zeros(1))
+
+
+def test_a_slice_that_shows_nothing_at_all_is_carried_along():
+    before, *_ = online()
+    stack = moving_brain(n_stacks=N_STACKS).stacks[4]
+    dark = [replace(one_slice(stack, k), data=np.zeros((*stack.data.shape[:2], 1), np.float32)) for k in (9, 10)]
+    placed = ArrivingStack(stack.name, np.eye(4)).place(before, dark, [0.0, 1.0], QUICK)
+    assert all(np.isfinite(one.pose).all() for one in placed)
 
 
 def test_one_stack_alone_stays_where_its_header_puts_it():

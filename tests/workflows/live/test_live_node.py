@@ -235,6 +235,9 @@ def test_a_scanner_sends_two_studies_in_any_order_and_a_localiser(node: Node):
     stacks_of = {name: [e["slices"] for e in events if e["event"] == "stack"] for name, events in found.items()}
     assert sorted(stacks_of.values(), key=len) == [[stacks[2].n_slices], [stacks[0].n_slices, stacks[1].n_slices]]
     longer = max(names, key=lambda name: len(stacks_of[name]))
+    came = [event for event in found[longer] if event.get("arriving")]
+    assert len({event["stack"] for event in came}) == 2
+    assert all(0 <= event["latency_seconds"] < _PATIENCE for event in came)
     assert read_record(node.output / longer / "record.json")["verdict"]
     for path in node.output.glob("study-*/**/*"):
         if path.is_file():

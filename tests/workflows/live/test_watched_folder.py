@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gsvr.errors import InputError
-from gsvr.workflows.live.arrival import Arrival, Refusal
+from gsvr.io.nifti import read_stack
+from gsvr.workflows.live.arrival import Arrival, Refusal, SliceArrival
+from gsvr.workflows.live.dicom_series import DicomSeries, SeriesOptions
 from gsvr.workflows.live.watched_folder import WatchedFolder, WatchOptions, folder_name
 from tests.acquisitions import small_stack
 from tests.stack_files import write_stack
@@ -22,11 +25,11 @@ QUICK = WatchOptions(interval=0.01, patience=0.2)
 class Looks:
     """A watched folder, and what it delivered."""
 
-    def __init__(self, folder: Path, options: WatchOptions = QUICK) -> None:
+    def __init__(self, folder: Path, options: WatchOptions = QUICK, series: DicomSeries | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.got: list[Any] = []
-        self._watched = WatchedFolder(folder, options)
+        self._watched = WatchedFolder(folder, series, options)
 
     def look(self, times: int = 2) -> list[Any]:
         """What some looks deliver."""
@@ -44,8 +47,6 @@ def looks(tmp_path: Path) -> Looks:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A stack with mask and sidecar, elsewhere."""
-    import numpy as np
-
     folder = tmp_path / "made"
     folder.mkdir()
     return write_stack(folder, small_stack("a", np.eye(3), (1.1, 1.1, 3.0), 3.0, 0))
@@ -142,3 +143,65 @@ def test_names_lose_what_means_something():
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="is no folder"):
         WatchedFolder(tmp_path / "missing")
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> list[Path]:
+    """A stack of 12 slices as DICOM files under names that say nothing, in the order of acquisition."""
+    pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'gsvr[dicom]'")
+    from gsvr.io.dicom.acquired import ExaminationLabels, SeriesLabels, classic_series
+
+    stack = small_stack("a", np.eye(3), (1.1, 1.1, 3.0), 3.0, 0)
+    paths = []
+    for number, instance in enumerate(classic_series(stack, ExaminationLabels.new(), SeriesLabels(4))):
+        paths.append(tmp_path / f"IM{number:04d}")
+        instance.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+def test_dicom_slices_are_delivered_as_they_come_and_the_stack_once_complete(tmp_path: Path, instances: list[Path]):
+    series = DicomSeries(tmp_path / "out", SeriesOptions(0.3, 0.3))
+    looks = Looks(tmp_path / "watched", series=series)
+    inner = looks.folder / "export" / "DICOM"
+    inner.mkdir(parents=True)
+    half = len(instances) // 2
+    for path in instances[:half]:
+        shutil.copyfile(path, inner / path.name)
+    slices = looks.look()
+    assert len(slices) == half
+    assert all(isinstance(one, SliceArrival) for one in slices)
+    assert len({(one.examination, one.stack) for one in slices}) == 1
+    assert [one.acquired for one in slices] == sorted(one.acquired for one in slices)
+    content = instances[half].read_bytes()
+    (inner / "growing").write_bytes(content[: len(content) // 2])
+    assert looks.look(3) == []  # its header is whole, its pixels are not
+    (inner / "growing").write_bytes(content)
+    for path in instances[half + 1 :]:
+        shutil.copyfile(path, inner / path.name)
+    shutil.copyfile(instances[0], inner / "once more")
+    assert len(looks.look()) == len(instances) - half
+    assert looks.look() == []
+    time.sleep(0.35)
+    (arrival,) = looks.look(1)
+    assert isinstance(arrival, Arrival)
+    assert (arrival.examination, arrival.path.name) == (slices[0].examination, f"{slices[0].stack}.nii.gz")
+    stack = read_stack(arrival.path)
+    assert stack.n_slices == len(instances)
+    for one in slices:  # where and what they are in the stack
+        index = np.linalg.inv(stack.affine) @ one.image.affine[:, 3]
+        np.testing.assert_allclose(index[:2], 0, atol=1e-3)
+        np.testing.assert_allclose(stack.data[:, :, round(index[2])], one.image.data[:, :, 0], rtol=1e-5)
+    assert looks.look(3) == []
+
+
+def test_broken_dicom_is_told_and_other_files_are_passed_over(tmp_path: Path, instances: list[Path]):
+    looks = Looks(tmp_path / "watched", series=DicomSeries(tmp_path / "out", SeriesOptions(9.0, 9.0)))
+    (looks.folder / "readme.txt").write_text("nothing " * 100)
+    shutil.copyfile(instances[0], looks.folder / "whole")
+    assert len(looks.look()) == 1
+    (looks.folder / "patient^name").write_bytes(instances[1].read_bytes()[:-100])
+    assert looks.look(3) == []
+    time.sleep(0.3)
+    (refusal,) = looks.look(3)
+    assert "it ends before its pixels do" in refusal.reason
+    assert "patient" not in refusal.reason

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_PIXELS = 2**29
 _LARGEST_INTENSITY = 1e15
+# mm; of a slice whose header does not say, and that has no neighbours yet.
+_USUAL_THICKNESS = 3.0
 
 
 def read_dicom_stack(found: DicomStack, thickness: float | None = None, order: SliceOrder | str = "auto") -> Stack:
@@ -60,6 +62,21 @@ def read_dicom_stack(found: DicomStack, thickness: float | None = None, order: S
         logger.info("%s: the headers do not tell when each slice was acquired; taken for interleaved", found.name)
     image = Image(Path(found.name), np.ascontiguousarray(data), found.affine, slice_axis=2)
     return stack_from_image(image, thickness, order, sidecar)
+
+
+def read_dicom_slice(frame: Frame) -> Stack:
+    """A slice alone, as a stack of one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    found = DicomStack((frame,))
+    data, broken = _pixels(found.frames)
+    if broken:
+        raise InputError(f"a slice of {found.name} cannot be read: send it again")
+    return Stack(found.name, data, found.affine, found.thickness or _USUAL_THICKNESS, slice_times=np.zeros(1))
 
 
 def _pixels(frames: Sequence[Frame]) -> tuple[Float32[np.ndarray, "columns rows slices"], list[Frame]]:

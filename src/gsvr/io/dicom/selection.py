@@ -72,12 +72,19 @@ def select(stacks: Sequence[DicomStack]) -> tuple[list[DicomStack], list[LeftOut
 
 def _reason(stack: DicomStack, stacks: Sequence[DicomStack]) -> str | None:
     """Why a stack cannot be used: by what it is, then by its contrast, then by its size."""
-    contrast = stack.contrast
-    kinds = set(contrast.image_type)
     series = [other for other in stacks if other.first.series == stack.first.series]
     orientations = {other.orientation for other in series}
     small = all(other.n_slices <= _LOCALISER_SLICES for other in series)
-    if "LOCALIZER" in kinds or _LOCALISER_WORDS.search(contrast.words) or (len(orientations) > 1 and small):
+    if len(orientations) > 1 and small:
+        return "a localiser"
+    return unlike(stack) or too_small(stack)
+
+
+def unlike(stack: DicomStack) -> str | None:
+    """Why not even a slice of a stack is one of those that are used, by what its header says."""
+    contrast = stack.contrast
+    kinds = set(contrast.image_type)
+    if "LOCALIZER" in kinds or _LOCALISER_WORDS.search(contrast.words):
         return "a localiser"
     if "SECONDARY" in kinds or kinds & {"MPR", "PROJECTION IMAGE", "MIP", "SUBTRACT"}:
         return "computed from other images"
@@ -98,7 +105,7 @@ def _reason(stack: DicomStack, stacks: Sequence[DicomStack]) -> str | None:
         return f"another contrast: an echo time of {echo:.3g} ms"
     if stack.thickness is not None and stack.thickness > _THICKEST:
         return f"a slab of {stack.thickness:.3g} mm"
-    return too_small(stack)
+    return None
 
 
 def too_small(stack: DicomStack) -> str | None:

@@ -162,22 +162,34 @@
       const colour = `var(${COLOURS[names.indexOf(slice.stack) % COLOURS.length]})`;
       const dot = make("circle", {
         cx: 40 + 950 * (number + 0.5) / slices.length, cy: 155 - 140 * Math.min(slice.movement_mm / most, 1), r: 4,
-        stroke: colour, "stroke-width": 1.5, fill: slice.weight < 0.5 ? "none" : colour,
+        stroke: colour, "stroke-width": 1.5, fill: (slice.weight ?? slice.agreement) < 0.5 ? "none" : colour,
+        opacity: slice.arriving ? 0.6 : 1,
       });
-      dot.append(make("title", {}, `${slice.stack}, slice ${slice.slice_index}: ${slice.movement_mm.toFixed(1)} mm`));
+      const which = slice.arriving ? `the ${slice.number + 1}. slice that came` : `slice ${slice.slice_index}`;
+      dot.append(make("title", {}, `${slice.stack}, ${which}: ${slice.movement_mm.toFixed(1)} mm`));
       nodes.push(dot);
     });
     svg.replaceChildren(...nodes);
   };
 
+  const arrivingWords = (event) => {
+    const seconds = `${event.stack}: a slice after ${event.latency_seconds.toFixed(2)} s`;
+    if (!event.pose) return `${seconds}; there is no volume yet to place it in.`;
+    if (!event.used) return `${seconds}; it shows nothing of the brain.`;
+    const moved = event.movement_mm === null ? "" : `, ${event.movement_mm.toFixed(1)} mm from the one before`;
+    return `${seconds}${moved}; ${Math.round(100 * event.agreement)} % agreement with the volume.`;
+  };
   const take = (event) => {
     log(event);
     if (event.event === "slice") {
-      const same = (slice) => slice.stack === event.stack && slice.slice_index === event.slice_index;
+      // what is told of a whole stack replaces what was told of its slices as they came
+      const same = (slice) => slice.stack === event.stack && (event.arriving ? false : slice.arriving || slice.slice_index === event.slice_index);
       state.slices = [...state.slices.filter((slice) => !same(slice)), event].slice(-MOST_SLICES);
-      find("n-slices").textContent = state.slices.length;
+      find("n-slices").textContent = state.slices.filter((slice) => slice.pose).length;
+      if (event.arriving) find("arriving").textContent = arrivingWords(event);
     } else if (event.event === "stack") {
       state.stacks.add(event.stack);
+      find("arriving").textContent = "";
       find("n-stacks").textContent = state.stacks.size;
     } else if (event.event === "volume") {
       find("believed").textContent = percent(event.believed);

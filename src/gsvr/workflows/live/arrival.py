@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from gsvr.model.slices import Stack
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -52,7 +54,32 @@ class Refusal:
     time: float
 
 
-Deliver = Callable[[Arrival | Refusal], None]
+@dataclass(frozen=True, eq=False)
+class SliceArrival:
+    """A slice of a stack that is still being acquired, to be placed at once. It comes once more, with its stack.
+
+    Attributes
+    ----------
+    examination
+        Where it belongs.
+    stack
+        Name that its stack is going to have.
+    image
+        The slice, as a stack of one.
+    acquired
+        When it was acquired (s, by a clock of its stack); None: not known, and taken for the order of arrival.
+    time
+        When it arrived (seconds since 1970).
+    """
+
+    examination: str
+    stack: str
+    image: Stack
+    acquired: float | None
+    time: float
+
+
+Deliver = Callable[[Arrival | SliceArrival | Refusal], None]
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gsvr.compiled.threads import in_a_hurry
 from gsvr.errors import InputError
 from gsvr.evaluation.next_stack import next_stack, words_of
 from gsvr.evaluation.verdict import Grade, Limits, Verdict, judge
@@ -25,21 +27,22 @@ from gsvr.io.nifti import read_stack, write_volume
 from gsvr.io.outputs import begin_writing
 from gsvr.io.transforms import write_poses_json
 from gsvr.masks.first import StackMasks
-from gsvr.model.slices import Stack
+from gsvr.model.slices import SliceKey, Stack
 from gsvr.model.volume import Volume
 from gsvr.render import VOXEL_SIZE
 from gsvr.solver.motion import movements, time_links
+from gsvr.solver.online.arriving import ArrivingStack, PlacedSlice
 from gsvr.solver.online.reconstruction import OnlineState, can_join, finish, update
 from gsvr.solver.reconstruct import Progress
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import Result
 from gsvr.workflows.inputs import StackInputs
-from gsvr.workflows.live.arrival import Arrival, Refusal
+from gsvr.workflows.live.arrival import Arrival, Refusal, SliceArrival
 from gsvr.workflows.live.events import EventLog
 from gsvr.workflows.live.journal import Journal
 from gsvr.workflows.live.saved_state import read_state, write_state
 from gsvr.workflows.outputs import OutputPaths, slice_records, write_outputs
-from gsvr.workflows.pipeline import Job, Reconstruction, job_of, rendered_volume
+from gsvr.workflows.pipeline import Job, Reconstruction, fitting_options, job_of, rendered_volume
 from gsvr.workflows.provenance import InputFile, Provenance, hashed_files
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,10 @@ _RETRY = 5.0
 _ABOUT_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 # Stacks of one examination; a scanner makes two dozen at most.
 _MOST_STACKS = 100
+# Slices that wait to be placed; of more the oldest are placed with their stack.
+_MOST_SLICES = 500
+# Stacks that are being acquired at a time, or were never completed.
+_MOST_ARRIVING = 4
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -109,7 +116,7 @@ class Latest:
 
 
 class LiveExamination:
-    """Receives stacks from one thread, and works in another.
+    """Receives stacks and slices from one thread, places slices in a second one, and makes volumes in a third.
 
     Parameters
     ----------
@@ -137,6 +144,10 @@ class LiveExamination:
         # whether the stacks joined the volume one by one; when the work on a volume began, in CPU seconds
         self._joined, self._cpu = False, 0.0
         self._state = read_state(folder / "state")
+        # slices of stacks that are being acquired: those to be placed, and where those before are
+        self._waiting: deque[SliceArrival] = deque(maxlen=_MOST_SLICES)
+        self._arriving: dict[str, ArrivingStack] = {}
+        self._last_pose, self._placing = np.eye(4), threading.Lock()
         self._resume()
 
     def _resume(self) -> None:
@@ -183,6 +194,63 @@ class LiveExamination:
         """Tell of something that cannot be used."""
         self.events.tell("error", reason=refusal.reason, latency_seconds=_since(refusal.time))
 
+    def see(self, arrival: SliceArrival) -> None:
+        """Take over a slice of a stack that is being acquired, to be placed soon."""
+        with self._lock:
+            if all(one.stack.name != arrival.stack for one in self._received.values()):
+                self._waiting.append(arrival)
+                self._last_arrival = time.time()
+
+    @property
+    def has_slices(self) -> bool:
+        """Whether slices wait to be placed."""
+        return bool(self._waiting)
+
+    def place(self) -> None:
+        """Place the slices that wait, those of one stack at a time; errors become events."""
+        with self._lock:
+            stack = self._waiting[0].stack if self._waiting else ""
+            arrivals = [one for one in self._waiting if one.stack == stack]
+            others = [one for one in self._waiting if one.stack != stack]
+            self._waiting.clear()
+            self._waiting.extend(others)
+            state = self._state
+        if not arrivals:
+            return
+        if state is None:  # nothing to place them against
+            self.events.tell_all([_arrival_event(arrival, None) for arrival in arrivals])
+            return
+        try:
+            with self._placing:
+                arriving = self._arriving.setdefault(stack, ArrivingStack(stack, self._last_pose))
+                while len(self._arriving) > _MOST_ARRIVING:  # series that never become a stack
+                    self._arriving.pop(next(iter(self._arriving)))
+                times = [
+                    float(arriving.n_slices + number) if one.acquired is None else one.acquired
+                    for number, one in enumerate(arrivals)
+                ]
+                options = fitting_options([one.image for one in arrivals], self._options.solver)
+                with in_a_hurry():
+                    placed = arriving.place(state, [one.image for one in arrivals], times, options)
+        except Exception as error:
+            # whatever it is: the slices come once more, with their stack
+            logger.exception("%s: slices could not be placed", self.name)
+            with self._placing:
+                self._arriving.pop(stack, None)
+            self.events.tell("error", reason=f"slices of {stack} could not be placed ({type(error).__name__})")
+            return
+        self.events.tell_all([_arrival_event(*pair) for pair in zip(arrivals, placed, strict=True)])
+
+    def _placed(self, received: Sequence[_Received]) -> dict[SliceKey, np.ndarray]:
+        """Poses of the slices of new stacks that were placed as they came."""
+        found: dict[SliceKey, np.ndarray] = {}
+        with self._placing:
+            for one in received:
+                arriving = self._arriving.pop(one.stack.name, None)
+                if arriving is not None:
+                    found |= arriving.poses_of(one.stack)
+        return found
+
     def _take(self, arrival: Arrival) -> bool:
         """Read a stack; whether it can be used."""
         try:
@@ -202,6 +270,9 @@ class LiveExamination:
             self._versions.add(arrival.version)
             self._left_out.discard(arrival.path)
             self._last_arrival = time.time()
+            waiting = [one for one in self._waiting if one.stack != stack.name]
+            self._waiting.clear()
+            self._waiting.extend(waiting)
         return True
 
     def _plain(self, error: InputError, *paths: Path) -> str:
@@ -233,7 +304,7 @@ class LiveExamination:
     def is_idle(self) -> bool:
         """Whether there is nothing to do, not even later."""
         with self._lock:
-            return not (self._pending or self._unfinished or self._working)
+            return not (self._pending or self._unfinished or self._working or self._waiting)
 
     @property
     def last_arrival(self) -> float:
@@ -293,7 +364,8 @@ class LiveExamination:
         job = self._job(received)
         assert isinstance(job.options, SolverOptions)
         joined = before is not None and can_join(before, job.slices)
-        self._state, result = update(before, job.slices, job.options, callback=self._between)
+        known = self._placed(received)
+        self._state, result = update(before, job.slices, job.options, known, self._between)
         self._joined = joined
         volume = rendered_volume(result, self._options.output_resolution, job.options.backend)
         self._write_quick(job, result, volume)
@@ -301,8 +373,8 @@ class LiveExamination:
         with self._lock:
             self._unfinished = len(received) > 1  # one stack cannot be corrected for motion, nor judged
         # the motion of the only stack is known once there is a second one
-        known = set() if before is None or before.n_stacks == 1 else set(before.poses)
-        self.events.tell_all(_slice_events(result, known, received))
+        told = set() if before is None or before.n_stacks == 1 else set(before.poses)
+        self.events.tell_all(_slice_events(result, told, received))
         self._tell_volume(received, "quick", result)
         write_state(self.folder / "state", self._state)
 
@@ -360,6 +432,7 @@ class LiveExamination:
     def _show(self, result: Result, volume: Volume, quality: str, verdict: Verdict | None = None) -> None:
         assert self._state is not None
         self.latest = Latest(result, volume, self._state, quality, verdict)
+        self._last_pose = result.poses[time_links(result.slices)[-1][-1]]
 
     def _job(self, received: Sequence[_Received]) -> Job:
         """All stacks with masks; those that are found are kept for the next time."""
@@ -453,6 +526,23 @@ def _slice_events(result: Result, known: set, received: Sequence[_Received]) -> 
                 }
             )
     return events
+
+
+def _arrival_event(arrival: SliceArrival, placed: PlacedSlice | None) -> dict[str, Any]:
+    """What a slice tells before its stack is complete; it has no number in the stack yet."""
+    event: dict[str, Any] = {"event": "slice", "stack": arrival.stack, "slice_index": None, "arriving": True}
+    if placed is None:
+        event |= {"used": None, "movement_mm": None, "pose": None}
+    else:
+        agreement, movement = placed.agreement, placed.movement
+        event |= {
+            "number": placed.number,
+            "used": bool(np.isfinite(agreement)),
+            "movement_mm": round(movement, 3) if np.isfinite(movement) else None,
+            "agreement": round(agreement, 3) if np.isfinite(agreement) else None,
+            "pose": np.round(placed.pose, 5),
+        }
+    return event | {"latency_seconds": _since(arrival.time)}
 
 
 def _advice(made: Reconstruction) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sources, examinations, and the two threads that keep them going: one receives, one reconstructs."""
+"""Sources, examinations, and the threads that keep them going: one receives, one places slices, one makes volumes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gsvr.workflows.live.arrival import Arrival, Refusal, Source
+from gsvr.workflows.live.arrival import Arrival, Refusal, SliceArrival, Source
 from gsvr.workflows.live.examination import LiveExamination, LiveOptions
 
 logger = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ class LiveNode:
 
     def __init__(self, output_dir: Path, options: LiveOptions, sources: Sequence[Source]) -> None:
         self._output_dir, self._options, self._sources = output_dir, options, sources
-        self._arrivals: queue.Queue[Arrival | Refusal] = queue.Queue(_MOST_WAITING)
+        self._arrivals: queue.Queue[Arrival | SliceArrival | Refusal] = queue.Queue(_MOST_WAITING)
         self._examinations: dict[str, LiveExamination] = {}
-        self._stopped, self._lock = threading.Event(), threading.Lock()
+        self._stopped, self._lock, self._slices = threading.Event(), threading.Lock(), threading.Event()
         self._heard = time.monotonic()
 
     @property
@@ -55,9 +55,13 @@ class LiveNode:
         ready
             Called once the sources are listened to.
         """
-        worker = threading.Thread(target=self._work, name="reconstruction", daemon=True)
+        workers = [
+            threading.Thread(target=self._work, name="reconstruction", daemon=True),
+            threading.Thread(target=self._place, name="placement", daemon=True),
+        ]
         self._resume()
-        worker.start()
+        for worker in workers:
+            worker.start()
         for source in self._sources:
             source.start(self._arrivals.put)
         ready()
@@ -67,7 +71,8 @@ class LiveNode:
         finally:
             self._stopped.set()
             self._let_sources_go()
-            worker.join()
+            for worker in workers:
+                worker.join()
 
     def _resume(self) -> None:
         """Take up the examinations of an earlier process that have something left to do."""
@@ -98,8 +103,12 @@ class LiveNode:
             self._heard = time.monotonic()
             self._take(arrival)
 
-    def _take(self, arrival: Arrival | Refusal) -> None:
+    def _take(self, arrival: Arrival | SliceArrival | Refusal) -> None:
         examination = self._examination(arrival.examination)
+        if isinstance(arrival, SliceArrival):
+            examination.see(arrival)
+            self._slices.set()
+            return
         if isinstance(arrival, Refusal):
             examination.refuse(arrival)
             return
@@ -127,6 +136,16 @@ class LiveNode:
 
     def _is_idle(self) -> bool:
         return self._arrivals.empty() and all(one.is_idle for one in self.examinations.values())
+
+    def _place(self) -> None:
+        """Slices have their places within a fraction of a second, whatever volume is being made."""
+        while not self._stopped.is_set():
+            if not self._slices.wait(_LOOK):
+                continue
+            self._slices.clear()
+            for examination in self.examinations.values():
+                while examination.has_slices and not self._stopped.is_set():
+                    examination.place()
 
     def _work(self) -> None:
         """Quick volumes before final ones, and the examination that is going on before others."""

@@ -1,7 +1,8 @@
-"""A folder that NIfTI stacks are written to while an examination goes on.
+"""A folder that NIfTI stacks or DICOM instances are written to while an examination goes on.
 
-Files in the folder itself are one examination, those in each of its folders another. A file is taken once it is whole:
-its size has not changed between two looks, and it can be read to its end. So writers need not rename.
+NIfTI files in the folder itself are one examination, those in each of its folders another; DICOM instances lie as deep
+as exports have them, under any name, and each study is an examination. A file is taken once it is whole: its size has
+not changed between two looks, and it can be read to its end. So writers need not rename.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gsvr.errors import InputError
+from gsvr.io.dicom.folder import read_frames, reason
+from gsvr.io.dicom.frame import NoPlane
 from gsvr.io.image import load_image
 from gsvr.io.sidecar import sidecar_path
 from gsvr.workflows.live.arrival import Arrival, Deliver, Refusal
+from gsvr.workflows.live.dicom_series import DicomSeries, examination_of
 
 logger = logging.getLogger(__name__)
 
 _STACK = re.compile(r"(?P<stem>[^.].*)\.nii(\.gz)?", re.IGNORECASE)
+_SIDECAR = re.compile(r".*\.json", re.IGNORECASE)
 _MASK = re.compile(r"(?P<of>.+?)(_desc-brain)?_mask")
+# How deep DICOM instances may lie.
+_DEEPEST = 8
+# A look takes at most this share of the time.
+_BUSY = 0.25
 # Seconds between the last change of a file and the look that finds it, at most.
 _RECENT = 2.0
 
@@ -40,13 +49,16 @@ class WatchOptions:
     largest
         Bytes; a larger file is refused.
     most
-        Files that are looked at in one folder; more are passed over.
+        NIfTI files that are looked at in one folder; more are passed over.
+    most_instances
+        Other files, which may be DICOM instances, in all folders.
     """
 
-    interval: float = 0.2
+    interval: float = 0.1
     patience: float = 5.0
     largest: int = 2**31
     most: int = 1000
+    most_instances: int = 20_000
 
 
 @dataclass
@@ -66,6 +78,8 @@ class WatchedFolder:
     ----------
     folder
         What to watch; it must be there.
+    series
+        What sorts DICOM instances; None: they are passed over.
 
     Raises
     ------
@@ -73,11 +87,12 @@ class WatchedFolder:
         If it is not.
     """
 
-    def __init__(self, folder: Path, options: WatchOptions | None = None) -> None:
+    def __init__(self, folder: Path, series: DicomSeries | None = None, options: WatchOptions | None = None) -> None:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder: make it first")
         self._folder, self._options = folder.resolve(), options or WatchOptions()
         self._seen: dict[Path, _Seen] = {}
+        self._series, self._examination = series, ""
         self._stopped, self._thread = threading.Event(), None
 
     def start(self, deliver: Deliver) -> None:
@@ -93,11 +108,13 @@ class WatchedFolder:
 
     def _watch(self, deliver: Deliver) -> None:
         while not self._stopped.is_set():
+            began = time.monotonic()
             try:
                 self.look(deliver)
             except OSError as error:  # a network drive that is gone for a while
                 logger.warning("%s cannot be read (%s)", self._folder, error.strerror)
-            self._stopped.wait(self._options.interval)
+            took = time.monotonic() - began
+            self._stopped.wait(max(self._options.interval, took / _BUSY))
 
     def look(self, deliver: Deliver) -> None:
         """Look once, and deliver what is whole and new."""
@@ -105,6 +122,41 @@ class WatchedFolder:
         for folder in sorted(folders):
             for path, mask in _stacks_of(folder, self._options.most):
                 self._consider(path, mask, deliver)
+        if self._series is not None:
+            for path in _others_in(self._folder, self._options.most_instances):
+                self._consider_instance(path, self._series, deliver)
+            self._series.deliver_complete(deliver)
+
+    def _consider_instance(self, path: Path, series: DicomSeries, deliver: Deliver) -> None:
+        found = _version([path])
+        if found is None:  # gone again
+            return
+        version, changed = found
+        seen = self._seen.setdefault(path, _Seen(""))
+        if seen.version != version:  # perhaps still being written
+            self._seen[path] = _Seen(version, seen.done, seen.refused)
+            return
+        if version in (seen.done, seen.refused):
+            return
+        arrived = changed if 0 <= seen.since - changed < _RECENT else seen.since
+        try:
+            if path.stat().st_size > self._options.largest:
+                raise ValueError("larger than any image")
+            frames = read_frames(path)
+        except NoPlane:
+            seen.refused = version
+        except FileNotFoundError:
+            return
+        except Exception as error:  # whatever is wrong with it, it may still grow
+            if time.time() - seen.since > self._options.patience:
+                seen.refused = version
+                logger.warning("%s is broken and was left out (%s)", path.name, reason(error))
+                if self._examination:  # the name of the file may be a patient's
+                    deliver(Refusal(self._examination, f"a DICOM file is broken ({reason(error)})", arrived))
+        else:
+            seen.done = version
+            self._examination = examination_of(frames)
+            series.deliver_slices(series.sort(frames, arrived), arrived, deliver)
 
     def _consider(self, path: Path, mask: Path | None, deliver: Deliver) -> None:
         found = _version([path, sidecar_path(path), *([] if mask is None else [mask])])
@@ -155,6 +207,25 @@ def _stacks_of(folder: Path, most: int) -> list[tuple[Path, Path | None]]:
     # X_T2w.nii.gz has X_T2w_mask.nii.gz or, in BIDS, X_desc-brain_mask.nii.gz
     paired = [(path, masks.get(stem) or masks.get(stem.rpartition("_")[0])) for stem, path in stacks]
     return sorted(paired, key=lambda pair: (_changed(pair[0]), pair[0]))
+
+
+def _others_in(folder: Path, most: int) -> list[Path]:
+    """Files that may be DICOM instances, in a folder and the folders in it, oldest first."""
+    found: list[tuple[int, str]] = []
+    folders = [(str(folder), 0)]
+    while folders:
+        where, depth = folders.pop()
+        with os.scandir(where) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                # links to folders are not followed: they may lead round in circles
+                if entry.is_dir(follow_symlinks=False):
+                    if depth < _DEEPEST:
+                        folders.append((entry.path, depth + 1))
+                elif not (_STACK.fullmatch(entry.name) or _SIDECAR.fullmatch(entry.name)) and entry.is_file():
+                    found.append((entry.stat().st_mtime_ns, entry.path))
+    return [Path(path) for _, path in sorted(found)[:most]]
 
 
 def _changed(path: Path) -> float:

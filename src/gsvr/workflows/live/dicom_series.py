@@ -1,0 +1,155 @@
+"""DICOM instances that come one by one: each slice as it comes, and stacks, as NIfTI with sidecar, once complete.
+
+A scanner does not say how many images a series is going to have. So a series counts as complete when no instance of it
+came for a while, longer than from one to the next; if there are more after all, the stack comes once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gsvr.errors import InputError
+from gsvr.io.atomic import atomic_path
+from gsvr.io.dicom.frame import Frame
+from gsvr.io.dicom.pixels import read_dicom_slice, read_dicom_stack
+from gsvr.io.dicom.selection import select, unlike
+from gsvr.io.dicom.stacks import DicomStack, stacks_of
+from gsvr.io.nifti import write_volume
+from gsvr.io.sidecar import sidecar_path
+from gsvr.workflows.live.arrival import Arrival, Deliver, Refusal, SliceArrival
+
+logger = logging.getLogger(__name__)
+
+# Frames of one study; what comes after that is stored, and not used.
+_MOST_FRAMES = 20_000
+
+
+@dataclass(frozen=True)
+class SeriesOptions:
+    """When a series counts as complete.
+
+    Attributes
+    ----------
+    quiet, least_quiet
+        Seconds without an instance of a series: so many at most, and so many at least.
+    intervals
+        In between it is so many times as long as the series took from one instance to the next.
+    """
+
+    quiet: float = 4.0
+    least_quiet: float = 1.0
+    intervals: float = 2.5
+
+
+@dataclass
+class _Series:
+    """What came of a series so far."""
+
+    frames: list[Frame] = field(default_factory=list)
+    first: float = float("inf")
+    latest: float = 0.0
+    delivered: int = 0
+
+    def quiet(self, options: SeriesOptions) -> float:
+        """Seconds without another instance after which it is complete."""
+        interval = (self.latest - self.first) / max(len(self.frames) - 1, 1)
+        return min(max(options.intervals * interval, options.least_quiet), options.quiet)
+
+
+class DicomSeries:
+    """Sorts instances by study and series, whatever order they come in.
+
+    Parameters
+    ----------
+    output_dir
+        Stacks are written into the folder of their examination in it.
+    """
+
+    def __init__(self, output_dir: Path, options: SeriesOptions | None = None) -> None:
+        self._output_dir, self._options = output_dir, options or SeriesOptions()
+        self._studies: dict[str, dict[str, _Series]] = {}
+        self._instances: dict[str, set[tuple[str, int]]] = {}
+
+    def sort(self, frames: Sequence[Frame], arrived: float) -> list[Frame]:
+        """Take the planes of an instance that arrived (seconds since 1970); those that are new."""
+        new = []
+        for frame in frames:
+            study = self._studies.setdefault(frame.study, {})
+            known = self._instances.setdefault(frame.study, set())
+            if (frame.instance, frame.number) in known:
+                continue
+            if len(known) >= _MOST_FRAMES:
+                logger.warning("a study has more images than an examination: the rest is stored, and not used")
+                break
+            known.add((frame.instance, frame.number))
+            series = study.setdefault(frame.series, _Series())
+            series.frames.append(frame)
+            series.first, series.latest = min(series.first, arrived), max(series.latest, arrived)
+            new.append(frame)
+        return new
+
+    def deliver_slices(self, frames: Sequence[Frame], arrived: float, deliver: Deliver) -> None:
+        """Slices of a stack that is being acquired, if they look like some of a T2-weighted one."""
+        for frame in frames:
+            alone = DicomStack((frame,))
+            if unlike(alone) is not None:
+                continue
+            try:
+                image = read_dicom_slice(frame)
+            except InputError as error:  # told once more, with its stack
+                logger.info("%s", error)
+                continue
+            acquired = frame.time if frame.time is not None else frame.timer
+            deliver(SliceArrival(examination_of([frame]), _name(alone), image, acquired, arrived))
+
+    def deliver_complete(self, deliver: Deliver) -> None:
+        """Stacks of those series that are complete and have grown."""
+        for study in list(self._studies.values()):
+            for uid, one in study.items():
+                complete = time.time() - one.latest > one.quiet(self._options)
+                if len(one.frames) == one.delivered or not complete:
+                    continue
+                one.delivered = len(one.frames)
+                chosen, left_out = select(stacks_of(frame for other in study.values() for frame in other.frames))
+                for stack in left_out:
+                    if stack.stack.first.series == uid:
+                        logger.info("%s is not used: %s", stack.stack.name, stack.reason)
+                for stack in chosen:
+                    if stack.first.series == uid:
+                        self._deliver(stack, one.latest, deliver)
+
+    def _deliver(self, found: DicomStack, arrived: float, deliver: Deliver) -> None:
+        examination = examination_of(found.frames)
+        try:
+            stack = read_dicom_stack(found)
+            path = self._output_dir / examination / "stacks" / f"{_name(found)}.nii.gz"
+            content: dict[str, object] = {"SliceThickness": stack.thickness}
+            if found.times is not None and len(found.times) == stack.n_slices:
+                content["SliceTiming"] = [float(time) for time in found.times]
+            with atomic_path(sidecar_path(path)) as temporary:
+                temporary.write_text(json.dumps(content), encoding="utf-8")
+            write_volume(path, stack.data, stack.affine)
+        except InputError as error:
+            deliver(Refusal(examination, str(error), arrived))
+            return
+        version = _digest(" ".join(sorted(frame.instance for frame in found.frames)))
+        deliver(Arrival(examination, path, None, arrived, version))
+
+
+def examination_of(frames: Sequence[Frame]) -> str:
+    """Name of the examination of some frames: nothing of what was sent, but the same for all of a study."""
+    return f"study-{_digest(frames[0].study)[:12]}"
+
+
+def _name(stack: DicomStack) -> str:
+    return f"{stack.name}-{_digest(stack.first.series)[:6]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
