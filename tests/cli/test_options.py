@@ -47,9 +47,11 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     },
     "mask": {
         "gsvr.cli.progress.log_to": lambda *_: None,
-        "gsvr.io.nifti.read_stack": lambda path, *_: Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None),
+        "gsvr.workflows.inputs.read_acquired": lambda inputs: [
+            Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None) for path in inputs.stacks
+        ],
         "gsvr.io.outputs.earlier_outputs": None,
-        "gsvr.masks.first.first_masks": lambda stacks, _: StackMasks([MASK], [MASK], [True], [True]),
+        "gsvr.masks.first.first_masks": lambda stacks, *_: StackMasks([MASK], [MASK], [True], [True]),
         "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
         "gsvr.report.picture.save_mid_slices": lambda *_: None,
     },
@@ -176,6 +178,8 @@ CASES: dict[str, dict[str, Case]] = {
         "verbose": Case("--verbose", {"log_to.verbose": True}),
     },
     "mask": {
+        "input_dicom": Case("--input-dicom d e", {"read_acquired.inputs.dicom": [Path("d"), Path("e")]}),
+        "dicom_series": Case("--input-dicom d --dicom-series 3 5", {"read_acquired.inputs.dicom_series": [3, 5]}),
         "no_overwrite": Case("--no-overwrite", {"earlier_outputs.refuse": True}),
         "output_dir": file_case("--output-dir", "other", "write_stack_masks.folder"),
         "output_picture": file_case("--output-picture", "p.png", "save_mid_slices.path"),
@@ -232,6 +236,8 @@ CASES: dict[str, dict[str, Case]] = {
         "output_json": file_case("--output-json", "s.json", "write_record.path", TRUTH),
         "output_picture": Case(f"{TRUTH} --output-picture p.png", {"evaluate_truth.picture": Path("p.png")}),
         "input_stacks": Case(STACKS, {"evaluate_holdout.inputs.stacks": [Path(f"{k}.nii") for k in "abc"]}),
+        "input_dicom": Case("--input-dicom d", {"evaluate_holdout.inputs.dicom": [Path("d")]}),
+        "dicom_series": Case("--input-dicom d --dicom-series 3", {"evaluate_holdout.inputs.dicom_series": [3]}),
         "stack_masks": Case(f"{STACKS} --stack-masks m.nii", {"evaluate_holdout.inputs.masks": [Path("m.nii")]}),
         "thicknesses": Case(f"{STACKS} --thicknesses 2.5", {"evaluate_holdout.inputs.thicknesses": [2.5]}),
         "slice_order": Case(f"{STACKS} --slice-order ascending", {"evaluate_holdout.inputs.slice_order": "ascending"}),
@@ -272,6 +278,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "report": {
         "output_report": file_case("--output-report", "o.html", "write_report.path"),
+        "input_dicom": Case("--input-dicom d", {"stored_examination.input_dicom": [Path("d")]}),
         "input_stacks": Case(
             "--input-stacks a.nii b.nii", {"stored_examination.input_stacks": [Path("a.nii"), Path("b.nii")]}
         ),

@@ -11,8 +11,11 @@ import numpy as np
 import pydicom
 import pytest
 
+from gsvr.errors import InputError
 from gsvr.io.nifti import read_volume
 from gsvr.io.transforms import read_poses_json
+from gsvr.masks.first import StackMasks
+from gsvr.model.slices import Slices
 from tests.cli.conftest import Command
 from tests.io.dicom.exports import SECRETS, export
 from tests.moving_brain import moving_brain
@@ -47,6 +50,38 @@ def test_volume_from_dicom_is_the_volume_from_nifti(
     assert record["settings"]["input_dicom"] == ["1"]
     assert " --input-dicom ... --output-volume v.nii.gz " in record["command"]
     assert "a DICOM file is broken and was left out (it ends before its pixels do)" in record["warnings"]
+    # the page made anew, with the slices of the same files
+    words = ["report", tmp_path / "dicom" / "v.json", "--output-report", tmp_path / "again.html", "--input-dicom"]
+    assert gsvr_command(*words, tmp_path / "HOPPER^GRACE").output.strip() == str(tmp_path / "again.html")
+    pages = [(tmp_path / name).read_text(encoding="utf-8") for name in ("again.html", "dicom/v.html")]
+    assert pages[0].count('class="card') == pages[1].count('class="card') > 30
+    assert not [secret for secret in SECRETS if secret in pages[0]]
+    paths[0].unlink()
+    result = gsvr_command(*words, tmp_path / "HOPPER^GRACE")
+    assert "the DICOM files are others than those of" in " ".join(result.output.split())
+    result = gsvr_command("report", tmp_path / "nifti" / "v.json", *words[2:], tmp_path / "HOPPER^GRACE")
+    assert "is of no DICOM files: give its --input-stacks" in " ".join(result.output.split())
+
+
+def test_masks_and_hold_out_from_dicom(gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(tmp_path / "export", moving_brain().stacks)
+    found = [StackMasks([np.asarray(stack.mask) for stack in moving_brain().stacks], [], [], [True] * 3)]
+    monkeypatch.setattr("gsvr.masks.first.first_masks", lambda stacks, *_: found[0])
+    result = gsvr_command("mask", "--input-dicom", tmp_path / "export", "--output-dir", tmp_path / "masks")
+    assert result.exit_code == 0, result.output
+    names = ["series-003-axial", "series-004-coronal", "series-005-sagittal"]
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [f"{name}_mask.nii.gz" for name in names]
+    refused = gsvr_command("mask", "--output-dir", tmp_path / "masks")
+    assert "nothing to look at: give stacks or --input-dicom" in " ".join(refused.output.split())
+    result = gsvr_command("evaluate", "--input-dicom", tmp_path / "export", "--dicom-series", 3, 4)
+    assert "2 stacks for --input-dicom: leaving one out takes at least 3" in " ".join(result.output.split())
+
+    def heard(slices: Slices, *_: object) -> None:
+        raise InputError(" ".join(slices.stack_names))
+
+    monkeypatch.setattr("gsvr.cli.evaluate_holdout.leave_one_stack_out", heard)
+    result = gsvr_command("evaluate", "--input-dicom", tmp_path / "export")
+    assert result.stderr.splitlines()[-1] == f"gsvr: error: {' '.join(names)}"
 
 
 def test_stacks_and_dicom_exclude_each_other(stacks: list[Path], gsvr_command: Command, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from gsvr.io.dicom.pixels import read_dicom_stack
 from gsvr.io.dicom.study import read_study
 from gsvr.io.nifti import read_stack
 from gsvr.model.slices import Stack
+from gsvr.workflows.bids_validation import find_validator, validation_errors
 from gsvr.workflows.dicom_to_bids import BidsOptions, dicom_to_bids
 from tests.io.dicom.exports import SECRETS, export, labels, oblique_stacks, save
 
@@ -63,6 +64,16 @@ def test_the_patient_is_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture
         assert secret.encode() not in content
         assert secret not in result.output
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_the_official_validator_finds_nothing_wrong(enhanced: bool, tmp_path: Path) -> None:
+    validator = find_validator()
+    if validator is None:
+        pytest.skip("no BIDS validator (pip install bids-validator-deno)")
+    export(tmp_path / "export", oblique_stacks()[:2], enhanced=enhanced)
+    dicom_to_bids([tmp_path / "export"], tmp_path / "bids")
+    assert validation_errors(validator, tmp_path / "bids") == []
 
 
 def test_where_dcm2niix_makes_two_images_pydicom_makes_one_each(

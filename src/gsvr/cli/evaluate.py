@@ -29,6 +29,12 @@ def evaluate_command(
         list[Path] | None,
         typer.Option(help="Without a truth: three or more stacks (NIfTI), each predicted from the others."),
     ] = None,
+    input_dicom: Annotated[
+        list[Path] | None, typer.Option(help="In place of stacks: folders of one examination in DICOM.")
+    ] = None,
+    dicom_series: Annotated[
+        list[int] | None, typer.Option(help="Numbers of the series to use, as for gsvr reconstruct.")
+    ] = None,
     stack_masks: Annotated[
         list[Path] | None, typer.Option(help="Brain masks of the stacks, as for gsvr reconstruct.")
     ] = None,
@@ -51,8 +57,8 @@ def evaluate_command(
     motion, one gain and one offset of the volume are free in slice-to-volume reconstruction: they are fitted first.
     The poses are freed of a rigid motion of their own.
 
-    With --input-stacks: each stack in turn is left out, a volume is made of the others, only the poses and gains of
-    the slices left out are fitted to it, and its prediction of them is compared with what was measured.
+    With --input-stacks or --input-dicom: each stack in turn is left out, a volume is made of the others, only the poses
+    and gains of the slices left out are fitted to it, and its prediction of them is compared with what was measured.
     """
     from rich.console import Console
 
@@ -65,11 +71,17 @@ def evaluate_command(
 
     files = {"RECONSTRUCTION": reconstruction, "--truth": truth}
     more_files = {"--truth-mask": truth_mask, "--poses": poses, "--true-poses": true_poses}
-    of_volume = {"--no-align": not align, "--output-picture": bool(output_picture) and not input_stacks}
+    stacks_from = "--input-stacks" if input_stacks else "--input-dicom" if input_dicom else None
+    of_volume = {"--no-align": not align, "--output-picture": bool(output_picture) and not stacks_from}
     _check_mode(
         files | more_files | of_volume,
-        {"--stack-masks": stack_masks, "--thicknesses": thicknesses, "--slice-order": slice_order},
-        bool(input_stacks),
+        {
+            "--dicom-series": dicom_series,
+            "--stack-masks": stack_masks,
+            "--thicknesses": thicknesses,
+            "--slice-order": slice_order,
+        },
+        stacks_from,
     )
     if output_json is not None:
         check_writable_file(output_json)
@@ -82,11 +94,15 @@ def evaluate_command(
         refuse_overwriting(written, [*read, *_files_beside(true_poses), *map(sidecar_path, stacks)])
     screen, errors = Console(), Console(stderr=True)
     log_to(errors, verbose)
-    if input_stacks:
+    if stacks_from:
         from gsvr.cli.evaluate_holdout import evaluate_holdout
         from gsvr.workflows.pipeline import StackInputs
 
-        inputs = StackInputs(input_stacks, stack_masks or [], thicknesses or [], slice_order or "auto")
+        inputs = StackInputs(
+            *(input_stacks or [], stack_masks or [], thicknesses or [], slice_order or "auto"),
+            dicom=input_dicom or [],
+            dicom_series=dicom_series or [],
+        )
         record, tables = evaluate_holdout(inputs, errors, output_picture)
     else:
         from gsvr.cli.evaluate_truth import evaluate_poses, evaluate_truth
@@ -112,18 +128,18 @@ def _files_beside(true_poses: Path | None) -> list[Path]:
     return files_beside(true_poses)
 
 
-def _check_mode(of_truth: dict[str, Any], of_stacks: dict[str, Any], with_stacks: bool) -> None:
+def _check_mode(of_truth: dict[str, Any], of_stacks: dict[str, Any], stacks: str | None) -> None:
     """Refuse options that do not go together, naming them."""
     from gsvr.errors import InputError
 
     given_of_truth = [name for name, value in of_truth.items() if value]
     given_of_stacks = [name for name, value in of_stacks.items() if value]
-    if with_stacks and given_of_truth:
+    if stacks and given_of_truth:
         raise InputError(
-            f"--input-stacks does not go with {' and '.join(given_of_truth)}: stacks are predicted from each other, "
+            f"{stacks} does not go with {' and '.join(given_of_truth)}: stacks are predicted from each other, "
             "without a truth; run the two evaluations one after the other"
         )
-    if with_stacks:
+    if stacks:
         return
     if given_of_stacks:
         raise InputError(f"{' and '.join(given_of_stacks)} given without --input-stacks: give the stacks as well")

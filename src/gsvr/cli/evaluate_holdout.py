@@ -18,7 +18,8 @@ from gsvr.model.slices import Slices, Stack
 from gsvr.model.volume import Volume
 from gsvr.report.picture import PictureOptions, save_mid_slices
 from gsvr.solver.schedule import SolverOptions
-from gsvr.workflows.pipeline import StackInputs, fitting_options, prepare_slices, read_stacks
+from gsvr.workflows.inputs import StackInputs, find_series, read_stacks
+from gsvr.workflows.pipeline import fitting_options, prepare_slices
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,12 +51,14 @@ def evaluate_holdout(inputs: StackInputs, console: Console, picture: Path | None
     InputError
         If the input cannot be used, or there are fewer than three stacks.
     """
-    if len(inputs.stacks) < _LEAST_STACKS:
+    series = find_series(inputs)
+    n_stacks = len(series or inputs.stacks)
+    if n_stacks < _LEAST_STACKS:
+        option = "--input-dicom" if inputs.dicom else "--input-stacks"
         raise InputError(
-            f"{len(inputs.stacks)} stacks for --input-stacks: leaving one out takes at least {_LEAST_STACKS}, "
-            "two to reconstruct from"
+            f"{n_stacks} stacks for {option}: leaving one out takes at least {_LEAST_STACKS}, two to reconstruct from"
         )
-    stacks = read_stacks(inputs)
+    stacks = read_stacks(inputs, series)
     options = fitting_options(stacks, SolverOptions())
     slices = prepare_slices(stacks, options)
     with iteration_progress(console, repeats=len(stacks)) as (show, _):

@@ -9,8 +9,17 @@ import typer
 
 
 def mask_command(
-    stacks: Annotated[list[Path], typer.Argument(metavar="STACKS", help="Stacks of slices of one subject (NIfTI).")],
     output_dir: Annotated[Path, typer.Option(help="Folder for the masks, <stack>_mask.nii.gz; created if missing.")],
+    stacks: Annotated[
+        list[Path] | None, typer.Argument(metavar="[STACKS]", help="Stacks of slices of one subject (NIfTI).")
+    ] = None,
+    input_dicom: Annotated[
+        list[Path] | None, typer.Option(help="In place of stacks: folders of one examination in DICOM.")
+    ] = None,
+    dicom_series: Annotated[
+        list[int] | None,
+        typer.Option(help="Numbers of the series to use. Default: those of T2-weighted slices, no localisers."),
+    ] = None,
     output_picture: Annotated[
         Path | None, typer.Option(help="Mid-slices of every stack with the mask outlined (PNG).")
     ] = None,
@@ -23,30 +32,28 @@ def mask_command(
     from rich.console import Console
 
     from gsvr.cli.progress import count_progress, log_to, say
-    from gsvr.errors import InputError
     from gsvr.io.atomic import check_writable_folder
-    from gsvr.io.nifti import read_stack, stack_name
+    from gsvr.io.nifti import stack_name
     from gsvr.io.outputs import counted, earlier_outputs, refuse_overwriting
     from gsvr.io.sidecar import sidecar_path
     from gsvr.masks.first import first_masks
     from gsvr.masks.options import MaskOptions
     from gsvr.model.volume import Volume
     from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
-    from gsvr.workflows.outputs import write_stack_masks
+    from gsvr.workflows.inputs import StackInputs, read_acquired
+    from gsvr.workflows.outputs import mask_paths, write_stack_masks
 
     console = Console(stderr=True)
     log_to(console, verbose)
     check_writable_folder(output_dir)
     if output_picture is not None:
         check_picture_path(output_picture)
-    written = [output_dir / f"{stack_name(path)}_mask.nii.gz" for path in dict.fromkeys(stacks)]
+    inputs = StackInputs(stacks or (), dicom=input_dicom or (), dicom_series=dicom_series or ())
+    written = mask_paths(output_dir, map(stack_name, inputs.stacks))
     pictures = [] if output_picture is None else [output_picture]
-    refuse_overwriting([*written, *pictures], [*stacks, *map(sidecar_path, stacks)])
-    earlier = earlier_outputs([*written, *pictures], refuse=no_overwrite)
-    read = [read_stack(path) for path in stacks]
-    names = [stack.name for stack in read]
-    if len(set(names)) < len(names):
-        raise InputError("two of the `stacks` have the same name, and so would their masks: rename one")
+    refuse_overwriting([*written, *pictures], [*inputs.stacks, *map(sidecar_path, inputs.stacks)])
+    read = read_acquired(inputs)
+    earlier = earlier_outputs([*mask_paths(output_dir, (stack.name for stack in read)), *pictures], no_overwrite)
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
     with count_progress(console, "looking for the brain") as searching:

@@ -16,6 +16,9 @@ def report_command(
     input_stacks: Annotated[
         list[Path] | None, typer.Option(help="The stacks. Default: those beside the record, or here.")
     ] = None,
+    input_dicom: Annotated[
+        list[Path] | None, typer.Option(help="The examination in DICOM, if the stacks were read from that.")
+    ] = None,
 ) -> None:
     """Show a reconstruction on one page: verdict, before and after, motion, every slice."""
     from jinja2 import UndefinedError
@@ -32,7 +35,7 @@ def report_command(
     check_report_path(target)
     refuse_overwriting([target], [record, *(input_stacks or [])])
     try:
-        examination = stored_examination(record, input_stacks or [])
+        examination = stored_examination(record, input_stacks or [], input_dicom=input_dicom or [])
         write_report(target, examination)
     except InputError:
         raise
@@ -40,7 +43,5 @@ def report_command(
         # hundreds of values, any of which an editor may have changed
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         raise InputError(f"{record} is damaged ({reason}): reconstruct again") from error
-    without = (
-        "" if examination.acquisition is not None else "  (without its slices: give the stacks with --input-stacks)"
-    )
-    typer.echo(f"{target}{without}")
+    without = "  (without its slices: give the stacks with --input-stacks or --input-dicom)"
+    typer.echo(f"{target}{without if examination.acquisition is None else ''}")

@@ -18,7 +18,7 @@ from gsvr.io.dicom.stacks import DicomStack
 from gsvr.io.dicom.study import read_study
 from gsvr.io.image import Image, check_is_file, load_image
 from gsvr.io.mask import is_mask, load_mask, reordered, resampled
-from gsvr.io.nifti import stack_from_image
+from gsvr.io.nifti import read_stack, stack_from_image
 from gsvr.io.outputs import counted, same_file
 from gsvr.io.slice_folder import SliceFolder, read_slice_folder
 from gsvr.model.slices import Stack
@@ -205,6 +205,24 @@ def read_stacks(inputs: StackInputs, series: Sequence[DicomStack] | None = None)
             for image, thickness in zip(images, thicknesses, strict=True)
         ]
     return _with_masks(_with_distinct_names(stacks), inputs.masks)
+
+
+def read_acquired(inputs: StackInputs) -> list[Stack]:
+    """Stacks as they were acquired, one or more, in NIfTI or DICOM; nothing else of the inputs is looked at.
+
+    Raises
+    ------
+    InputError
+        If there are none, two have the same name, or a file cannot be used.
+    """
+    if not inputs.stacks and not inputs.dicom:
+        raise InputError("nothing to look at: give `stacks` or `dicom`")
+    series = find_series(inputs)
+    stacks = [read_dicom_stack(stack) for stack in series] if series else [read_stack(path) for path in inputs.stacks]
+    names = [stack.name for stack in stacks]
+    if len(set(names)) < len(names):
+        raise InputError("two of the `stacks` have the same name, and so would what is made of them: rename one")
+    return stacks
 
 
 def _refuse_masks(images: list[Image]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -246,9 +246,14 @@ def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
     save_mid_slices(path, rows, options, reconstruction.verdict.sentence)
 
 
+def mask_paths(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Where the masks of stacks of these names go."""
+    return [folder / f"{name}_mask.nii.gz" for name in names]
+
+
 def write_stack_masks(folder: Path, stacks: Sequence[Stack], masks: StackMasks) -> list[Path]:
     """Write the mask of every stack, on its grid; the names are those of the stacks, and ``_mask``."""
-    paths = [folder / f"{stack.name}_mask.nii.gz" for stack in stacks]
+    paths = mask_paths(folder, (stack.name for stack in stacks))
     for path, stack, mask in zip(paths, stacks, masks.masks, strict=True):
         write_volume(path, mask, stack.affine)
     return paths

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gsvr.errors import InputError
+from gsvr.io.dicom.pixels import read_dicom_stack
 from gsvr.io.field import StoredField, read_field
 from gsvr.io.nifti import read_stack, read_volume, stack_name
 from gsvr.io.record import read_record
@@ -26,7 +27,8 @@ from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
 from gsvr.operators.any_field import operator_of
 from gsvr.report.examination import Acquisition, Examination
-from gsvr.workflows.provenance import file_hash
+from gsvr.workflows.inputs import StackInputs, find_series
+from gsvr.workflows.provenance import file_hash, hashed_files
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,12 @@ logger = logging.getLogger(__name__)
 _AROUND = 15.0
 
 
-def stored_examination(record_path: Path, input_stacks: Sequence[Path] = (), with_slices: bool = True) -> Examination:
+def stored_examination(
+    record_path: Path,
+    input_stacks: Sequence[Path] = (),
+    with_slices: bool = True,
+    input_dicom: Sequence[Path] = (),
+) -> Examination:
     """Read a record and the files beside it; slices are predicted anew.
 
     Parameters
@@ -46,11 +53,13 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = (), wit
         less to show.
     with_slices
         Read the stacks and predict their slices.
+    input_dicom
+        In place of stacks: folders of the examination, of a run that was made from DICOM.
 
     Raises
     ------
     InputError
-        If the record, the volume or the poses cannot be read, or a stack that is given is none of the run's.
+        If the record, the volume or the poses cannot be read, or a stack or examination that is given is not the run's.
     """
     record = read_record(record_path)
     outputs = record.get("outputs")
@@ -62,7 +71,11 @@ def stored_examination(record_path: Path, input_stacks: Sequence[Path] = (), wit
     uncertainty = None if uncertainty_path is None else read_volume(uncertainty_path)
     poses = read_poses_json(_needed(outputs, "poses", record_path))
     field_path = _found(outputs.get("model"), record_path)
-    stacks = _stacks(record, record_path, input_stacks) if with_slices else []
+    stacks: list[Stack] = []
+    if with_slices and input_dicom:
+        stacks = _stacks_from_dicom(record, record_path, input_dicom)
+    elif with_slices:
+        stacks = _stacks(record, record_path, input_stacks)
     acquisition = None
     if field_path is not None and stacks:
         profile = (record.get("options") or {}).get("profile")
@@ -134,6 +147,22 @@ def _stacks(record: dict[str, Any], record_path: Path, given: Sequence[Path]) ->
         stack = read_stack(place, thickness=float(entry["thickness"]), order=order)
         stacks.append(replace(stack, name=str(entry["name"])))
     return stacks
+
+
+def _stacks_from_dicom(record: dict[str, Any], record_path: Path, folders: Sequence[Path]) -> list[Stack]:
+    """The stacks of a run that was made from DICOM, in its order."""
+    settings = record.get("settings") or {}
+    inputs = StackInputs(dicom=folders, dicom_series=settings.get("dicom_series") or ())
+    told = [file.get("sha256") for file in record.get("inputs") or [] if file.get("role") == "dicom"]
+    if not told:
+        raise InputError(f"{record_path} is of no DICOM files: give its `input_stacks`")
+    if [file.sha256 for file in hashed_files(inputs)] != told:
+        raise InputError(f"the DICOM files are others than those of {record_path}: give those of that run, all of them")
+    found = {stack.name: stack for stack in find_series(inputs)}
+    order = str(settings.get("slice_order", "auto"))
+    return [
+        read_dicom_stack(found[entry["name"]], float(entry["thickness"]), order) for entry in record.get("stacks", [])
+    ]
 
 
 def _acquisition(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from gsvr.io.dicom.decimals import decimal
+from gsvr.io.dicom.enhanced_elements import add_required_elements, item
 from gsvr.io.dicom.frame import GE_TIMER, LPS_TO_RAS
 from gsvr.io.dicom.installed import require
 from gsvr.model.slices import Stack
@@ -173,9 +174,9 @@ def enhanced_instance(
     dataset.EchoPulseSequence, dataset.EchoPlanarPulseSequence = "SPIN", "NO"
     dataset.PulseSequenceName = _NAMES[series.vendor][2] or "TSE"
     organisation = generate_uid()
-    dataset.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organisation)]
+    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organisation)]
     dataset.DimensionIndexSequence = [
-        _item(
+        item(
             DimensionOrganizationUID=organisation,
             DimensionIndexPointer=tag_for_keyword(keyword),
             FunctionalGroupPointer=tag_for_keyword("FrameContentSequence"),
@@ -185,21 +186,21 @@ def enhanced_instance(
     for keyword, value in series.elements.items():
         setattr(dataset, keyword, value)
     _, directions, spacing = _geometry(stack, 0)
-    measures = _item(
+    measures = item(
         PixelSpacing=spacing,
         SliceThickness=decimal(stack.thickness),
         SpacingBetweenSlices=decimal(float(stack.spacing[2])),
     )
     shared = Dataset()
     shared.PixelMeasuresSequence = [measures]
-    shared.PlaneOrientationSequence = [_item(ImageOrientationPatient=directions)]
-    shared.PixelValueTransformationSequence = [_item(RescaleSlope=decimal(scale), RescaleIntercept=0, RescaleType="US")]
-    shared.MREchoSequence = [_item(EffectiveEchoTime=series.echo_time)]
+    shared.PlaneOrientationSequence = [item(ImageOrientationPatient=directions)]
+    shared.PixelValueTransformationSequence = [item(RescaleSlope=decimal(scale), RescaleIntercept=0, RescaleType="US")]
+    shared.MREchoSequence = [item(EffectiveEchoTime=series.echo_time)]
     shared.MRTimingAndRelatedParametersSequence = [
-        _item(RepetitionTime=series.seconds_per_slice * 1000, FlipAngle=150, EchoTrainLength=204)
+        item(RepetitionTime=series.seconds_per_slice * 1000, FlipAngle=150, EchoTrainLength=204)
     ]
     shared.MRImageFrameTypeSequence = [
-        _item(
+        item(
             FrameType=list(dataset.ImageType),
             PixelPresentation="MONOCHROME",
             VolumetricProperties="VOLUME",
@@ -213,7 +214,7 @@ def enhanced_instance(
     for index in order:
         seconds = series.begin + float(stack.slice_times[index]) * series.seconds_per_slice
         frame = Dataset()
-        content = _item(
+        content = item(
             StackID="1",
             InStackPositionNumber=index + 1,
             TemporalPositionIndex=1,
@@ -223,9 +224,11 @@ def enhanced_instance(
         if series.vendor != "philips":
             content.FrameAcquisitionDateTime = "".join(_moment(examination, seconds))
         frame.FrameContentSequence = [content]
-        frame.PlanePositionSequence = [_item(ImagePositionPatient=_geometry(stack, index)[0])]
+        frame.PlanePositionSequence = [item(ImagePositionPatient=_geometry(stack, index)[0])]
         frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = frames
+    whole = len(order) * series.seconds_per_slice
+    add_required_elements(dataset, whole, whole if series.vendor == "philips" else series.seconds_per_slice)
     dataset.PixelData = _stored(stack, order, scale)
     return dataset
 
@@ -254,6 +257,7 @@ def _common(stack: Stack, examination: ExaminationLabels, series: SeriesLabels, 
     dataset.SeriesDescription = dataset.ProtocolName = series.description
     dataset.Manufacturer, dataset.ManufacturerModelName = _NAMES[series.vendor][:2]
     dataset.MagneticFieldStrength, dataset.PatientPosition = 1.5, "HFS"
+    dataset.BodyPartExamined = "ABDOMEN"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Columns, dataset.Rows = stack.data.shape[:2]
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
@@ -287,12 +291,3 @@ def _moment(examination: ExaminationLabels, seconds: float) -> tuple[str, str]:
     begin = datetime.datetime.strptime(examination.date + examination.time, "%Y%m%d%H%M%S")
     moment = begin + datetime.timedelta(seconds=seconds)
     return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
-
-
-def _item(**elements: object) -> Dataset:
-    from pydicom import Dataset
-
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
