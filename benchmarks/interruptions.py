@@ -1,15 +1,18 @@
 """Runs that are stopped while older outputs lie there: ``python -m benchmarks.interruptions`` (minutes).
 
 A reconstruction of a tiny acquisition, over the outputs of another one, is killed (SIGKILL), interrupted (SIGINT),
-terminated (SIGTERM), or finds the disk full. Most signals come while files are written, some at any time. Then:
-a record may only stand beside the files it describes, every file is whole, and after the next run there are the files
-of that run and nothing else.
+terminated (SIGTERM), or finds the disk full, while it writes its outputs: at a moment drawn from the time that writing
+takes, counted from the output that came last before it, so that a busy machine makes no difference. What comes too late
+all the same is not counted. Then: a record may only stand beside the files it describes, every file is whole, and after
+the next run there are the files of that run and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -40,10 +43,11 @@ from gsvr.solver.schedule import Stage
 
 RESULTS = Path(__file__).parent / "results" / "interruptions.json"
 KINDS = ("SIGKILL", "SIGINT", "SIGTERM", "full disk")
-# A few outer iterations: what is measured here is how files are written.
+# A few outer iterations and samples: what is measured here is how files are written.
 _STAGES = (Stage("stacks", 6.0, 1, 1, 2, "stacks"), Stage("final", 4.0, 1, 1, 2, "none", free=True))
 _RECORD = "v.json"
-_OUTCOMES = ("stopped before writing", "stopped while writing", "finished")
+# Interruptions, and runs that had ended before theirs came.
+_COUNTS = ("interruptions", "too late")
 _FAILURES = ("record beside other files", "broken file", "left over", "other exit code")
 # whatever the verdict
 _DONE = (0, FAILED_EXIT_CODE)
@@ -60,13 +64,13 @@ class Run:
         Arguments of ``gsvr``.
     contents
         What its outputs hold when nothing stops it: a hash for each file but the record, whose times differ.
-    seconds
-        From its start to its first output, and from there to its end.
+    moments
+        Seconds from the beginning of writing to each step of it, the first at zero and the end of the run the last.
     """
 
     words: list[str]
     contents: dict[str, str]
-    seconds: tuple[float, float]
+    moments: list[float]
 
 
 def _stacks(folder: Path, seed: int) -> list[Path]:
@@ -84,18 +88,18 @@ def _words(stacks: Sequence[Path], out: Path, seed: int) -> list[str]:
     """Every output there is; the seed tells in the record which run it is of."""
     folders = ("output-slices", "simulated-slices", "output-stack-masks")
     more = [word for name in folders for word in (f"--{name}", out / name)]
-    more += ["--output-uncertainty", out / "u.nii.gz"]
+    more += ["--output-uncertainty", out / "u.nii.gz", "--trust-headers"]
     inputs = ["--input-stacks", *stacks, "--thicknesses", 8, "--output-resolution", 4, "--seed", seed]
     return [str(word) for word in ("reconstruct", *inputs, "--output-volume", out / "v.nii.gz", *more)]
 
 
 def start(words: Sequence[str]) -> tuple[int, int]:
-    """Run ``gsvr`` in a process forked from this one, which has everything imported; tells when it begins to write.
+    """Run ``gsvr`` in a process forked from this one, which has everything imported; tells of the steps of writing.
 
     Returns
     -------
     process, pipe
-        The pipe has a byte once outputs are about to be replaced.
+        The pipe has a byte once outputs are about to be replaced, and another one for each that has been.
     """
     reading, writing = os.pipe()
     process = os.fork()
@@ -103,11 +107,15 @@ def start(words: Sequence[str]) -> tuple[int, int]:
         os.close(writing)
         return process, reading
     os.close(reading)
-    begin_writing = gsvr.workflows.outputs.begin_writing
+    begin_writing, replace = gsvr.workflows.outputs.begin_writing, os.replace
 
     def told(*arguments: Any) -> None:
         os.write(writing, b"w")
         begin_writing(*arguments)
+
+    def replaced(*arguments: Any) -> None:
+        replace(*arguments)
+        os.write(writing, b"w")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_RDWR)
@@ -118,7 +126,9 @@ def start(words: Sequence[str]) -> tuple[int, int]:
         with (
             patch.object(sys, "argv", ["gsvr", *words]),
             patch.object(gsvr.workflows.pipeline, "default_stages", lambda *_: _STAGES),
+            patch.object(gsvr.workflows.outputs, "UNCERTAINTY_SAMPLES", 1),
             patch.object(gsvr.workflows.outputs, "begin_writing", told),
+            patch.object(os, "replace", replaced),
         ):
             gsvr_main()
     except SystemExit as end:
@@ -132,16 +142,16 @@ def wait(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def timed_run(words: Sequence[str]) -> tuple[float, float]:
-    """Run to the end: seconds until the first output, and from there on."""
-    began = time.perf_counter()
+def timed_run(words: Sequence[str]) -> list[float]:
+    """Run to the end: the moments of `Run`."""
     process, pipe = start(words)
-    os.read(pipe, 1)
+    times = []
+    while os.read(pipe, 1):
+        times.append(time.perf_counter())
     os.close(pipe)
-    writing = time.perf_counter()
     if wait(process) not in _DONE:
         raise RuntimeError(f"gsvr {' '.join(words)} failed")
-    return writing - began, time.perf_counter() - writing
+    return [moment - times[0] for moment in (*times, time.perf_counter())]
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -150,24 +160,23 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _stop(kind: str, run: Run, rng: random.Random, out: Path) -> tuple[str, int]:
-    """Run, and stop it somewhere: what it was doing, and its exit code."""
+def _stop(kind: str, run: Run, rng: random.Random, out: Path) -> int:
+    """Run, and stop it somewhere while it writes: its exit code."""
     if kind == "full disk":
         return _fill_disk(run.words, rng, out)
+    moment = rng.uniform(0, run.moments[-1])
+    steps = bisect.bisect_right(run.moments[:-1], moment)
     process, pipe = start(run.words)
-    while_writing = rng.random() < 0.7
-    if while_writing:
+    for _ in range(steps):
         os.read(pipe, 1)
-        time.sleep(rng.uniform(0, 1.2 * run.seconds[1]))
-    else:
-        time.sleep(rng.uniform(0, sum(run.seconds)))
+    time.sleep(moment - run.moments[steps - 1])
     os.kill(process, signal.Signals[kind])
     code = wait(process)
-    wrote = _has_written(pipe) or while_writing
-    return ("finished" if code in _DONE else _OUTCOMES[wrote]), code
+    os.close(pipe)
+    return code
 
 
-def _fill_disk(words: Sequence[str], rng: random.Random, out: Path) -> tuple[str, int]:
+def _fill_disk(words: Sequence[str], rng: random.Random, out: Path) -> int:
     """Leave less room on the disk of the outputs than they take."""
     filler = out.parent / "filler"
     free = shutil.disk_usage(out).free
@@ -176,20 +185,9 @@ def _fill_disk(words: Sequence[str], rng: random.Random, out: Path) -> tuple[str
     filler.write_bytes(bytes(max(free - room, 0)))
     process, pipe = start(words)
     code = wait(process)
-    wrote = code in _DONE or not (out / _RECORD).exists()
     os.close(pipe)
     filler.unlink()
-    return ("finished" if code in _DONE else _OUTCOMES[wrote]), code
-
-
-def _has_written(pipe: int) -> bool:
-    os.set_blocking(pipe, False)
-    try:
-        return os.read(pipe, 1) == b"w"
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(pipe)
+    return code
 
 
 def _problems(out: Path, runs: Mapping[int, Run]) -> list[str]:
@@ -224,30 +222,33 @@ def measure(n: int, seed: int, disk: Path | None) -> dict[str, dict[str, int]]:
             runs[number] = Run(words, contents(out), timed_run(words))
             load_image(out / "v.nii.gz")
         before = 2
-        for number in range(n):
-            kind, seed_of_run = kinds[number % len(kinds)], 3 - before
-            run = runs[seed_of_run]
-            what, code = _stop(kind, run, rng, out)
+        for kind in itertools.cycle(kinds):
             row = rows[kind]
-            row["interruptions"] += 1
-            row[what] += 1
+            if row["interruptions"] == n // len(kinds):
+                break  # kinds take turns, and this one was the first
+            what = "too late"
+            while what == "too late":
+                run = runs[3 - before]
+                code = _stop(kind, run, rng, out)
+                what = _COUNTS[code in _DONE]
+                row[what] += 1
+                before = 3 - before if code in _DONE else before
             problems = _problems(out, runs)
-            if code not in (*_DONE, _EXIT_CODES[kind]):
+            if code != _EXIT_CODES[kind]:
                 problems.append("other exit code")
             timed_run(run.words)
-            now = contents(out)
-            if now != run.contents or not (out / _RECORD).exists():
+            if contents(out) != run.contents or not (out / _RECORD).exists():
                 problems.append("left over")
             for problem in problems:
                 row[problem] += 1
-            print(f"{number} {kind}: {what}, exit code {code} {problems or ''}", flush=True)
-            before = seed_of_run
-    return {kind: {name: row[name] for name in ("interruptions", *_OUTCOMES, *_FAILURES)} for kind, row in rows.items()}
+            print(f"{row['interruptions']} {kind}: exit code {code} {problems or ''}", flush=True)
+            before = 3 - before
+    return {kind: {name: row[name] for name in (*_COUNTS, *_FAILURES)} for kind, row in rows.items()}
 
 
 def tables(record: Mapping[str, Any]) -> str:
     """The results as a Markdown table."""
-    names = ("interruptions", *_OUTCOMES, *_FAILURES)
+    names = (*_COUNTS, *_FAILURES)
     rows = record["rows"] | {"all": {name: sum(row[name] for row in record["rows"].values()) for name in names}}
     return table("what stops the run", {name: f"{{{name}}}" for name in names}, rows.items())
 
