@@ -46,3 +46,16 @@ def test_it_is_bounded_and_smooth_along_its_terms():
         of_stack = slices.per_pixel(slices.stack_index) == stack
         slope = np.polyfit(x[of_stack], logarithm[of_stack], 1)[0]
         np.testing.assert_allclose(slope, 0.2 / nothing.radius, rtol=1e-4)
+
+
+def test_a_stack_has_the_same_bias_among_other_stacks():
+    slices = oblique_slices()[0]
+    coefficients = 0.1 * np.random.default_rng(1).standard_normal((len(slices.stack_names), N_TERMS))
+    bias = replace(BiasField.none(slices), coefficients=coefficients)
+    few = slices.subset(slices.stack_index == 1)
+    few = few.with_mask(few.mask & (np.arange(len(few.mask)) % 5 > 0))  # another centre and radius
+    known = bias.polynomials(slices)
+    found = BiasField.none(few).with_polynomials(few, {name: known[name] for name in few.stack_names[1:2]})
+    ratio = found.at(few) / bias.at(slices)[slices.per_pixel(slices.stack_index) == 1]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)  # but for the constant
+    assert BiasField.none(few).with_polynomials(few, {}).coefficients.any() == 0

@@ -6,7 +6,8 @@ brightness. What varies from slice to slice is left to gains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -70,12 +71,39 @@ class BiasField:
         terms = _terms((slices.pixel_positions() - self.centres[stack_of]) / self.radius)
         return [values - self.means[stack_of, term] for term, values in enumerate(terms)]
 
+    def polynomials(self, slices: Slices) -> dict[str, Float[np.ndarray, " 9"]]:
+        """By stack: coefficients (1/mm and 1/mm^2) about the origin of acquired world, without the constant.
+
+        They do not depend on which other slices there are, or on masks.
+        """
+        found = {}
+        for name, centre, own in zip(slices.stack_names, self.centres, self.coefficients, strict=True):
+            square = _square(own) / self.radius**2
+            linear = own[:3] / self.radius - 2 * square @ centre
+            found[name] = np.concatenate([linear, own[3:] / self.radius**2])
+        return found
+
+    def with_polynomials(self, slices: Slices, known: Mapping[str, Float[np.ndarray, " 9"]]) -> BiasField:
+        """The field with what `polynomials` said of some stacks."""
+        coefficients = self.coefficients.copy()
+        for number, name in enumerate(slices.stack_names):
+            if name in known:
+                linear = known[name][:3] + 2 * _square(known[name]) @ self.centres[number]
+                coefficients[number] = np.concatenate([linear * self.radius, known[name][3:] * self.radius**2])
+        return replace(self, coefficients=coefficients)
+
     def spreads(self, slices: Slices) -> dict[str, float]:
         """By stack: standard deviation of the logarithm over its pixels in use; zero for one without any."""
         logarithm, stack_of = np.log(self.at(slices)), slices.per_pixel(slices.stack_index)
         inside = [logarithm[slices.mask & (stack_of == stack)] for stack in range(len(slices.stack_names))]
         spreads = [float(values.std()) if len(values) else 0.0 for values in inside]
         return dict(zip(slices.stack_names, spreads, strict=True))
+
+
+def _square(coefficients: Float[np.ndarray, " 9"]) -> Float[np.ndarray, "3 3"]:
+    """The part of second degree as a symmetric matrix."""
+    xx, yy, zz, xy, yz, zx = coefficients[3:]
+    return np.array([[xx, xy / 2, zx / 2], [xy / 2, yy, yz / 2], [zx / 2, yz / 2, zz]])
 
 
 def _terms(points: Float[np.ndarray, "n 3"]) -> list[Float[np.ndarray, " n"]]:

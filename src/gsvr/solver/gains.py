@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -86,6 +86,27 @@ def stack_levels(slices: Slices) -> Float[np.ndarray, " n"]:
     for stack, level in of_stack.items():
         levels[slices.stack_index == stack] = level / typical
     return levels / np.average(levels, weights=counts)
+
+
+def levelled(slices: Slices) -> tuple[Slices, Float[np.ndarray, " n"], float]:
+    """Slices as all stages expect them: their stacks at one level, bright tissue near one.
+
+    Stacks may come with different receiver gains or rescale slopes.
+
+    Returns
+    -------
+    The slices, and what their intensities were divided by: levels of their stacks (mean one), and one scale for all.
+
+    Raises
+    ------
+    ValueError
+        If they show nothing.
+    """
+    intensity_scale(slices)
+    levels = stack_levels(slices)
+    even = replace(slices, values=slices.values / slices.per_pixel(levels.astype(np.float32)))
+    scale = intensity_scale(even)
+    return replace(even, values=even.values / np.float32(scale)), levels, scale
 
 
 def intensity_scale(slices: Slices) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Slices
 from gsvr.solver.bias_estimation import refined
 from gsvr.solver.checkpoint import Checkpoint
-from gsvr.solver.gains import intensity_scale, stack_levels
+from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
@@ -79,6 +79,7 @@ def reconstruct(
     poses_are_good: bool = False,
     checkpoint: Checkpoint | None = None,
     field: LatticeField | None = None,
+    bias: Mapping[str, Float[np.ndarray, " 9"]] | None = None,
     sampling: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Reconstruct a volume from slices.
@@ -102,7 +103,8 @@ def reconstruct(
     field
         What the first stage starts from instead of nothing, in intensities of the input: a reconstruction of some of
         these slices, for example. Without `poses` it makes little sense.
-
+    bias
+        Bias of some stacks to start with, see `gsvr.model.bias_field.BiasField.polynomials`; default: none.
     sampling
         Told how many samples of the uncertainty are drawn, and how many there will be, which takes about as long as all
         before; may raise `StopReconstruction` to have those alone.
@@ -121,7 +123,7 @@ def reconstruct(
     with threadpool_limits(1, "blas"):
         if poses is None:
             poses = first_poses(slices, options.search != "none" and moving_parts(options.stages) != "none")
-        return _Reconstruction(slices, options, poses, field, sampling).run(callback, checkpoint)
+        return _Reconstruction(slices, options, poses, field, bias, sampling).run(callback, checkpoint)
 
 
 class _Reconstruction:
@@ -133,6 +135,7 @@ class _Reconstruction:
         options: SolverOptions,
         poses: Float[np.ndarray, "n 4 4"],
         field: LatticeField | None = None,
+        bias: Mapping[str, Float[np.ndarray, " 9"]] | None = None,
         sampling: Callable[[int, int], None] | None = None,
     ) -> None:
         if len(poses) != slices.n_slices:
@@ -140,13 +143,10 @@ class _Reconstruction:
         self._started = time.perf_counter()
         self._slices, self._options, self._poses, self._field = slices, options, poses, field
         self._sampling = sampling
-        intensity_scale(slices)  # refuses slices that show nothing
-        # stacks may come with different receiver gains or rescale slopes: bring them to one level first
-        self._levels = stack_levels(slices)
-        levelled = replace(slices, values=slices.values / slices.per_pixel(self._levels.astype(np.float32)))
-        self._scale = intensity_scale(levelled)
-        self._levelled = replace(levelled, values=levelled.values / np.float32(self._scale))
+        self._levelled, self._levels, self._scale = levelled(slices)
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
+        if bias and options.bias is not None:
+            self._set_bias(self._bias.with_polynomials(slices, bias))
 
     def run(self, callback: Callback | None, checkpoint: Checkpoint | None) -> Result:
         """All stages, or those that a checkpoint leaves to be done."""
