@@ -28,6 +28,7 @@ from gsvr.cli.plane import plane_command
 from gsvr.cli.reconstruct import reconstruct_command
 from gsvr.cli.render import render_command
 from gsvr.cli.report import report_command
+from gsvr.cli.send import send_command
 from gsvr.cli.simulate import simulate_command
 from gsvr.cli.view import view_command
 
@@ -63,6 +64,7 @@ app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
 app.command("bids", cls=MultipleValuesCommand)(bids_command)
 app.command("dicom2bids", cls=MultipleValuesCommand)(dicom2bids_command)
 app.command("live", cls=ReadableCommand)(live_command)
+app.command("send", cls=ReadableCommand)(send_command)
 app.command("mask", cls=MultipleValuesCommand)(mask_command)
 app.command("render", cls=ReadableCommand)(render_command)
 app.command("plane", cls=MultipleValuesCommand)(plane_command)

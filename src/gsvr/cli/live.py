@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gsvr.render import VOXEL_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gsvr.io.dicom.peers import Peer
     from gsvr.workflows.live.arrival import Source
+    from gsvr.workflows.live.returning import Returner
 
 
 def live_command(
@@ -30,6 +34,15 @@ def live_command(
         list[str] | None,
         typer.Option(help="AET@HOST that may send; several. Default: anybody on this machine, nobody else."),
     ] = None,
+    send_to: Annotated[
+        str | None,
+        typer.Option(
+            help="AET@HOST:PORT of a DICOM node, such as a PACS, that every volume is sent to. Default: none."
+        ),
+    ] = None,
+    dicom_patient: Annotated[
+        bool, typer.Option("--dicom-patient", help="Name the patient in what is sent, as in what was received.")
+    ] = False,
     http_port: Annotated[
         int | None, typer.Option(help="Port of a page that shows it all (0: a free one). Default: no page.")
     ] = None,
@@ -57,6 +70,7 @@ def live_command(
     from gsvr.compiled.allocator import keep_freed_memory
     from gsvr.errors import InputError
     from gsvr.io.atomic import check_writable_folder
+    from gsvr.io.dicom.peers import Peer
     from gsvr.io.outputs import sole_writer
     from gsvr.render.volume import check_voxel_size
     from gsvr.solver.schedule import SolverOptions
@@ -75,6 +89,7 @@ def live_command(
     solver = chosen_options("default", None, device, 0, 0)
     assert isinstance(solver, SolverOptions)
     options = LiveOptions(solver, output_resolution, settings, _without_token(typed.get(), http_token))
+    peer = None if send_to is None else Peer.parse(send_to)
     served = None if http_port is None else ServerOptions(http_port, http_host, http_token, solver.backend)
     output_dir.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
@@ -83,13 +98,20 @@ def live_command(
         if dicom_port is not None:
             sources.append(_dicom_node(output_dir, dicom_port, ae_title, allow_peer or []))
         node = LiveNode(output_dir, options, sources)
+        returner = None if peer is None else _returner(peer, dicom_patient, ae_title, lambda: node.examinations)
         page = None if served is None else PageServer(served, lambda: node.examinations)
         if page is not None:
             page.start()
             typer.echo(f"page: {page.address}")
+        idle = False
+        if returner is not None:
+            returner.start()
         try:
             node.run(exit_when_idle, lambda: typer.echo(f"listening; outputs go to {output_dir}"))
+            idle = True
         finally:
+            if returner is not None:
+                returner.stop(last_attempt=idle)
             if page is not None:
                 page.stop()
 
@@ -112,6 +134,14 @@ def _dicom_node(output_dir: Path, port: int, title: str, peers: list[str]) -> So
     known = tuple(Peer.parse(peer) for peer in peers)
     host = "0.0.0.0" if known else "127.0.0.1"
     return DicomNode(output_dir, DicomNodeOptions(ReceiverOptions(title, port, host, known)))
+
+
+def _returner(peer: Peer, named: bool, title: str, examinations: Callable[[], Mapping[str, Any]]) -> Returner:
+    """Under the title of the node, which a PACS may ask for."""
+    from gsvr.io.dicom.sender import SenderOptions
+    from gsvr.workflows.live.returning import Returner, ReturnOptions
+
+    return Returner(ReturnOptions(peer, named, SenderOptions(title, patience=15.0, attempts=1)), examinations)
 
 
 def _without_token(words: tuple[str, ...], token: str | None) -> str:

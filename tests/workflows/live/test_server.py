@@ -19,13 +19,10 @@ import pytest
 from PIL import Image
 
 from gsvr.errors import InputError
-from gsvr.solver.schedule import SolverOptions
-from gsvr.workflows.live.arrival import Arrival
-from gsvr.workflows.live.examination import LiveExamination, LiveOptions
+from gsvr.workflows.live.examination import LiveExamination
 from gsvr.workflows.live.server import PageServer, ServerOptions
 from tests.browser import chromium
-from tests.moving_brain import moving_brain
-from tests.stack_files import write_stack
+from tests.workflows.live.conftest import arrive
 
 pytest.importorskip("starlette", reason="starlette is not installed: pip install 'gsvr[live]'")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'gsvr[live]'")
@@ -33,26 +30,6 @@ pytestmark = pytest.mark.slow
 
 _PATIENCE = 120.0
 _TOKEN = "a long secret word"
-
-
-def arrive(examination: LiveExamination, folder: Path, number: int) -> None:
-    """A stack arrives, and what is due is made."""
-    path = write_stack(folder, moving_brain().stacks[number])
-    mask = path.with_name(path.name.replace(".nii", "_mask.nii"))
-    examination.receive(Arrival(examination.name, path, mask, time.time(), path.name))
-    while examination.waits:
-        examination.work()
-
-
-@pytest.fixture(scope="module")
-def examination(tmp_path_factory: pytest.TempPathFactory) -> LiveExamination:
-    """Two stacks are there; the files of the stacks are in the folder beside it."""
-    folder = tmp_path_factory.mktemp("live")
-    examination = LiveExamination(folder / "mother 1", LiveOptions(SolverOptions(), 2.0))
-    (folder / "in").mkdir()
-    for number in range(2):
-        arrive(examination, folder / "in", number)
-    return examination
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,7 @@
     volume: (event) => `${event.quality} volume of ${event.stacks.length} stacks, ${event.latency_seconds.toFixed(1)} s after the last one`,
     verdict: (event) => `verdict: ${event.grade}`,
     advice: (event) => event.sentence,
+    sent: (event) => `volume sent to ${event.peer}, ${event.images} images`,
     error: (event) => event.reason,
   };
   const log = (event) => {

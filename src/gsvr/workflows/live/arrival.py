@@ -26,6 +26,8 @@ class Arrival:
         When its last byte was there (seconds since 1970): latencies count from then.
     version
         Of the file: one that was delivered before and has not changed is passed over.
+    dicom
+        One of the DICOM files that it was made of, or None: what is derived from it belongs to their study.
     """
 
     examination: str
@@ -33,6 +35,7 @@ class Arrival:
     mask: Path | None
     time: float
     version: str
+    dicom: Path | None = None
 
 
 @dataclass(frozen=True)

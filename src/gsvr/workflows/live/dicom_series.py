@@ -139,7 +139,7 @@ class DicomSeries:
             deliver(Refusal(examination, str(error), arrived))
             return
         version = _digest(" ".join(sorted(frame.instance for frame in found.frames)))
-        deliver(Arrival(examination, path, None, arrived, version))
+        deliver(Arrival(examination, path, None, arrived, version, found.first.file))
 
 
 def examination_of(frames: Sequence[Frame]) -> str:

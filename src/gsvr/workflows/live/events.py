@@ -14,7 +14,7 @@ from gsvr.io.json_lines import JsonLines, read_json_lines
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["started", "slice", "stack", "volume", "verdict", "advice", "error"]
+Kind = Literal["started", "slice", "stack", "volume", "verdict", "advice", "sent", "error"]
 Listener = Callable[[Mapping[str, Any]], None]
 
 # Events that wait for a disk that is full; the oldest go first.

@@ -311,6 +311,12 @@ class LiveExamination:
         """When the last image came (seconds since 1970)."""
         return self._last_arrival
 
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """Of the stacks so far."""
+        with self._lock:
+            return [one.arrival for one in self._received.values()]
+
     def work(self) -> None:
         """Make the volume that is due; errors become events."""
         self._cpu = time.process_time()

@@ -32,6 +32,8 @@ class Journal:
         """
         mask = None if arrival.mask is None else str(arrival.mask)
         entry = {"path": str(arrival.path), "mask": mask, "time": arrival.time, "version": arrival.version}
+        if arrival.dicom is not None:
+            entry["dicom"] = str(arrival.dicom)
         self._file.append([entry])
 
 
@@ -40,4 +42,5 @@ def _arrival(entry: dict, examination: str) -> Arrival | None:
     time, version = entry.get("time"), entry.get("version")
     if not (isinstance(path, str) and isinstance(time, int | float) and isinstance(version, str)):
         return None
-    return Arrival(examination, Path(path), Path(mask) if isinstance(mask, str) else None, float(time), version)
+    mask, dicom = (Path(one) if isinstance(one, str) else None for one in (mask, entry.get("dicom")))
+    return Arrival(examination, Path(path), mask, float(time), version, dicom)
