@@ -13,13 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+from gsvr.io.json_lines import read_json_lines
+
 OUTPUT = Path("demo-output") / "live"
-# Seconds to go on after the last stack, so that its final volume can be looked at.
+# Seconds to go on after the last volume, so that it can be looked at.
 _LINGER = 120.0
 
 
-def main(folder: Path = OUTPUT, pace: float = 1.0, n_stacks: int = 6, linger: float = _LINGER) -> int:
-    """Play an examination.
+def main(folder: Path = OUTPUT, pace: float = 1.0, quick: bool = False, linger: float = _LINGER) -> int:
+    """Play an examination of six stacks.
 
     Parameters
     ----------
@@ -27,10 +29,10 @@ def main(folder: Path = OUTPUT, pace: float = 1.0, n_stacks: int = 6, linger: fl
         Outputs; those of an earlier demonstration are taken up again.
     pace
         Seconds a slice.
-    n_stacks
-        How many stacks are acquired.
+    quick
+        Two coarse stacks: a look at the machinery, not at what it can do.
     linger
-        Seconds to go on afterwards.
+        Seconds to go on after the last volume.
 
     Returns
     -------
@@ -39,11 +41,17 @@ def main(folder: Path = OUTPUT, pace: float = 1.0, n_stacks: int = 6, linger: fl
     """
     dicom_port, http_port = _free_port(), _free_port()
     ports = ["--dicom-port", str(dicom_port), "--http-port", str(http_port)]
-    node = subprocess.Popen([*_GSVR, "live", "--output-dir", str(folder / "volumes"), *ports])
+    volumes = folder / "volumes"
+    node = subprocess.Popen([*_GSVR, "live", "--output-dir", str(volumes), *ports])
     try:
         _wait_for(dicom_port)
-        scanner = [*_GSVR, "simulate", "phantom", "--output-dir", str(folder / "truth"), "--n-stacks", str(n_stacks)]
+        scanner = [*_GSVR, "simulate", "phantom", "--output-dir", str(folder / "truth")]
+        scanner += (
+            ["--n-stacks", "2", "--in-plane-spacing", "2.5", "--thickness", "5"] if quick else ["--n-stacks", "6"]
+        )
         subprocess.run([*scanner, "--live", f"GSVR@127.0.0.1:{dicom_port}", "--pace", str(pace)], check=True)
+        while not _has_all(volumes) and node.poll() is None:
+            time.sleep(0.2)
         time.sleep(linger)
     finally:
         node.send_signal(signal.SIGTERM)
@@ -52,6 +60,12 @@ def main(folder: Path = OUTPUT, pace: float = 1.0, n_stacks: int = 6, linger: fl
 
 
 _GSVR = (sys.executable, "-m", "gsvr")
+
+
+def _has_all(volumes: Path) -> bool:
+    """Whether there is a volume of all stacks that arrived."""
+    events = [line["event"] for path in volumes.glob("*/events.jsonl") for line in read_json_lines(path)]
+    return "volume" in events and "stack" not in events[len(events) - events[::-1].index("volume") :]
 
 
 def _free_port() -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from examples import demo, field_at_points, from_arrays, live_demo, reconstruct_step_by_step, save_and_resume
-from gsvr import brain_phantom
+from gsvr import Volume, brain_phantom
 from gsvr.evaluation import compare
 from gsvr.io.field import read_field
 from gsvr.io.json_lines import read_json_lines
@@ -17,9 +19,27 @@ from gsvr.io.nifti import read_stack, read_volume
 from gsvr.io.transforms import read_poses_json
 from gsvr.operators.acquisition import PoseEquations, moved_poses
 from gsvr.operators.lattice import LatticeOperator
+from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
 from tests.acquisitions import small_lattice, small_slices
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def simulated_once() -> Iterator[None]:
+    """Examples that image the same phantom by the same options get the same acquisition."""
+    made: dict[SimulationOptions, Simulation] = {}
+
+    def simulate_once(volume: Volume, options: SimulationOptions, *rest: Any) -> Simulation:
+        assert volume.data.shape == brain_phantom(spacing=2.0).data.shape
+        if options not in made:
+            made[options] = simulate(volume, options, *rest)
+        return made[options]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for example in (demo, from_arrays, reconstruct_step_by_step, save_and_resume):
+            patch.setattr(example, "simulate", simulate_once)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +146,7 @@ def test_training_through_the_operator_finds_the_motion():
 def test_the_live_demo_takes_what_its_scanner_sends(tmp_path: Path):
     for package in ("pynetdicom", "starlette", "uvicorn"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'gsvr[live]'")
-    assert live_demo.main(tmp_path, pace=0.0, n_stacks=2, linger=20.0) == 143
+    assert live_demo.main(tmp_path, pace=0.0, quick=True, linger=0.5) == 143
     (events,) = tmp_path.glob("volumes/study-*/events.jsonl")
     kinds = [event["event"] for event in read_json_lines(events)]
     assert kinds.count("stack") >= 2

@@ -84,9 +84,8 @@ def test_a_resumed_run_knows_the_bias():
     whole = reconstruct(slices, OPTIONS, keep)
     assert whole.bias is not None
     assert kept[0].bias.any()
-    for checkpoint in (kept[0], kept[-1]):
-        resumed = reconstruct(slices, OPTIONS, checkpoint=checkpoint)
-        np.testing.assert_array_equal(resumed.field.amplitudes, whole.field.amplitudes)
-        np.testing.assert_array_equal(resumed.prediction, whole.prediction)
+    resumed = reconstruct(slices, OPTIONS, checkpoint=kept[0])
+    np.testing.assert_array_equal(resumed.field.amplitudes, whole.field.amplitudes)
+    np.testing.assert_array_equal(resumed.prediction, whole.prediction)
     with pytest.raises(ValueError, match="2 stacks, not of these 3"):
         kept[0].__class__(**{**vars(kept[0]), "bias": kept[0].bias[:2]}).checked_bias(slices)

@@ -30,7 +30,7 @@ def brain_centre() -> np.ndarray:
 
 @cache
 def still_stacks() -> list[Stack]:
-    return moving_brain("none", n_stacks=5).stacks
+    return moving_brain("none", n_stacks=4).stacks
 
 
 def turned(stacks: list[Stack], degrees: float) -> tuple[list[Stack], np.ndarray]:
@@ -59,7 +59,7 @@ def misplacement(slices: Slices, poses: np.ndarray, undo: np.ndarray) -> float:
     return float(np.linalg.norm(transform_points(relative, points) - transform_points(undo, points), axis=1).mean())
 
 
-@pytest.mark.parametrize("degrees", [60.0, 90.0, 180.0])
+@pytest.mark.parametrize("degrees", [60.0, 180.0])
 def test_a_turned_stack_is_found(degrees: float):
     stacks, undo = turned(still_stacks(), degrees)
     slices, state = align_stacks(stacks)
@@ -115,16 +115,15 @@ def test_of_two_stacks_one_is_brought_to_the_other():
     assert np.linalg.norm(placed, axis=1).mean() < 1.5
 
 
-@pytest.mark.parametrize("millimetres", [30.0, 45.0])
-def test_a_stack_that_lies_far_off_is_brought_to_the_others(millimetres: float) -> None:
+def test_a_stack_that_lies_far_off_is_brought_to_the_others() -> None:
     """Its mask says where it is; without a start there, a second brain would grow beside the first."""
     stacks = moving_brain("none").stacks
     affine = stacks[1].affine.copy()
-    affine[0, 3] += millimetres
+    affine[0, 3] += 45.0
     slices = prepare_slices([stacks[0], replace(stacks[1], affine=affine), stacks[2]], OPTIONS)
     poses = first_poses(slices)
     moved = slices.stack_index == 1
-    assert np.abs(poses[moved, :3, 3] - [-millimetres, 0, 0]).max() < 6
+    assert np.abs(poses[moved, :3, 3] - [-45.0, 0, 0]).max() < 6
     assert np.array_equal(poses[~moved], identity_poses(int((~moved).sum())))
     # but where nothing is to move, nothing does
     still = replace(OPTIONS, stages=(replace(STAGE, motion="none", outer_iterations=1),))
