@@ -34,6 +34,13 @@ def live_command(
         list[str] | None,
         typer.Option(help="AET@HOST that may send; several. Default: anybody on this machine, nobody else."),
     ] = None,
+    mrd_port: Annotated[
+        int | None, typer.Option(help="Port of an image server for MRD (ISMRMRD) streams. Default: none.")
+    ] = None,
+    mrd_peer: Annotated[
+        list[str] | None,
+        typer.Option(help="Address that may send MRD streams; several. Default: this machine, nobody else."),
+    ] = None,
     send_to: Annotated[
         str | None,
         typer.Option(
@@ -75,13 +82,14 @@ def live_command(
     from gsvr.render.volume import check_voxel_size
     from gsvr.solver.schedule import SolverOptions
     from gsvr.workflows.live.examination import LiveOptions
+    from gsvr.workflows.live.mrd_server import MrdOptions, MrdServer
     from gsvr.workflows.live.node import LiveNode
     from gsvr.workflows.live.server import PageServer, ServerOptions
     from gsvr.workflows.presets import chosen_options
 
     log_to(Console(stderr=True), verbose)
-    if watch is None and dicom_port is None:
-        raise InputError("nothing to listen to: give --watch or --dicom-port")
+    if watch is None and dicom_port is None and mrd_port is None:
+        raise InputError("nothing to listen to: give --watch, --dicom-port or --mrd-port")
     check_voxel_size(output_resolution)
     check_writable_folder(output_dir)
     if watch is not None and output_dir.resolve().is_relative_to(watch.resolve()):
@@ -97,6 +105,8 @@ def live_command(
         sources: list[Source] = [] if watch is None else [_watched_folder(output_dir, watch)]
         if dicom_port is not None:
             sources.append(_dicom_node(output_dir, dicom_port, ae_title, allow_peer or []))
+        if mrd_port is not None:
+            sources.append(MrdServer(output_dir, MrdOptions(mrd_port, tuple(mrd_peer or []))))
         node = LiveNode(output_dir, options, sources)
         returner = None if peer is None else _returner(peer, dicom_patient, ae_title, lambda: node.examinations)
         page = None if served is None else PageServer(served, lambda: node.examinations)

@@ -7,7 +7,6 @@ came for a while, longer than from one to the next; if there are more after all,
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -15,14 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gsvr.errors import InputError
-from gsvr.io.atomic import atomic_path
 from gsvr.io.dicom.frame import Frame
 from gsvr.io.dicom.pixels import read_dicom_slice, read_dicom_stack
 from gsvr.io.dicom.selection import select, unlike
 from gsvr.io.dicom.stacks import DicomStack, stacks_of
-from gsvr.io.nifti import write_volume
-from gsvr.io.sidecar import sidecar_path
 from gsvr.workflows.live.arrival import Arrival, Deliver, Refusal, SliceArrival
+from gsvr.workflows.live.received_stack import write_received_stack
 
 logger = logging.getLogger(__name__)
 
@@ -129,12 +126,7 @@ class DicomSeries:
         try:
             stack = read_dicom_stack(found)
             path = self._output_dir / examination / "stacks" / f"{_name(found)}.nii.gz"
-            content: dict[str, object] = {"SliceThickness": stack.thickness}
-            if found.times is not None and len(found.times) == stack.n_slices:
-                content["SliceTiming"] = [float(time) for time in found.times]
-            with atomic_path(sidecar_path(path)) as temporary:
-                temporary.write_text(json.dumps(content), encoding="utf-8")
-            write_volume(path, stack.data, stack.affine)
+            write_received_stack(path, stack, found.times)
         except InputError as error:
             deliver(Refusal(examination, str(error), arrived))
             return
