@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,19 @@ def test_broken_dicom_is_told_and_other_files_are_passed_over(tmp_path: Path, in
     (refusal,) = looks.look(3)
     assert "it ends before its pixels do" in refusal.reason
     assert "patient" not in refusal.reason
+
+
+def test_studies_that_are_long_over_are_forgotten_and_never_become_half_a_stack(tmp_path: Path, instances: list[Path]):
+    from gsvr.io.dicom.folder import read_frames
+
+    series = DicomSeries(tmp_path / "out")
+    first, *rest = (read_frames(path) for path in instances)
+    assert len(series.sort(first, 0.0)) == 1
+    for number in range(20):
+        for frames in rest[:2]:
+            series.sort([replace(frame, study=f"1.2.{number}") for frame in frames], 1.0 + number)
+    assert series.sort(rest[2], 100.0) == []
+    assert len(series.sort([replace(frame, study="1.2.19") for frame in rest[3]], 100.0)) == 1
+    got: list[Any] = []
+    series.deliver_complete(got.append)
+    assert got == []  # too few slices for a stack

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Frames of one study; what comes after that is stored, and not used.
 _MOST_FRAMES = 20_000
+# Studies whose images are remembered; what comes of others that were before is on the disk, and not used.
+_MOST_STUDIES = 8
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,17 @@ class DicomSeries:
         self._output_dir, self._options = output_dir, options or SeriesOptions()
         self._studies: dict[str, dict[str, _Series]] = {}
         self._instances: dict[str, set[tuple[str, int]]] = {}
+        self._over: set[str] = set()
 
     def sort(self, frames: Sequence[Frame], arrived: float) -> list[Frame]:
         """Take the planes of an instance that arrived (seconds since 1970); those that are new."""
         new = []
         for frame in frames:
+            if frame.study in self._over:
+                logger.warning("an image came long after its examination: it is stored, and not used")
+                continue
             study = self._studies.setdefault(frame.study, {})
+            self._forget_others(frame.study)
             known = self._instances.setdefault(frame.study, set())
             if (frame.instance, frame.number) in known:
                 continue
@@ -90,6 +97,18 @@ class DicomSeries:
             series.first, series.latest = min(series.first, arrived), max(series.latest, arrived)
             new.append(frame)
         return new
+
+    def _forget_others(self, study: str) -> None:
+        """Of studies that are over, those longest ago."""
+        while len(self._studies) > _MOST_STUDIES:
+            latest = {
+                uid: max((one.latest for one in series.values()), default=0.0)
+                for uid, series in self._studies.items()
+                if uid != study
+            }
+            oldest = min(latest, key=lambda uid: latest[uid])
+            del self._studies[oldest], self._instances[oldest]
+            self._over.add(oldest)
 
     def deliver_slices(self, frames: Sequence[Frame], arrived: float, deliver: Deliver) -> None:
         """Slices of a stack that is being acquired, if they look like some of a T2-weighted one."""

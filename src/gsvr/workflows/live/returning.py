@@ -110,7 +110,9 @@ class Returner:
 
     def _look(self) -> None:
         """Which volumes are new."""
-        for name, examination in self._examinations().items():
+        examinations = self._examinations()
+        self._known = {name: known for name, known in self._known.items() if name in examinations}
+        for name, examination in examinations.items():
             latest = examination.latest
             try:
                 if latest is None and name not in self._known:
