@@ -34,7 +34,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
     "reconstruct": {
         "gsvr.backends.devices.choose_device": lambda name: Device(name, "pretended"),
         "gsvr.cli.progress.log_to": lambda *_: None,
-        "gsvr.workflows.pipeline.prepare": lambda *_: None,
+        "gsvr.workflows.pipeline.prepare": lambda *_, **__: None,
         "gsvr.workflows.pipeline.run": lambda *_: SimpleNamespace(verdict=SimpleNamespace(grade="good")),
         "gsvr.workflows.outputs.write_outputs": lambda *_: None,
         "gsvr.io.outputs.earlier_outputs": None,
@@ -139,6 +139,10 @@ CASES: dict[str, dict[str, Case]] = {
         "thicknesses": Case("--thicknesses 2.5 4", {"prepare.inputs.thicknesses": [2.5, 4.0]}),
         "output_resolution": Case("--output-resolution 0.7", {"run.output_resolution": 0.7}),
         "slice_order": Case("--slice-order descending", {"prepare.inputs.slice_order": "descending"}),
+        "orientation": Case("--orientation anatomical", {"prepare.orientation.space": "anatomical"}),
+        "orientation_template": file_case(
+            "--orientation anatomical --orientation-template", "t.nii", "prepare.orientation.template"
+        ),
         "preset": Case("--preset fast", {"prepare.options.stages": list(default_stages(free=False))}),
         "motion": Case("--motion none", {"prepare.options.stages": list(default_stages(motion="none"))}),
         "initial_poses": file_case("--initial-poses", "p.json", "prepare.inputs.poses"),
@@ -201,6 +205,11 @@ CASES: dict[str, dict[str, Case]] = {
         "uncertainty": Case("--uncertainty", {"plan_examinations.settings.uncertainty": True}),
         "device": Case("--device cuda:1", {"plan_examinations.settings.device": "cuda:1"}),
         "seed": Case("--seed 7", {"plan_examinations.settings.seed": 7}),
+        "orientation": Case("--orientation anatomical", {"plan_examinations.settings.orientation": "anatomical"}),
+        "orientation_template": Case(
+            "--orientation anatomical --orientation-template t.nii",
+            {"plan_examinations.settings.orientation_template": "t.nii"},
+        ),
         "n_procs": Case("--n-procs 3", {"ThisMachine.at_once": 3}),
         "memory": Case("--memory 2.5", {"ThisMachine.memory": 2_500_000_000}),
         "time_limit": Case("--time-limit 3", {"reconstruct_sessions.options.seconds": 180.0}),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_covering, lattice_values
-from gsvr.model.geometry import rotation_from_vector
+from gsvr.model.geometry import pose_about, rotation_from_vector, transform_points
+from gsvr.render.points import values_at
 from tests.acquisitions import random_amplitudes, small_lattice
 
 
@@ -126,3 +127,15 @@ def test_shape_gradient_is_the_limit_of_differences():
             change = field(name, axis, 1).covariances - field(name, axis, -1).covariances
             expected = (by_covariance * change).sum(axis=(1, 2)) / (2 * h)
             np.testing.assert_allclose(gradient[:, axis], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("normalisation", [None, 0.1])
+def test_a_turned_field_is_the_field_elsewhere(normalisation: float | None):
+    generator = np.random.default_rng(5)
+    parts = [generator.normal(size=(40, n)) for n in (3, 3, 4)]
+    field = GaussianField(8 * parts[0], 0.3 * parts[1] + 1, parts[2], generator.normal(size=40), normalisation)
+    pose = pose_about(np.array([0.4, -2.0, 1.0]), np.array([10.0, -20.0, 5.0]), np.array([3.0, 0.0, 1.0]))
+    points = 8 * generator.normal(size=(50, 3))
+    here = values_at(field, points)
+    assert np.allclose(values_at(field.turned(pose), transform_points(pose, points)), here, atol=1e-4)
+    assert not np.allclose(values_at(field, transform_points(pose, points)), here, atol=1e-2)

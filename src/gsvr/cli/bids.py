@@ -46,6 +46,8 @@ def bids_command(
     ] = False,
     output_resolution: Annotated[float, typer.Option(help="Voxel size of the volumes (mm).")] = VOXEL_SIZE,
     slice_order: Annotated[str, typer.Option(help="As for gsvr reconstruct.")] = "auto",
+    orientation: Annotated[str, typer.Option(help="As for gsvr reconstruct.")] = "scanner",
+    orientation_template: Annotated[Path | None, typer.Option(help="As for gsvr reconstruct.")] = None,
     preset: Annotated[str, typer.Option(help="As for gsvr reconstruct.")] = "default",
     motion: Annotated[str, typer.Option(help="As for gsvr reconstruct.")] = "slices",
     profile: Annotated[str | None, typer.Option(help="As for gsvr reconstruct.")] = None,
@@ -97,7 +99,8 @@ def bids_command(
         *(tuple(labels or ()) for labels in (participant_label, session_label, acquisition_label)),
     )
     settings = ReconstructionSettings(
-        *(output_resolution, slice_order, preset, motion, profile, device, seed, uncertainty, find_masks)
+        *(output_resolution, slice_order, preset, motion, profile, device, seed, uncertainty, find_masks),
+        *(orientation, None if orientation_template is None else str(orientation_template)),
     )
     cluster_chosen = None if cluster is None else ClusterOptions(cluster, n_procs, _pairs(cluster_options or []))
     logs = output_dir / "logs" if work_dir is None else work_dir

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from gsvr.render import VOXEL_SIZE
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gsvr.workflows.orientation import Space
     from gsvr.workflows.outputs import OutputPaths
     from gsvr.workflows.pipeline import Job, Reconstruction
 
@@ -52,6 +53,13 @@ def reconstruct_command(
         ),
     ] = None,
     output_resolution: Annotated[float, typer.Option(help="Voxel size of the volume (mm).")] = VOXEL_SIZE,
+    orientation: Annotated[
+        str, typer.Option(help="Axes of the volume: scanner, where the stacks are; anatomical, those of the brain.")
+    ] = "scanner",
+    orientation_template: Annotated[
+        Path | None,
+        typer.Option(help="A brain (NIfTI) whose axes are the anatomical ones. Default: symmetry, shape."),
+    ] = None,
     slice_order: Annotated[
         str,
         typer.Option(
@@ -122,6 +130,7 @@ def reconstruct_command(
     from gsvr.io.outputs import counted, earlier_outputs, sole_writer
     from gsvr.io.slice_folder import files_of_slices
     from gsvr.render.volume import check_voxel_size
+    from gsvr.workflows.orientation import Orientation
     from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
     from gsvr.workflows.pipeline import StackInputs, prepare
     from gsvr.workflows.presets import chosen_options
@@ -130,8 +139,9 @@ def reconstruct_command(
     console = Console(stderr=True)
     log_to(console, verbose)
     started = time.perf_counter()
+    oriented = Orientation(cast("Space", orientation), orientation_template)
     paths = OutputPaths.beside(
-        output_volume,
+        *(output_volume, oriented.space),
         mask=output_mask,
         poses=output_poses,
         transforms=output_transforms,
@@ -163,10 +173,10 @@ def reconstruct_command(
         options = replace(options, masks=replace(options.masks, automatic="always"))
     check_voxel_size(output_resolution)
     slices = [] if input_slices is None else files_of_slices(input_slices)
-    paths.check(inputs.stacks, [*inputs.masks, inputs.poses, *slices])
+    paths.check(inputs.stacks, [*inputs.masks, inputs.poses, orientation_template, *slices])
     earlier = earlier_outputs(paths.written, refuse=no_overwrite)
     with count_progress(console, "looking for the brain") as searching:
-        job = prepare(inputs, options, searching=searching)
+        job = prepare(inputs, options, searching=searching, orientation=oriented)
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
     with sole_writer(paths.volume):
@@ -212,7 +222,10 @@ def _summarise(reconstruction: Reconstruction, paths: OutputPaths, seconds: floa
         ("stack masks", paths.stack_masks),
         ("report", paths.report),
         ("DICOM series", paths.dicom),
+        ("transform from scanner coordinates", paths.orientation),
     ):
         if path is not None:
             typer.echo(f"  {label}: {path}")
+    if reconstruction.turn is not None:
+        typer.echo(f"orientation: {reconstruction.turn.sentence}")
     typer.echo(f"verdict: {reconstruction.verdict.sentence}")

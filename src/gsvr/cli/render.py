@@ -34,7 +34,8 @@ def render_command(
     volume = render_volume(stored.field, output_resolution, stored.mask)
     if not volume.data.any():
         raise InputError(f"{field} shows nothing at this voxel size: give a smaller one, or reconstruct again")
-    write_volume(output_volume, volume.data, volume.affine)
+    space = "anatomical" if stored.metadata.get("space") == "anatomical" else "scanner"
+    write_volume(output_volume, volume.data, volume.affine, space)
     if output_mask is not None and volume.mask is not None:
-        write_volume(output_mask, volume.mask, volume.affine)
+        write_volume(output_mask, volume.mask, volume.affine, space)
     typer.echo(f"{output_volume}: {' x '.join(str(n) for n in volume.data.shape)} voxels of {output_resolution:g} mm")

@@ -32,6 +32,7 @@ Not for clinical use.
 | `*_rec-gsvr_field.safetensors` | the volume as Gaussians, for `gsvr render` |
 | `*_rec-gsvr_record.json` | record of the run: versions, options, verdict |
 | `sub-*/[ses-*/]xfm/*_from-gsvr_to-sliceNNN_mode-image_xfm.tfm` | ITK transform that resamples the volume onto the grid of an acquired slice; its inverse resamples the slice onto the volume |
+| `sub-*/[ses-*/]xfm/*_from-gsvr_to-scanner_mode-image_xfm.tfm` | the same from the axes of the brain to those of the scanner, with `--orientation anatomical` |
 | `sub-*/figures/*.png` | mid-slices |
 | `sub-*.html` | report of a session; look here first |
 | `group.html`, `group.tsv` | all sessions |

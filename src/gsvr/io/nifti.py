@@ -6,6 +6,7 @@ import gzip
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import nibabel
 import numpy as np
@@ -24,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 # An axis is taken for through-plane when its spacing exceeds both others by this factor.
 _CLEARLY_LARGER = 1.2
-_SCANNER_CODE = 1
+# NIfTI's names of worlds: that of the scanner, and one that an image was aligned with.
+_CODES = {"scanner": 1, "anatomical": 2}
 # How many times brighter than most slices one of them may be.
 _LARGEST_OUTLIER = 1e6
 
@@ -113,10 +115,15 @@ def read_volume(path: str | Path, mask_path: str | Path | None = None) -> Volume
     return Volume(image.data, image.affine, read_mask(mask_path, volume))
 
 
-def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Float[np.ndarray, "4 4"]) -> None:
+def write_volume(
+    path: str | Path,
+    data: Shaped[np.ndarray, "x y z"],
+    affine: Float[np.ndarray, "4 4"],
+    space: Literal["scanner", "anatomical"] = "scanner",
+) -> None:
     """Write a NIfTI image, whole or not at all; equal images give equal bytes.
 
-    Units are mm and both qform and sform hold `affine` as scanner coordinates. A sheared affine, which
+    Units are mm and both qform and sform hold `affine`, as scanner or as aligned coordinates. A sheared affine, which
     a qform cannot hold, goes into the sform alone.
 
     Parameters
@@ -127,6 +134,8 @@ def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Fl
         Booleans and uint8 are written as uint8 (masks), everything else as float32.
     affine
         Voxel index -> world (RAS+, mm).
+    space
+        Which world that is.
 
     Raises
     ------
@@ -137,8 +146,8 @@ def write_volume(path: str | Path, data: Shaped[np.ndarray, "x y z"], affine: Fl
     dtype = np.uint8 if data.dtype in (np.bool_, np.uint8) else np.float32
     image = nibabel.Nifti1Image(np.asarray(data, dtype=dtype), affine)
     image.header.set_xyzt_units(xyz="mm")
-    image.set_sform(affine, code=_SCANNER_CODE)
-    image.set_qform(affine, code=_SCANNER_CODE)
+    image.set_sform(affine, code=_CODES[space])
+    image.set_qform(affine, code=_CODES[space])
     if grid_distance(image.get_qform(), affine, data.shape) > GRID_TOLERANCE:
         image.set_qform(None)
     content = image.to_bytes()

@@ -13,7 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from gsvr.compiled import run
-from gsvr.model.geometry import quaternion_gradient, rotation_from_quaternion
+from gsvr.model.geometry import (
+    quaternion_from_rotation,
+    quaternion_gradient,
+    rotation_from_quaternion,
+    transform_points,
+)
 from gsvr.model.morphology import closed, within
 from gsvr.model.validation import LARGEST_AMPLITUDE, as_mask, as_numbers, as_positive, check_extent
 
@@ -82,6 +87,15 @@ class GaussianField:
     def to_gaussians(self) -> GaussianField:
         """The field itself."""
         return self
+
+    def turned(self, pose: Float[np.ndarray, "4 4"]) -> GaussianField:
+        """The field moved rigidly (mm): what was at x is at ``pose @ x``."""
+        rotation = rotation_from_quaternion(self.quaternions.astype(np.float64))
+        return replace(
+            self,
+            means=transform_points(pose, self.means.astype(np.float64)).astype(np.float32),
+            quaternions=quaternion_from_rotation(pose[:3, :3] @ rotation).astype(np.float32),
+        )
 
     def subset(self, keep: np.ndarray) -> GaussianField:
         """The Gaussians listed in `keep` (indices, or a boolean each)."""

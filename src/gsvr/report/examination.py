@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -76,6 +76,23 @@ class Examination:
     def mask(self) -> Bool[np.ndarray, "x y z"]:
         """The brain, or else where the volume is not zero."""
         return self.volume.data != 0 if self.volume.mask is None else self.volume.mask
+
+    @cached_property
+    def turn(self) -> Float[np.ndarray, "4 4"]:
+        """World of the scanner -> world of the volume (mm)."""
+        return np.array((self.record.get("orientation") or {}).get("matrix", np.eye(4)), np.float64)
+
+    @property
+    def anatomical(self) -> bool:
+        """Whether the axes of the volume are those of the brain."""
+        return (self.record.get("orientation") or {}).get("space") == "anatomical"
+
+    @cached_property
+    def turned_stacks(self) -> list[Stack]:
+        """The stacks as they were acquired, in the world of the volume."""
+        if self.acquisition is None:
+            return []
+        return [replace(stack, affine=self.turn @ stack.affine) for stack in self.acquisition.stacks]
 
     @cached_property
     def centre(self) -> Float[np.ndarray, " 3"]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gsvr.io.transforms import SlicePose
-from gsvr.model.geometry import parts_about
+from gsvr.model.geometry import invert, parts_about
 from gsvr.report.examination import Examination, is_doubted, is_used
 
 WIDTH, HEIGHT = 520, 170
@@ -134,7 +134,8 @@ def _track(name: str, examination: Examination) -> _Track:
     used = [slices[order[place]] for place in places]
     if not used:
         return _Track(name, ordered, [], np.zeros(0), np.zeros((0, 3)), np.zeros((0, 3)))
-    poses = np.stack([pose.matrix for pose in used])
+    # as seen from the axes of the volume
+    poses = np.stack([pose.matrix for pose in used]) @ invert(examination.turn)
     turns, shifts = parts_about(poses, np.tile(examination.centre, (len(poses), 1)))
     return _Track(name, ordered, used, np.array(places, float), shifts, np.rad2deg(turns))
 

@@ -65,7 +65,7 @@ def write_report(path: str | Path, examination: Examination) -> None:
 
 def report_page(examination: Examination) -> str:
     """All of the report."""
-    record, acquisition = examination.record, examination.acquisition
+    record, stacks = examination.record, examination.turned_stacks
     cards, motions = slice_cards(examination), stack_motions(examination)
     rows = stack_rows(examination, cards, motions)
     used = [pose for pose in examination.slices if is_used(pose)]
@@ -75,18 +75,15 @@ def report_page(examination: Examination) -> str:
         .render(
             name=examination.name,
             record=record,
+            anatomical=examination.anatomical,
             verdict=record.get("verdict"),
             spacing=float(examination.volume.spacing[0]),
             millilitres=float(examination.mask.sum() * examination.volume.spacing.prod() / 1000),
             n_used=len(used),
             n_doubted=sum(card.doubted for card in cards),
             middle=middle_planes(examination.volume, examination.mask, examination.uncertainty),
-            before_and_after=None
-            if acquisition is None or not acquisition.stacks
-            else before_and_after(examination.volume, examination.mask, acquisition.stacks),
-            images=viewed_images(
-                examination.volume, examination.uncertainty, [] if acquisition is None else acquisition.stacks
-            ),
+            before_and_after=before_and_after(examination.volume, examination.mask, stacks) if stacks else None,
+            images=viewed_images(examination.volume, examination.uncertainty, stacks),
             bundle=bundle(),
             rows=rows,
             worst=worst_stack(rows),

@@ -57,6 +57,8 @@ class PictureOptions:
         After each volume but the first, add a row: its difference from the first, inside the first's mask.
     outline
         Draw the edge of each volume's mask.
+    whose
+        Left and right are meant: ``"patient"``, or ``"brain"`` where the volume lies along the axes of the brain.
     """
 
     panel_size: int = 360
@@ -67,6 +69,7 @@ class PictureOptions:
     margin: float = 5.0
     difference: bool = False
     outline: bool = False
+    whose: Literal["patient", "brain"] = "patient"
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,7 @@ def _compose(rows: list[_Row], views: list[_View], options: PictureOptions, capt
             _draw_letters(draw, box, *_directions(options.convention)[plane])
     side = "right" if options.convention == "radiological" else "left"
     widths = " / ".join(f"{view.width:.0f}" for view in views)
-    sentence = f"{options.convention}: the patient's left is on the {side} · panels are {widths} mm wide"
+    sentence = f"{options.convention}: the {options.whose}'s left is on the {side} · panels are {widths} mm wide"
     draw.text((_GAP, bottom + _FOOTER / 2), sentence, _FAINT_TEXT, note, anchor="lm")
     return picture
 

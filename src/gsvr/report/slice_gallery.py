@@ -60,7 +60,7 @@ def slice_cards(examination: Examination) -> list[SliceCard]:
     residuals = [float(pose.details.get("residual", np.nan)) for pose in used]
     typical = float(np.nanmedian(residuals)) if np.isfinite(residuals).any() else 0.0
     orders = {name: _orders(examination.of_stack(name)) for name in examination.stack_names}
-    painter = None if examination.acquisition is None else _Painter(examination.acquisition)
+    painter = None if examination.acquisition is None else _Painter(examination.acquisition, examination.turn)
     cards = []
     for pose in examination.slices:
         image, comparison = (None, None) if painter is None or not is_used(pose) else painter.paint(pose)
@@ -88,12 +88,12 @@ def _orders(slices: list[SlicePose]) -> dict[int, int]:
 class _Painter:
     """Draws slices, all in the window of the predictions."""
 
-    def __init__(self, acquisition: Acquisition) -> None:
+    def __init__(self, acquisition: Acquisition, turn: np.ndarray) -> None:
         self._acquisition, slices = acquisition, acquisition.slices
         shown = acquisition.prediction[slices.mask]
         self._low, self._high = window(shown)
         self._bright = max(float(np.percentile(shown, _BRIGHT)), 1e-12)
-        self._turns = [_turn(slices.frames[number][:3, :3]) for number in range(slices.n_slices)]
+        self._turns = [_turn(turn[:3, :3] @ slices.frames[number][:3, :3]) for number in range(slices.n_slices)]
 
     def paint(self, pose: SlicePose) -> tuple[InlineImage | None, Comparison | None]:
         """The pictures of a slice, and how it compares with its prediction."""
@@ -125,9 +125,9 @@ def _box(used: np.ndarray) -> tuple[slice, slice]:
     return ends[0], ends[1]
 
 
-def slice_plane(slices: Slices, number: int) -> str:
-    """Axial, coronal or sagittal, whichever is closest to the slice as it was acquired."""
-    normal = np.abs(slices.frames[number][:3, 2])
+def slice_plane(slices: Slices, number: int, turn: np.ndarray) -> str:
+    """Axial, coronal or sagittal, whichever is closest to the slice as it was acquired, in the world of the volume."""
+    normal = np.abs(turn[:3, :3] @ slices.frames[number][:3, 2])
     return ("sagittal", "coronal", "axial")[int(normal.argmax())]
 
 

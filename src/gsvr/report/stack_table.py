@@ -151,4 +151,4 @@ def _planes(examination: Examination) -> dict[str, str]:
         return {}
     slices = examination.acquisition.slices
     firsts = {slices.stack_names[stack]: number for number, stack in reversed(list(enumerate(slices.stack_index)))}
-    return {name: slice_plane(slices, number) for name, number in firsts.items()}
+    return {name: slice_plane(slices, number, examination.turn) for name, number in firsts.items()}

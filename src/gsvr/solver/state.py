@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -127,3 +127,16 @@ class Result:
 
     def __repr__(self) -> str:
         return f"Result({self.field!r}, {self.slices.n_slices} slices, noise={self.noise:.4g})"
+
+    def turned(self, pose: Float[np.ndarray, "4 4"]) -> Result:
+        """The same result in another volume world (mm): what was at x is at ``pose @ x``.
+
+        Nothing is resampled: Gaussians, poses and the mask's affine are turned; a lattice becomes free Gaussians.
+        """
+        return replace(
+            self,
+            field=self.field.to_gaussians().turned(pose),
+            mask=replace(self.mask, affine=pose @ self.mask.affine),
+            poses=pose @ self.poses,
+            deviations=tuple(part.to_gaussians().turned(pose) for part in self.deviations),
+        )

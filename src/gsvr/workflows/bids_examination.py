@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gsvr.errors import InputError
 from gsvr.evaluation.verdict import Grade, Verdict
@@ -20,6 +20,7 @@ from gsvr.solver.published import PublishedOptions
 from gsvr.solver.reconstruct import Callback
 from gsvr.solver.schedule import SolverOptions
 from gsvr.workflows.inputs import StackInputs
+from gsvr.workflows.orientation import Orientation, Space
 from gsvr.workflows.outputs import UNCERTAINTY_SAMPLES, OutputPaths, write_outputs
 from gsvr.workflows.pipeline import prepare, run
 from gsvr.workflows.presets import chosen_options
@@ -38,6 +39,8 @@ class ReconstructionSettings:
         Also the standard deviation of every voxel.
     find_masks
         Find the brain automatically and use no masks of the dataset.
+    orientation, orientation_template
+        The world of the volumes, see `gsvr.workflows.orientation.Orientation`.
     """
 
     output_resolution: float = VOXEL_SIZE
@@ -49,6 +52,20 @@ class ReconstructionSettings:
     seed: int = 0
     uncertainty: bool = False
     find_masks: bool = False
+    orientation: str = "scanner"
+    orientation_template: str | None = None
+
+    @property
+    def oriented(self) -> Orientation:
+        """The world of the volumes.
+
+        Raises
+        ------
+        InputError
+            If there is no such space, or a template without need.
+        """
+        template = self.orientation_template
+        return Orientation(cast(Space, self.orientation), None if template is None else Path(template))
 
     @property
     def options(self) -> SolverOptions | PublishedOptions:
@@ -105,12 +122,18 @@ class BidsExamination:
             picture=self.output / subject / "figures" / f"{stem}_T2w.png",
             uncertainty=self._uncertainty if self.settings.uncertainty else None,
             report=self.output / f"{self.name}.html",
+            orientation=None if self.settings.oriented.space == "scanner" else self._orientation,
             transform_name="{stem}_from-gsvr_to-slice{index:03d}_mode-image_xfm.tfm",
         )
 
     @property
     def _uncertainty(self) -> Path:
         return self.output / self.session.folder / "anat" / f"{self.name}_rec-gsvr_desc-uncertainty_T2w.nii.gz"
+
+    @property
+    def _orientation(self) -> Path:
+        name = f"{self.name}_rec-gsvr_from-gsvr_to-scanner_mode-image_xfm.tfm"
+        return self.output / self.session.folder / "xfm" / name
 
     @property
     def stacks(self) -> list[Path]:
@@ -144,7 +167,8 @@ class BidsExamination:
             return False
         files = [path for path in self.paths.written if isinstance(path, Path)]
         return all(map(os.path.isfile, files)) and told == run_hash(
-            self.inputs, self.settings.options, self.settings.output_resolution
+            *(self.inputs, self.settings.options, self.settings.output_resolution),
+            orientation=self.settings.oriented,
         )
 
     def verdict(self) -> tuple[Grade, str]:
@@ -158,13 +182,15 @@ class BidsExamination:
             [str(run.path.absolute()), None if run.mask is None else str(run.mask.absolute())]
             for run in self.session.runs
         ]
+        template = self.settings.oriented.template
         return {
             "source": str(self.source.absolute()),
             "output": str(self.output.absolute()),
             "subject": self.session.subject,
             "session": self.session.session,
             "runs": runs,
-            "settings": to_plain(self.settings),
+            "settings": to_plain(self.settings)
+            | {"orientation_template": None if template is None else str(template.absolute())},
         }
 
     @staticmethod
@@ -207,11 +233,12 @@ def reconstruct_examination(
     """
     paths, settings, inputs = examination.paths, examination.settings, examination.inputs
     options = settings.options
-    paths.check(inputs.stacks, inputs.masks)
+    paths.check(inputs.stacks, [*inputs.masks, settings.oriented.template])
     with sole_writer(paths.volume, wait):
         if examination.is_done():
             return None
-        reconstruction = run(prepare(inputs, options), settings.output_resolution, callback)
+        job = prepare(inputs, options, orientation=settings.oriented)
+        reconstruction = run(job, settings.output_resolution, callback)
         begin_writing(paths.written, paths.record)
         _remove_outputs_of_other_settings(examination)
         write_sidecars(
@@ -226,6 +253,8 @@ def _remove_outputs_of_other_settings(examination: BidsExamination) -> None:
     """Transforms of slices that are no longer there, and an uncertainty that belongs to another volume."""
     for path in examination.paths.transform_folder.existing():
         path.unlink(missing_ok=True)
+    if examination.settings.oriented.space == "scanner":
+        examination._orientation.unlink(missing_ok=True)
     if not examination.settings.uncertainty:
         uncertainty = examination._uncertainty
         for path in (uncertainty, uncertainty.with_name(uncertainty.name.removesuffix(".nii.gz") + ".json")):
@@ -234,10 +263,12 @@ def _remove_outputs_of_other_settings(examination: BidsExamination) -> None:
 
 def _recorded(examination: BidsExamination) -> dict[str, Any]:
     """Settings as the record holds them; files of the dataset around it as they are seen from its folder."""
+    template = examination.settings.oriented.template
     return {
         "input_stacks": [_told(examination, path) for path in examination.stacks],
         "stack_masks": [None if mask is None else _told(examination, mask) for mask in examination.masks],
         **to_plain(examination.settings),
+        "orientation_template": None if template is None else template.name,
     }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gsvr.compiled.threads import parallel_map
 from gsvr.errors import InputError
@@ -29,6 +31,7 @@ from gsvr.report.examination import Acquisition, Examination
 from gsvr.report.page import check_report_path, write_report
 from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
 from gsvr.solver.state import Result
+from gsvr.workflows.orientation import Space
 from gsvr.workflows.pipeline import Reconstruction
 from gsvr.workflows.provenance import heard_warnings, without_folders
 
@@ -68,6 +71,8 @@ class OutputPaths:
         Page with all there is to see (HTML), or None.
     dicom
         Folder for the volume as a derived series, or None.
+    orientation
+        Transform from the world of the scanner to that of the volume (ITK), or None.
     transform_name
         Name of the transform of a slice, from the name of the stack (`stem`: without what follows its last underscore)
         and the number of the slice.
@@ -86,11 +91,15 @@ class OutputPaths:
     stack_masks: Path | None = None
     report: Path | None = None
     dicom: Path | None = None
+    orientation: Path | None = None
     transform_name: str = "{stack}_slice-{index:03d}.tfm"
 
     @staticmethod
-    def beside(volume: Path, **given: Path | None) -> OutputPaths:
-        """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ..."""
+    def beside(volume: Path, space: Space = "scanner", **given: Path | None) -> OutputPaths:
+        """Names that follow the volume's, except for those given: ``X.nii.gz`` -> ``X_mask.nii.gz``, ...
+
+        Only what is not in the space of the scanner has a transform from there.
+        """
         if not volume.name:
             raise InputError(f"{volume} is a folder: give the name of the file to write")
         stem = stack_name(volume)
@@ -102,6 +111,8 @@ class OutputPaths:
             "record": volume.with_name(f"{stem}.json"),
             "picture": volume.with_name(f"{stem}.png"),
         }
+        if space != "scanner":
+            paths["orientation"] = volume.with_name(f"{stem}_orientation.tfm")
         paths.update({name: path for name, path in given.items() if path is not None})
         return OutputPaths(volume=volume, **paths)  # pyright: ignore[reportArgumentType]
 
@@ -124,8 +135,9 @@ class OutputPaths:
         check_picture_path(self.picture)
         if self.report is not None:
             check_report_path(self.report)
-        for path in (self.poses, self.model, self.record):
-            check_writable_file(path)
+        for path in (self.poses, self.model, self.record, self.orientation):
+            if path is not None:
+                check_writable_file(path)
         for folder in (self.transforms, self.slices, self.simulated_slices, self.stack_masks, self.dicom):
             if folder is not None:
                 check_writable_folder(folder)
@@ -145,7 +157,7 @@ class OutputPaths:
     def written(self) -> list[Path | OutputFolder]:
         """Every file and folder of files that is going to be written."""
         files = (self.volume, self.mask, self.poses, self.model, self.record, self.picture)
-        files += (self.uncertainty, self.report)
+        files += (self.uncertainty, self.report, self.orientation)
         folders = [self.transform_folder]
         folders += [OutputFolder(path, SLICE_NAMES) for path in (self.slices, self.simulated_slices) if path]
         if self.stack_masks is not None:
@@ -181,22 +193,25 @@ def _write_outputs(
     result, volume = reconstruction.result, reconstruction.volume
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction.result)
+    turn, space = reconstruction.turn, space_of(reconstruction)
     begin_writing(paths.written, paths.record)
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
         lambda write: write(),
         (
             lambda: _save_picture(paths.picture, reconstruction),
-            lambda: write_volume(paths.volume, volume.data, volume.affine),
-            lambda: write_volume(paths.mask, mask, volume.affine),
-            lambda: write_field(paths.model, result.field, {"noise": result.noise}, result.mask),
+            lambda: write_volume(paths.volume, volume.data, volume.affine, space),
+            lambda: write_volume(paths.mask, mask, volume.affine, space),
+            lambda: write_field(paths.model, result.field, {"noise": result.noise, "space": space}, result.mask),
             lambda: _write_poses(paths, records),
         ),
     )
     deviation = None
     if paths.uncertainty is not None:
         deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
-        write_volume(paths.uncertainty, deviation.data, deviation.affine)
+        write_volume(paths.uncertainty, deviation.data, deviation.affine, space)
+    if paths.orientation is not None:
+        write_itk_transform(paths.orientation, np.eye(4) if turn is None else turn.matrix)
     if paths.slices is not None:
         write_slice_folder(paths.slices, result.slices, result.poses, result.slices.values)
     if paths.simulated_slices is not None:
@@ -214,9 +229,17 @@ def _write_outputs(
 
 def _write_dicom(folder: Path, reconstruction: Reconstruction) -> None:
     comment = f"Verdict: {reconstruction.verdict.sentence}"
-    instances = derived_series(reconstruction.volume, reconstruction.job.dicom, comment)
+    origin = reconstruction.job.dicom
+    if origin is not None and space_of(reconstruction) == "anatomical":  # no longer where the other images are
+        origin = replace(origin, frame_of_reference=None)
+    instances = derived_series(reconstruction.volume, origin, comment)
     written = write_derived_series(folder, instances)
     OutputFolder(folder, INSTANCE_NAMES).warn_of_others(path.name for path in written)
+
+
+def space_of(reconstruction: Reconstruction) -> Space:
+    """The world that the volume is in."""
+    return "scanner" if reconstruction.turn is None else reconstruction.turn.space
 
 
 def _examination(
@@ -232,17 +255,18 @@ def _examination(
 
 
 def _save_picture(path: Path, reconstruction: Reconstruction) -> None:
-    """Mid-slices of the volume and, where masks were found automatically, of those stacks with their outlines."""
+    """Mid-slices of the volume and, where masks were found automatically, of those stacks; all masks are outlined."""
     volume, masks = reconstruction.volume, reconstruction.job.masks
-    rows = [("reconstruction", volume)]
+    anatomical = space_of(reconstruction) == "anatomical"
+    rows = [("reconstruction, turned to the axes of the brain" if anatomical else "reconstruction", volume)]
     rows += [
         (f"{stack.name}, brain found", Volume(stack.data, stack.affine, mask))
         for stack, mask, found in zip(reconstruction.job.stacks, masks.masks, masks.found, strict=True)
         if found
     ]
-    # the volume of a run without such stacks is shown as ever; others have windows and places of their own
-    alone = len(rows) == 1
-    options = PictureOptions(shared_window=alone, shared_position=alone, outline=not alone)
+    # stacks have windows and places of their own
+    alone, whose = len(rows) == 1, "brain" if anatomical else "patient"
+    options = PictureOptions(shared_window=alone, shared_position=alone, outline=True, whose=whose)
     save_mid_slices(path, rows, options, reconstruction.verdict.sentence)
 
 
@@ -350,6 +374,7 @@ def run_record(
         "noise": result.noise,
         "volume_shape": volume.data.shape,
         "verdict": reconstruction.verdict,
+        "orientation": reconstruction.turn,
         "slices": [
             {"stack": record.stack, "slice_index": record.slice_index, **record.details}
             for record in slice_records(reconstruction.result)

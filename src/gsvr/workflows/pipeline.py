@@ -30,6 +30,7 @@ from gsvr.solver.schedule import SolverOptions, default_stages, moving_parts
 from gsvr.solver.state import Result, StopReconstruction
 from gsvr.workflows.inputs import StackInputs, find_series, read_slices, read_stacks
 from gsvr.workflows.messages import told_together
+from gsvr.workflows.orientation import Orientation, Turn, check_template, turned_result
 from gsvr.workflows.provenance import Provenance, hashed_files, heard_warnings
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Job:
         Files, options that were asked for, warnings, and when it began.
     dicom
         The examination that the stacks come from, or None.
+    orientation
+        The world of the volume.
     """
 
     stacks: list[Stack]
@@ -76,6 +79,7 @@ class Job:
     poses: Float[np.ndarray, "n 4 4"] | None = None
     provenance: Provenance = field(default_factory=Provenance)
     dicom: DicomOrigin | None = None
+    orientation: Orientation = Orientation()
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Reconstruction:
     job
         What was reconstructed, and how.
     result
-        Field, poses and weights.
+        Field, poses and weights, in the world of the volume.
     volume
         The field on a voxel grid, with the brain mask.
     verdict
@@ -96,6 +100,8 @@ class Reconstruction:
         Wall seconds by step, those of the job among them.
     warnings
         All that were given, those of the job first; without folders.
+    turn
+        From the world of the scanner to that of the volume; None: they are the same.
     """
 
     job: Job
@@ -104,6 +110,7 @@ class Reconstruction:
     verdict: Verdict
     timings: dict[str, float]
     warnings: Sequence[str] = ()
+    turn: Turn | None = None
 
 
 def prepare_masks(
@@ -172,6 +179,7 @@ def prepare(
     options: SolverOptions | PublishedOptions | None = None,
     fit_stages: bool = True,
     searching: Callable[[int, int], None] | None = None,
+    orientation: Orientation | None = None,
 ) -> Job:
     """Read everything and check that it can be reconstructed: quick, and nothing is compiled.
 
@@ -183,6 +191,8 @@ def prepare(
         Replace the stages of the options, if they have any, by those that suit the stacks (`fitting_options`).
     searching
         As for `prepare_masks`.
+    orientation
+        The world of the volume; None: the scanner's.
 
     Raises
     ------
@@ -190,13 +200,15 @@ def prepare(
         If the input cannot be used.
     """
     options = options or SolverOptions()
-    provenance = Provenance(inputs, options)
+    orientation = orientation or Orientation()
+    check_template(orientation.template)
+    provenance = Provenance(inputs, options, orientation=orientation)
     with heard_warnings() as warnings:
         started = time.perf_counter()
         folder = None if inputs.slice_folder is None else read_slices(inputs)
         series = find_series(inputs)
         stacks = read_stacks(inputs, series) if folder is None else folder.stacks
-        files = hashed_files(inputs)
+        files = hashed_files(inputs, orientation.template)
         read = time.perf_counter()
         job = job_of(stacks, options, fit_stages, folder, searching)
         if inputs.poses is not None:
@@ -206,6 +218,7 @@ def prepare(
         timings={"read": read - started} | job.timings,
         provenance=replace(provenance, files=files, warnings=tuple(warnings)),
         dicom=origin_of(series, inputs.dicom_patient),
+        orientation=orientation,
     )
 
 
@@ -314,13 +327,16 @@ def _run(
     started = time.perf_counter()
     result, verdict, judging = _judged(job, callback, sampling)
     reconstructed = time.perf_counter()
+    result, turn = turned_result(result, job.orientation, job.options.backend)
+    turned = time.perf_counter()
     volume = rendered_volume(result, output_resolution, job.options.backend)
     timings = {
         "reconstruction": reconstructed - started - judging,
-        "rendering": time.perf_counter() - reconstructed,
+        **({} if turn is None else {"orientation": turned - reconstructed}),
+        "rendering": time.perf_counter() - turned,
         "verdict": judging,
     }
-    return Reconstruction(job, result, volume, verdict, job.timings | timings)
+    return Reconstruction(job, result, volume, verdict, job.timings | timings, turn=turn)
 
 
 def rendered_volume(result: Result, output_resolution: float, backend: str) -> Volume:

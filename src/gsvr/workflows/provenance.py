@@ -26,8 +26,9 @@ from gsvr.io.record import to_plain
 from gsvr.io.sidecar import sidecar_paths
 from gsvr.io.slice_folder import files_of_slices
 from gsvr.workflows.inputs import StackInputs
+from gsvr.workflows.orientation import Orientation
 
-Role = Literal["stack", "mask", "sidecar", "slice", "poses", "dicom"]
+Role = Literal["stack", "mask", "sidecar", "slice", "poses", "dicom", "template"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Provenance:
         When (UTC).
     clock
         The same on the clock that measures wall time (s), see `seconds`.
+    orientation
+        The world of the volume.
     """
 
     inputs: StackInputs | None = None
@@ -73,6 +76,7 @@ class Provenance:
     warnings: Sequence[str] = ()
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.perf_counter)
+    orientation: Orientation = Orientation()
 
     @property
     def seconds(self) -> float:
@@ -83,11 +87,11 @@ class Provenance:
         """See `run_hash`; None if the input came from memory."""
         if self.inputs is None:
             return None
-        return run_hash(self.inputs, self.options, output_resolution, self.files)
+        return run_hash(self.inputs, self.options, output_resolution, self.files, self.orientation)
 
 
-def hashed_files(inputs: StackInputs) -> list[InputFile]:
-    """All files, each with the hash of its content: stacks, masks, sidecars, or slices; and poses.
+def hashed_files(inputs: StackInputs, template: Path | None = None) -> list[InputFile]:
+    """All files, each with the hash of its content: stacks, masks, sidecars, or slices; poses and the template.
 
     DICOM files, whose names may be the patient's, count as one, whatever they are called and in whichever folder.
 
@@ -103,6 +107,8 @@ def hashed_files(inputs: StackInputs) -> list[InputFile]:
         roles["slice"] = files_of_slices(inputs.slice_folder)
     if inputs.poses is not None:
         roles["poses"] = [inputs.poses]
+    if template is not None:
+        roles["template"] = [template]
     given: list[tuple[Role, Path]] = [(role, path) for role, paths in roles.items() for path in paths]
     files = parallel_map(lambda entry: InputFile(entry[0], entry[1].name, file_hash(entry[1])), given)
     if not inputs.dicom:
@@ -130,7 +136,11 @@ def file_hash(path: Path) -> str:
 
 
 def run_hash(
-    inputs: StackInputs, options: Any, output_resolution: float, files: Sequence[InputFile] | None = None
+    inputs: StackInputs,
+    options: Any,
+    output_resolution: float,
+    files: Sequence[InputFile] | None = None,
+    orientation: Orientation = Orientation(),
 ) -> str:
     """One number for input, options and version: where two runs have the same, the second one changes nothing.
 
@@ -144,6 +154,8 @@ def run_hash(
         Voxel size (mm).
     files
         Of the inputs, where they were hashed before (`hashed_files`).
+    orientation
+        The world of the volume.
 
     Returns
     -------
@@ -152,11 +164,12 @@ def run_hash(
     """
     content = {
         "version": __version__,
-        "files": hashed_files(inputs) if files is None else files,
+        "files": hashed_files(inputs, orientation.template) if files is None else files,
         **({"masked": [mask is not None for mask in inputs.masks]} if None in inputs.masks else {}),
         "thicknesses": inputs.thicknesses,
         "slice_order": inputs.slice_order,
         "options": options,
+        **({} if orientation.space == "scanner" else {"orientation": orientation.space}),
         "output_resolution": float(output_resolution),
     }
     text = json.dumps(to_plain(content), sort_keys=True, ensure_ascii=True)

@@ -15,6 +15,7 @@ from gsvr.render import VOXEL_SIZE
 from gsvr.solver.published import PublishedOptions
 from gsvr.solver.schedule import SolverOptions
 from gsvr.solver.state import Result
+from gsvr.workflows.orientation import Orientation, turned_result
 from gsvr.workflows.outputs import OutputPaths, write_outputs
 from gsvr.workflows.pipeline import Job, Reconstruction, rendered_volume
 
@@ -25,6 +26,7 @@ def write_result(
     options: SolverOptions | PublishedOptions | None = None,
     stacks: Sequence[Stack] = (),
     output_resolution: float = VOXEL_SIZE,
+    orientation: Orientation | None = None,
     **others: str | PathLike[str],
 ) -> Reconstruction:
     """Write all that ``gsvr reconstruct`` writes: volume, mask, poses, transforms, field, picture and record.
@@ -40,6 +42,8 @@ def write_result(
         a stack are not told.
     output_resolution
         Voxel size (mm).
+    orientation
+        The world of the volume; None: the scanner's.
     others
         Further outputs, or other names for them: the attributes of `gsvr.workflows.outputs.OutputPaths`, such as
         ``report="brain.html"``; those of whole stacks (``stack_masks``) need a job, see `gsvr.workflows.pipeline`.
@@ -56,7 +60,10 @@ def write_result(
     TypeError
         If there is no output of such a name.
     """
-    paths = OutputPaths.beside(Path(volume), **{name: Path(path) for name, path in others.items()})
+    orientation = orientation or Orientation()
+    paths = OutputPaths.beside(
+        *(Path(volume), orientation.space), **{name: Path(path) for name, path in others.items()}
+    )
     if paths.stack_masks is not None:
         raise TypeError("the masks of stacks are not part of a result: use gsvr.pipeline")
     paths.check()
@@ -64,10 +71,11 @@ def write_result(
     inside = [stack.data > 0 if stack.mask is None else stack.mask for stack in given]
     drawn = [stack.mask is not None for stack in given]
     masks = StackMasks(inside, [], drawn, [False] * len(given))
-    job = Job(given, masks, result.slices, options, {}, copies(given))
-    image = rendered_volume(result, output_resolution, options.backend)
+    job = Job(given, masks, result.slices, options, {}, copies(given), orientation=orientation)
     verdict = judge(result, options.profile, job.copies)
-    reconstruction = Reconstruction(job, result, image, verdict, {})
+    result, turn = turned_result(result, orientation, options.backend)
+    image = rendered_volume(result, output_resolution, options.backend)
+    reconstruction = Reconstruction(job, result, image, verdict, {}, turn=turn)
     with sole_writer(paths.volume):
         write_outputs(reconstruction, paths, {"output_resolution": output_resolution})
     return reconstruction

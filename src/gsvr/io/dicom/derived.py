@@ -64,7 +64,7 @@ class DicomOrigin:
     Attributes
     ----------
     study, frame_of_reference
-        Unique identifiers.
+        Unique identifiers; no frame of reference: that of what is derived is its own.
     file
         One of its files.
     named
@@ -72,7 +72,7 @@ class DicomOrigin:
     """
 
     study: str
-    frame_of_reference: str
+    frame_of_reference: str | None
     file: Path
     named: bool = False
 
@@ -193,7 +193,7 @@ def _shared(origin: DicomOrigin | None, comment: str) -> Dataset:
         dataset.PatientIdentityRemoved, dataset.DeidentificationMethod = "YES", "never copied"
     dataset.SOPClassUID = MR_IMAGE
     dataset.StudyInstanceUID = generate_uid() if origin is None else origin.study
-    dataset.FrameOfReferenceUID = generate_uid() if origin is None else origin.frame_of_reference
+    dataset.FrameOfReferenceUID = (None if origin is None else origin.frame_of_reference) or generate_uid()
     dataset.PositionReferenceIndicator = dataset.Laterality = ""
     dataset.SeriesInstanceUID, dataset.SeriesNumber = generate_uid(), SERIES_NUMBER
     dataset.Modality, dataset.SeriesDescription = "MR", DESCRIPTION
