@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import fuzz, interruptions
 from benchmarks.compare import all_rows
 from benchmarks.gap import VARIANTS, gap_table
@@ -48,6 +50,13 @@ def test_compared_rows_are_means_over_seeds():
     after = text.partition("### moderate motion")[2]
     (line, *_) = [line for line in after.splitlines() if line.startswith("| phantom: fast |")]
     assert line.startswith(f"| phantom: fast | {len(group)} | {mean:.2f} |")
+
+
+def test_a_batch_costs_at_most_five_per_cent_over_single_runs():
+    record = results("batch.json")
+    assert (record["examinations"], record["volumes_equal"]) == (100, 100)
+    assert record["overhead"] == pytest.approx(record["batch_cpu_seconds"] / record["single_cpu_seconds"] - 1)
+    assert record["overhead"] <= 0.05
 
 
 def test_no_damaged_file_and_no_interruption_did_what_it_must_not():

@@ -30,7 +30,7 @@ def test_a_failed_run_writes_everything_and_ends_with_exit_code_three(
     stacks: list[Path], noise: list[Path], gsvr_command: Command, tmp_path: Path
 ):
     words = ("reconstruct", "--stack-masks", masks_of(stacks), "--thicknesses", 3, "--output-resolution", 1.5)
-    failed = gsvr_command(*words, "--input-stacks", noise, "--output-volume", tmp_path / "v.nii.gz")
+    failed = gsvr_command(*words, "--trust-headers", "--input-stacks", noise, "--output-volume", tmp_path / "v.nii.gz")
     assert failed.exit_code == 3
     assert "verdict: failed: " in failed.stdout
     record = json.loads((tmp_path / "v.json").read_text())

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -17,14 +20,21 @@ from tests.moving_brain import moving_brain, true_poses
 TOLERANCE = 2e-3
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[Path, Slices, np.ndarray]:
-    """Three stacks of a moving brain, slice by slice where they truly belong."""
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Slices, np.ndarray]:
+    """Three stacks of a moving brain, slice by slice where they truly belong; not to be changed."""
     simulation = moving_brain("moderate")
     slices = slices_from_stacks(simulation.stacks)
     poses = true_poses(slices, simulation)
-    write_slice_folder(tmp_path, slices, poses, slices.values)
-    return tmp_path, slices, poses
+    folder = tmp_path_factory.mktemp("slices")
+    write_slice_folder(folder, slices, poses, slices.values)
+    return folder, slices, poses
+
+
+@pytest.fixture
+def written(kept, tmp_path: Path) -> tuple[Path, Slices, np.ndarray]:
+    """A copy of it, to be spoilt."""
+    return Path(shutil.copytree(kept[0], tmp_path / "slices")), *kept[1:]
 
 
 def cut(folder: SliceFolder) -> tuple[Slices, np.ndarray]:
@@ -73,6 +83,28 @@ def test_folders_of_other_programs_have_no_list(written) -> None:
     # each stack is one that could have been acquired there: the poses tell of the motion of its slices alone
     moved = np.linalg.norm(again.pixel_positions(poses_again) - again.pixel_positions(), axis=1)
     assert np.median(moved) < 8.0
+
+
+def test_folders_as_nesvor_writes_them(kept, tmp_path: Path) -> None:
+    """Pixels outside the mask are zero, and there are no files of masks; slices that show nothing are left out."""
+    _, slices, poses = kept
+    used = np.flatnonzero(slices.sum_per_slice(slices.mask) > 0)
+    for number, s in enumerate(used.tolist()):
+        affine = poses[s] @ slices.frames[s] @ np.diag([*slices.pixel_spacings[s], slices.thicknesses[s], 1.0])
+        seen = slices.image(s) * slices.image(s, slices.mask)
+        image = nibabel.Nifti1Image(seen[:, :, None], affine)
+        image.header.set_qform(affine, code="aligned")
+        image.header.set_sform(affine, code="scanner")
+        nibabel.save(image, tmp_path / f"{number}.nii.gz")
+    found = read_slice_folder(tmp_path)
+    assert [stack.mask for stack in found.stacks] == [None, None, None]
+    again, poses_again = cut(found)
+    assert again.n_slices == len(used)
+    again = again.with_mask(again.values > 0)
+    whole = slices.subset(used)
+    whole = whole.with_mask(whole.mask & (whole.values > 0))
+    seen = whole.values * whole.mask
+    assert_same_pixels(replace(whole, values=seen), again, poses[used], poses_again)
 
 
 def test_slices_may_be_missing_and_the_order_given(written) -> None:

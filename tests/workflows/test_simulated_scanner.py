@@ -14,6 +14,8 @@ from gsvr.io.dicom.peers import Peer
 from gsvr.io.dicom.receiver import ReceivedInstance, ReceiverOptions, StoreReceiver
 from gsvr.io.dicom.selection import select
 from gsvr.io.dicom.stacks import stacks_of
+from gsvr.io.nifti import write_volume
+from gsvr.simulation.phantom import brain_phantom
 from gsvr.workflows.simulated_scanner import ScannerOptions, play
 from tests.io.dicom.exports import oblique_stacks
 
@@ -57,7 +59,18 @@ def test_a_stack_that_is_not_there() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     heard: list[ReceivedInstance] = []
-    words = ["simulate", "phantom", "--output-dir", str(tmp_path / "truth"), "--n-stacks", "1", "--thickness", "9"]
+    phantom = brain_phantom(spacing=3.2)
+    write_volume(tmp_path / "brain.nii.gz", phantom.data, phantom.affine)
+    words = [
+        "simulate",
+        str(tmp_path / "brain.nii.gz"),
+        "--output-dir",
+        str(tmp_path / "truth"),
+        "--n-stacks",
+        "1",
+        "--thickness",
+        "9",
+    ]
     words += ["--in-plane-spacing", "4", "--pace", "0", "--repeat-stack", "1", "--lose-connection", "1"]
     with StoreReceiver(tmp_path / "node", heard.append, ReceiverOptions(port=0)) as node:
         peer = f"GSVR@127.0.0.1:{node.port}"

@@ -110,8 +110,10 @@ def render_deviation(
         raise ValueError("no samples of the posterior: ask for them in SolverOptions.uncertainty_samples")
     first, spacing = volume.affine[:3, 3], volume.spacing
     axes = tuple(first[axis] + spacing[axis] * np.arange(volume.data.shape[axis]) for axis in range(3))
-    variance = np.mean([sample_grid(part, (axes[0], axes[1], axes[2]), backend) ** 2 for part in samples], axis=0)
-    smooth = ndimage.gaussian_filter(variance, smoothing / spacing)
+    variance = np.zeros(volume.data.shape)
+    for part in samples:
+        variance += sample_grid(part, (axes[0], axes[1], axes[2]), backend) ** 2
+    smooth = ndimage.gaussian_filter(variance / len(samples), smoothing / spacing)
     deviation = np.sqrt(np.maximum(smooth, 0)) * (volume.data != 0)
     return Volume(deviation.astype(np.float32), volume.affine, volume.mask)
 

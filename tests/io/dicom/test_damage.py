@@ -17,6 +17,7 @@ from gsvr.io.dicom.folder import read_folder
 from gsvr.io.dicom.installed import require
 from gsvr.io.dicom.pixels import read_dicom_stack
 from gsvr.io.dicom.study import read_study
+from gsvr.model.slices import Stack
 from tests.io.dicom.exports import SECRETS, export, oblique_stacks
 
 
@@ -106,7 +107,8 @@ def test_whatever_a_file_holds_it_is_read_or_left_out(
     end = content.rindex(b"\xe0\x7f\x10\x00")  # the header
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(132, end))] = data.draw(st.integers(0, 255))
-    folder = tmp_path_factory.mktemp("damaged")
+    folder = example(tmp_path_factory, enhanced).parent.with_name("damaged")
+    folder.mkdir(exist_ok=True)
     (folder / "file").write_bytes(content)
     caplog.clear()
     with caplog.at_level(logging.DEBUG):
@@ -121,5 +123,7 @@ _EXAMPLES: dict[bool, Path] = {}
 
 def example(factory: pytest.TempPathFactory, enhanced: bool) -> Path:
     if enhanced not in _EXAMPLES:
-        _EXAMPLES[enhanced] = export(factory.mktemp("good"), oblique_stacks()[:1], enhanced=enhanced)[0]
+        stack = oblique_stacks()[0]
+        few = Stack(stack.name, stack.data[:8, :8, :5], stack.affine, stack.thickness, slice_times=np.arange(5.0))
+        _EXAMPLES[enhanced] = export(factory.mktemp("examples") / "good", [few], enhanced=enhanced)[0]
     return _EXAMPLES[enhanced]

@@ -273,6 +273,7 @@ def test_what_was_acknowledged_survives_kill_9(instances: list[Any], tmp_path: P
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     entity = AE("TEST")
+    entity.dimse_timeout = 3  # what it waits for an answer that does not come any more
     entity.add_requested_context(MRImageStorage)
     association = entity.associate("127.0.0.1", port, ae_title="GSVR")
     acknowledged: set[str] = set()
