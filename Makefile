@@ -47,8 +47,8 @@ test: $(VENV)/installed-for-development
 	@echo "make: running the tests"
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-# A copy of the sources, so that the library in use stays as it is. Left out is what a sanitizer makes pointless: the C
-# library's own allocator, the variant that is not built, and PyTorch's kernels.
+# A copy of the sources, so that the library in use stays as it is. Tests run with the plain variant, that which compares
+# the variants with both. Left out are the C library's allocator, which sanitizers replace, and what is not in C.
 SANITIZED := build/sanitized
 sanitize: $(VENV)/installed-for-development
 	@echo "make: building the kernels with sanitizers (a minute)"
@@ -60,8 +60,8 @@ sanitize: $(VENV)/installed-for-development
 	@cd $(SANITIZED) && PYTHONPATH=src GSVR_INSTRUCTIONS=portable ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD=$$(gcc -print-file-name=libasan.so) $(abspath $(BIN))/python -m pytest -p no:cacheprovider \
 		tests/compiled tests/laws tests/backends/test_backends.py tests/backends/test_gaussian_kernels.py \
-		tests/backends/test_planes.py tests/backends/test_compilation.py tests/render \
-		-k "not torch and not triton and not freed_memory and not damaged and not both_variants" $(PYTEST_OPTIONS)
+		tests/backends/test_planes.py tests/render \
+		-k "not torch and not triton and not freed_memory" $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/installed-for-development
 	@echo "make: running the tests, and counting what they run"

@@ -14,7 +14,7 @@ FOLDER = "src/gsvr/compiled/c"
 # asks for errno, for traps, or for the sign of zero.
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
            "-fvisibility=hidden", "-g0", "-Wall", "-Wno-psabi"]  # fmt: skip
-# "address,undefined" builds one library, of the plain variant, that stops at every read out of bounds (`make sanitize`)
+# "address,undefined" builds libraries that stop at every read out of bounds (`make sanitize`)
 SANITIZERS = os.environ.get("GSVR_SANITIZERS", "")
 INSTRUMENTED = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"] if SANITIZERS else []
 IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
@@ -63,8 +63,6 @@ def kernels(name: str, *instructions: str) -> Extension:
 
 # x86 as of 2008 and as of 2013; `gsvr.compiled` chooses
 VARIANTS = [kernels("_portable", "-msse4.2"), kernels("_avx2", "-mavx2", "-mfma")] if IS_X86 else [kernels("_portable")]
-if SANITIZERS:
-    del VARIANTS[1:]
 
 setup(
     ext_modules=VARIANTS,

@@ -50,6 +50,8 @@ _RANGES = {
     "signal_loss": (0.0, 1.0),
     "seed": (0, 2**63 - 1),
 }
+# Digits of a number that cannot be meant that are told.
+_LONGEST_NUMBER = 20
 # Without a mask the anatomy is where the volume exceeds this share of its maximum.
 _MASK_THRESHOLD = 0.05
 
@@ -98,7 +100,9 @@ class SimulationOptions:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                raise InputError(f"`{name}` must be between {least:g} and {most:g}, not {str(value)[:20]}")
+                given = str(value)
+                given = given if len(given) <= _LONGEST_NUMBER else f"{given[:_LONGEST_NUMBER]}..."
+                raise InputError(f"`{name}` must be between {least:g} and {most:g}, not {given}")
         if self.motion not in MOTION_LEVELS:
             raise InputError(f"unknown motion {self.motion!r}: choose one of {', '.join(MOTION_LEVELS)}")
         if self.profile not in SLICE_PROFILES:
