@@ -18,20 +18,25 @@ def _checkable_modules() -> list[str]:
     """Modules of gsvr whose annotations the tests check when a function is called.
 
     The hook wraps every function, and Triton cannot compile a wrapper: a module that compiles functions is left out,
-    and so is the ``__init__`` of its package, because hooking a package hooks everything in it.
+    and so is the ``__init__`` of its package, because hooking a package hooks everything in it. So is
+    ``gsvr.compiled``, which checks what reaches the kernels itself, at every call.
     """
     specification = importlib.util.find_spec("gsvr")
     assert specification is not None
     assert specification.submodule_search_locations
     root = Path(next(iter(specification.submodule_search_locations)))
-    with_triton, names = set(), []
+    unchecked, names = {"gsvr.compiled"}, []
     for path in sorted(root.rglob("*.py")):
         parts = ("gsvr", *path.relative_to(root).with_suffix("").parts)
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names.append(name)
         if re.search(r"^\s*(from|import) triton\b", path.read_text(encoding="utf-8"), re.MULTILINE):
-            with_triton.add(name)
-    return [name for name in names if not any((c + ".").startswith(name + ".") for c in with_triton)]
+            unchecked.add(name)
+    return [
+        name
+        for name in names
+        if not any((c + ".").startswith(name + ".") for c in unchecked) and not name.startswith("gsvr.compiled.")
+    ]
 
 
 # Workers of pytest-xdist share the cores among them: threads of one would only wait for those of another. Set before

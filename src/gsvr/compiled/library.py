@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -214,14 +214,14 @@ def run(name: str, n_tasks: int, *arguments: Any) -> None:
     ]
     given = {parameter.name: value for parameter, value in zip(parameters[1:], arguments, strict=True)}
     check_lengths(name, lengths, given, _numbers_of_structures(arguments) | _library().constants | _numbers(given))
-    tasks = _Tasks(0, n_tasks)
-
-    def work(_kept: object = arguments) -> int:
-        """The arrays stay until the last thread is done, also where a second Ctrl-C ends the wait for it."""
-        return function(ctypes.addressof(tasks), *values)
-
+    work = partial(_share_of_a_thread, function, _Tasks(0, n_tasks), values, arguments)
     if any(on_all_threads(work, n_tasks)):
         raise MemoryError(f"not enough memory for the work space of {name}")
+
+
+def _share_of_a_thread(function: Any, tasks: _Tasks, values: Sequence[Any], _kept: object) -> int:
+    """The arrays stay until the last thread is done, also where a second Ctrl-C ends the wait for it."""
+    return function(ctypes.addressof(tasks), *values)
 
 
 def _numbers_of_structures(arguments: Sequence[Any]) -> dict[str, int]:
