@@ -90,3 +90,22 @@ def test_directions_are_spread_evenly():
 )
 def test_directions_in_words(normal: list[float], words: str):
     assert words_of(np.array(normal, float)) == words
+
+
+def test_the_map_is_larger_where_slices_are_not_believed():
+    result = result_of(0, 1, 2)
+    # of one stack only slices in front of the middle of the brain count
+    centres = np.einsum("nij,nj->ni", result.poses[:, :3, :3], result.slices.centres) + result.poses[:, :3, 3]
+    assert result.mask.mask is not None
+    middle = result.mask.voxel_positions(result.mask.mask).mean(axis=0)
+    coronal = int(np.argmax([abs(normal_of(number)[1]) for number in range(3)]))
+    behind = (result.slices.stack_index == coronal) & (centres[:, 1] < middle[1])
+    before = next_stack(result)
+    found = next_stack(replace(result, slice_weights=np.where(behind, 0.01, result.slice_weights)))
+    places = found.map.voxel_positions(found.map.mask)
+    values = found.map.data[found.map.mask]
+    growth = values / before.map.data[before.map.mask]
+    assert growth[places[:, 1] < middle[1] - 10].mean() > 1.04
+    np.testing.assert_allclose(growth[places[:, 1] > middle[1] + 10], 1, atol=0.01)
+    assert np.isfinite(found.map.data).all()
+    assert values.mean() == pytest.approx(found.uncertainty, rel=0.3)

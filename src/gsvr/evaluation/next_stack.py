@@ -17,10 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy import ndimage
 
 from gsvr.model.point_spread import Profile, spread_of
 from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
 from gsvr.solver.state import Result
 
 
@@ -57,6 +59,9 @@ class NextStack:
     ----------
     uncertainty
         Standard deviation of a voxel of the brain, as a share of what is white.
+    map
+        The same place by place (volume world, a voxel for each cell); its mask is where there is brain, and around it
+        is what is nearest.
     directions
         Normals of possible stacks (volume world).
     gains
@@ -72,6 +77,7 @@ class NextStack:
     """
 
     uncertainty: float
+    map: Volume
     directions: Float[np.ndarray, "d 3"]
     gains: Float[np.ndarray, " d"]
     of_stacks: dict[str, float]
@@ -104,7 +110,7 @@ def next_stack(
     bright, variance = _contrast(result)
     spectrum = np.linalg.norm(frequencies, axis=1) ** -options.decay
     spectrum *= variance / float(np.sum(spectrum * measure))
-    density, brain = _pixels_per_mm3(result, options.cell)
+    cells, density, brain = _pixels_per_mm3(result, options.cell)
     axes = (result.poses @ slices.frames)[:, :3, :3]
     heard = _transfer(slices, axes, frequencies, profile)
     precision = 1 / spectrum + density @ heard / result.noise**2
@@ -127,6 +133,7 @@ def next_stack(
     best = int(np.argmax(gains))
     return NextStack(
         uncertainty=now / bright,
+        map=_map(cells, np.sqrt((1 / precision) @ measure) / bright, options.cell),
         directions=directions,
         gains=gains,
         of_stacks={name: gain_of(normal) for name, normal in normals.items()},
@@ -160,8 +167,23 @@ def _contrast(result: Result) -> tuple[float, float]:
     return float(np.percentile(inside, 99)), max(float(inside.var()), 1e-12)
 
 
-def _pixels_per_mm3(result: Result, cell: float) -> tuple[Float[np.ndarray, "c n"], Float[np.ndarray, " c"]]:
-    """For each cell of the brain how many pixels of each slice lie there, weighted, and how much brain there is."""
+def _map(cells: Int[np.ndarray, "c 3"], deviations: Float[np.ndarray, " c"], cell: float) -> Volume:
+    """Numbers of cells as a volume."""
+    first = cells.min(axis=0) - 1
+    shape = tuple(cells.max(axis=0) - first + 2)
+    data, brain = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    places = tuple((cells - first).T)
+    data[places], brain[places] = deviations, True
+    nearest = ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True)
+    affine = np.diag([cell, cell, cell, 1.0])
+    affine[:3, 3] = (first + 0.5) * cell
+    return Volume(data[tuple(np.asarray(nearest))], affine, brain)
+
+
+def _pixels_per_mm3(
+    result: Result, cell: float
+) -> tuple[Int[np.ndarray, "c 3"], Float[np.ndarray, "c n"], Float[np.ndarray, " c"]]:
+    """Cells of the brain, and of each how many pixels of each slice lie there, weighted, and how much brain."""
     mask, slices = result.mask, result.slices
     assert mask.mask is not None
     voxels = np.floor(mask.voxel_positions(mask.mask) / cell).astype(np.int64)
@@ -174,7 +196,7 @@ def _pixels_per_mm3(result: Result, cell: float) -> tuple[Float[np.ndarray, "c n
     weight = result.slice_weights[of_slice] * coarse.binning**2
     count = np.zeros((len(cells), slices.n_slices))
     np.add.at(count, (at[at >= 0], of_slice[at >= 0]), weight[at >= 0])
-    return count / cell**3, brain / brain.sum()
+    return cells, count / cell**3, brain / brain.sum()
 
 
 def _transfer(

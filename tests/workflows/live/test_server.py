@@ -70,6 +70,21 @@ def test_planes_come_from_the_field(address: str):
     assert plane(address, x=200)[1] != content
 
 
+def test_uncertainty_lies_over_the_brain_alone(address: str):
+    def pixels(**changed: object) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(plane(address, **changed)[1])).convert("RGB")).astype(int)
+
+    plain, over = pixels(), pixels(layer="uncertainty")
+    coloured = np.ptp(over, axis=2) > 0
+    assert coloured[28:36, 28:36].mean() > 0.8
+    assert not coloured[:4].any()
+    np.testing.assert_array_equal(over[:4], plain[:4])
+    assert pixels(layer="other").tolist() == plain.tolist()
+    state = json.loads(get(f"{address}examinations/mother%201/state")[1])
+    low, high = state["uncertainty_scale"]
+    assert 0 < low < high < 1
+
+
 @pytest.mark.parametrize(
     "changed", [{"size": 100_000}, {"size": 0}, {"spacing": "nan"}, {"x": "inf"}, {"nx": 0, "nz": 0}, {"x": "1e300"}]
 )

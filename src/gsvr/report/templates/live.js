@@ -37,6 +37,7 @@
     panel.busy = true;
     const [x, y, z] = state.centre, [nx, ny, nz] = NORMALS[plane];
     const query = new URLSearchParams({ x, y, z, nx, ny, nz, size: SIZE, spacing: state.spacing, v: state.version });
+    if (find("uncertainty-shown").checked) query.set("layer", "uncertainty");
     try {
       const response = await fetch(address(`plane.png?${query}`));
       if (response.ok) {
@@ -54,6 +55,7 @@
     if (panel.again) { panel.again = false; draw(plane); }
   };
   const drawAll = () => Object.keys(panels).forEach(draw);
+  find("uncertainty-shown").addEventListener("change", drawAll);
 
   for (const [plane, { frame }] of Object.entries(panels)) {
     let start = null, moved = false;
@@ -113,6 +115,11 @@
       if (!found) return;
       state.centre ??= found.middle;
       state.spacing = MARGIN * found.extent / SIZE;
+      const known = Array.isArray(found.uncertainty_scale);
+      find("uncertainty-shown").disabled = !known;
+      find("uncertainty-scale").textContent = known
+        ? `standard deviation from ${found.uncertainty_scale.map((share) => (100 * share).toFixed(1)).join(" (dark blue) to ")} % of white (yellow)`
+        : "known with the verdict";
       find("quality").textContent = found.quality === "final" ? "final volume" : "quick volume";
       find("quality").className = `badge ${found.quality}`;
       drawAll();
@@ -226,7 +233,7 @@
       const event = JSON.parse(message.data);
       take(event);
       if (event.event === "slice") drawMotion();
-      if (event.event === "volume") refresh();
+      if (event.event === "volume" || event.event === "advice") refresh();
     };
     source.onopen = () => { find("connection").textContent = "connected"; find("connection").className = ""; };
     source.onerror = () => { find("connection").textContent = "connection lost, trying again …"; find("connection").className = "lost"; };

@@ -17,7 +17,7 @@ import numpy as np
 
 from gsvr.compiled.threads import in_a_hurry
 from gsvr.errors import InputError
-from gsvr.evaluation.next_stack import next_stack, words_of
+from gsvr.evaluation.next_stack import NextStack, next_stack, words_of
 from gsvr.evaluation.verdict import Grade, Limits, Verdict, judge
 from gsvr.evaluation.views import coverage
 from gsvr.io.atomic import remove_leftovers
@@ -106,6 +106,9 @@ class Latest:
         ``"quick"`` or ``"final"``.
     verdict
         Of a final one.
+    uncertainty
+        Of a final one that has a verdict: standard deviation by place as a share of white, see
+        `gsvr.evaluation.next_stack.NextStack`.
     """
 
     result: Result
@@ -113,6 +116,7 @@ class Latest:
     state: OnlineState
     quality: str
     verdict: Verdict | None = None
+    uncertainty: Volume | None = None
 
 
 class LiveExamination:
@@ -394,7 +398,8 @@ class LiveExamination:
         if made.verdict.grade != "good" and self._joined:
             made = self._better_from_nothing(job, made, received)
         write_outputs(made, self.paths, self._options.settings, self._options.command)
-        self._show(made.result, made.volume, "final", made.verdict)
+        found = next_stack(made.result, made.job.options.profile)
+        self._show(made.result, made.volume, "final", made.verdict, found.map)
         with self._lock:
             self._unfinished = False
         verdict = made.verdict
@@ -405,7 +410,7 @@ class LiveExamination:
             advice=verdict.advice,
             latency_seconds=_since(max(one.arrival.time for one in received)),
         )
-        self.events.tell("advice", **_advice(made))
+        self.events.tell("advice", **_advice(made, found))
 
     def _finished(self, job: Job, state: OnlineState, received: Sequence[_Received]) -> Reconstruction:
         """The volume in final quality, and what it is worth."""
@@ -435,9 +440,16 @@ class LiveExamination:
         write_state(self.folder / "state", kept)
         return made
 
-    def _show(self, result: Result, volume: Volume, quality: str, verdict: Verdict | None = None) -> None:
+    def _show(
+        self,
+        result: Result,
+        volume: Volume,
+        quality: str,
+        verdict: Verdict | None = None,
+        uncertainty: Volume | None = None,
+    ) -> None:
         assert self._state is not None
-        self.latest = Latest(result, volume, self._state, quality, verdict)
+        self.latest = Latest(result, volume, self._state, quality, verdict, uncertainty)
         self._last_pose = result.poses[time_links(result.slices)[-1][-1]]
 
     def _job(self, received: Sequence[_Received]) -> Job:
@@ -551,10 +563,9 @@ def _arrival_event(arrival: SliceArrival, placed: PlacedSlice | None) -> dict[st
     return event | {"latency_seconds": _since(arrival.time)}
 
 
-def _advice(made: Reconstruction) -> dict[str, Any]:
+def _advice(made: Reconstruction, found: NextStack) -> dict[str, Any]:
     """What to acquire next, with directions as the scanner has them now."""
-    result, profile = made.result, made.job.options.profile
-    found = next_stack(result, profile)
+    result = made.result
     last = time_links(result.slices)[-1][-1]  # where the head was at last
     normal = result.poses[last, :3, :3].T @ found.best
     worth = max(found.of_stacks, key=lambda name: found.of_stacks[name])

@@ -20,7 +20,7 @@ from gsvr.io.record import to_plain
 from gsvr.report.niivue import BUNDLE
 from gsvr.report.page import templates
 from gsvr.workflows.live.examination import Latest, LiveExamination
-from gsvr.workflows.live.planes import PlaneView, middle_of, picture, window_of
+from gsvr.workflows.live.planes import PlaneView, middle_of, picture, uncertainty_scale, window_of
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -198,7 +198,8 @@ class _Pages:
         low, high = window_of(latest)
         middle, extent = middle_of(latest)
         state = {"quality": latest.quality, "middle": middle, "extent": extent, "low": low, "high": high}
-        return JSONResponse(to_plain(state | {"verdict": latest.verdict}))
+        scale = None if latest.uncertainty is None else uncertainty_scale(latest.uncertainty)
+        return JSONResponse(to_plain(state | {"verdict": latest.verdict, "uncertainty_scale": scale}))
 
     def plane(self, request: Request) -> Response:
         from starlette.exceptions import HTTPException
@@ -213,7 +214,8 @@ class _Pages:
                 int(numbers.get("size", 256)),
                 float(numbers.get("spacing", 0.5)),
             )
-            content = picture(latest, view, window_of(latest), self._options.backend)
+            over = numbers.get("layer") == "uncertainty"
+            content = picture(latest, view, window_of(latest), self._options.backend, over)
         except (KeyError, ValueError) as error:
             raise HTTPException(400, "no such plane") from error
         return Response(content, media_type="image/png")
