@@ -55,6 +55,10 @@ def small_examination() -> Examination:
             for stack in stacks
         ],
         "timings_seconds": {"read": 1.0, "reconstruction": 20.0},
+        "iterations": [
+            {"stage": stage, "residual": residual, "seconds": seconds}
+            for stage, residual, seconds in (("stacks", 0.2, 1.0), ("stacks", 0.1, 2.0), ("final", 0.05, 6.0))
+        ],
     }
     acquisition = Acquisition(stacks, replace(slices, values=measured), poses, slices.values)
     return Examination("<i>brain</i>", record, small_brain(), records, acquisition)

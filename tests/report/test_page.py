@@ -101,7 +101,7 @@ def test_tells_the_verdict_of_the_record() -> None:
     page = Page(report_page(replace(examination, record={**examination.record, "verdict": verdict})))
     assert page.of("div", "doubtful")
     words = " ".join(" ".join(page.words).split())
-    assert "Doubtful: look closer a stack disagrees repeat it" in words
+    assert "Doubtful: look closer before you use it a stack disagrees What to do: repeat it" in words
 
 
 def test_older_outputs_without_stacks_or_details_make_a_page() -> None:

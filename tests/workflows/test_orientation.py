@@ -136,3 +136,11 @@ def test_a_run_in_another_world_is_another_run(finished) -> None:
     elsewhere = replace(provenance, orientation=Orientation("anatomical"))
     plain = replace(provenance, orientation=Orientation())
     assert len({p.run_hash(0.8) for p in (elsewhere, plain)}) == 2
+
+
+def test_a_notebook_shows_the_result(finished) -> None:
+    _, reconstruction, _ = finished
+    shown = reconstruction.result._repr_html_()
+    assert shown.count("<img") == 1
+    assert f"{reconstruction.result.field.n_gaussians:,} Gaussians" in shown
+    assert reconstruction.iterations[-1].stage == OPTIONS.stages[-1].name

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from gsvr import compiled
 from gsvr.model.morphology import bounding_box
+from gsvr.model.notebook import mosaic_html
 from gsvr.model.validation import (
     LARGEST_SHEAR,
     as_affine,
@@ -85,6 +86,11 @@ class Stack:
         shape, spacing = " x ".join(map(str, self.data.shape)), " x ".join(f"{side:.3g}" for side in self.spacing)
         masked = "" if self.mask is None else ", with a mask"
         return f"Stack({self.name!r}, {shape} pixels of {spacing} mm, {self.thickness:.3g} mm thick{masked})"
+
+    def _repr_html_(self) -> str:
+        shown = [round(self.n_slices * share) for share in (0.3, 0.5, 0.7)]
+        planes = [self.data[:, ::-1, min(number, self.n_slices - 1)].T for number in shown]
+        return mosaic_html(planes, repr(self), f"slices {', '.join(map(str, shown))} of {self.n_slices}, as acquired")
 
     @property
     def n_slices(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
+from gsvr.model.notebook import middle_planes, mosaic_html
 from gsvr.model.validation import as_affine, as_mask, as_numbers, inside_of
 
 
@@ -37,6 +38,10 @@ class Volume:
     def __repr__(self) -> str:
         shape, spacing = " x ".join(map(str, self.data.shape)), " x ".join(f"{side:.3g}" for side in self.spacing)
         return f"Volume({shape} voxels of {spacing} mm{'' if self.mask is None else ', with a mask'})"
+
+    def _repr_html_(self) -> str:
+        planes = middle_planes(self.data, self.affine, self.mask)
+        return mosaic_html(planes, repr(self), "axial, coronal and sagittal plane through the middle")
 
     @property
     def spacing(self) -> Float[np.ndarray, " 3"]:

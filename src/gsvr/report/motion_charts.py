@@ -164,14 +164,14 @@ def _chart(
     for axis, values in zip(AXES, parts.T, strict=True):
         band, y = "", up(values)
         if np.isfinite(widths).all():
-            upper, lower = _corners(x, up(values + widths)), _corners(x, up(values - widths))
+            upper, lower = corners(x, up(values + widths)), corners(x, up(values - widths))
             band = " ".join([*upper, *lower[::-1]])
-        lines.append(Line(axis, " ".join(_corners(x, y)), band))
+        lines.append(Line(axis, " ".join(corners(x, y)), band))
         marks += [
             Mark(float(x[number]), float(y[number]), f"slice {track.slices[number].slice_index}")
             for number in np.flatnonzero(doubted)
         ]
-    orders, heights = _round_values(1.0, count + 1), _round_values(low, high)
+    orders, heights = round_values(1.0, count + 1), round_values(low, high)
     return Chart(
         quantity,
         unit,
@@ -182,11 +182,12 @@ def _chart(
     )
 
 
-def _corners(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> list[str]:
+def corners(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> list[str]:
+    """Points of a line as SVG takes them."""
     return [f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True)]
 
 
-def _round_values(low: float, high: float, most: int = 5) -> Float[np.ndarray, " n"]:
+def round_values(low: float, high: float, most: int = 5) -> Float[np.ndarray, " n"]:
     """A few round numbers between two."""
     step = 10.0 ** np.floor(np.log10((high - low) / most))
     step = next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= most)

@@ -14,6 +14,7 @@ import numpy as np
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path, check_writable_file
 from gsvr.model.volume import Volume
+from gsvr.report.convergence import convergence
 from gsvr.report.coverage import coverage
 from gsvr.report.examination import Examination, is_used
 from gsvr.report.inline_images import inline_image
@@ -93,6 +94,7 @@ def report_page(examination: Examination) -> str:
             cards=cards,
             n_first=_FIRST_CARDS,
             coverage=coverage(examination),
+            convergence=convergence(record),
         )
     )
 

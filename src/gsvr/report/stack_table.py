@@ -109,11 +109,10 @@ def stands_out(row: StackRow) -> bool:
 def _remarks(used: Sequence[Any], doubted: Sequence[SliceCard]) -> list[str]:
     if not used:
         return ["shows none of the brain"]
-    remarks = []
-    if len(doubted) > _MOST * len(used):
-        remarks.append("most of its slices disagree with the volume: consider repeating it or leaving it out")
     kinds = Counter(card.reasons[0].split(":")[0].split(" (")[0] for card in doubted if card.reasons)
-    remarks += [f"{kind} ({number} slice{'s' * (number > 1)})" for kind, number in kinds.most_common(2)]
+    remarks = [f"{kind} ({number} slice{'s' * (number > 1)})" for kind, number in kinds.most_common(2)]
+    if len(doubted) > _MOST * len(used):
+        remarks.append("most of its slices disagree with the volume, so consider repeating it or leaving it out")
     return remarks
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32
 from gsvr.backends.protocol import Array
 from gsvr.model.bias_field import BiasField
 from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.notebook import mosaic_html
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.operators.acquisition import AcquisitionOperator
@@ -127,6 +128,19 @@ class Result:
 
     def __repr__(self) -> str:
         return f"Result({self.field!r}, {self.slices.n_slices} slices, noise={self.noise:.4g})"
+
+    def _repr_html_(self) -> str:
+        pixels = self.slices.sum_per_slice(self.slices.mask)
+        fullest = [
+            int(max(np.flatnonzero(self.slices.stack_index == stack), key=lambda number: pixels[number]))
+            for stack in np.unique(self.slices.stack_index)[:3]
+        ]
+        pairs = [(self.slices.image(n)[:, ::-1].T, self.slices.image(n, self.prediction)[:, ::-1].T) for n in fullest]
+        doubted = int(((self.slice_weights < 0.5) & (pixels > 0)).sum())
+        facts = f"{self!r}, {int((pixels > 0).sum())} slices with brain, {doubted} of them count less than half"
+        return mosaic_html(
+            [plane for pair in pairs for plane in pair], facts, "slices as acquired and, beside each, as predicted"
+        )
 
     def turned(self, pose: Float[np.ndarray, "4 4"]) -> Result:
         """The same result in another volume world (mm): what was at x is at ``pose @ x``.

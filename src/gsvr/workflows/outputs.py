@@ -369,6 +369,7 @@ def run_record(
         },
         "timings_seconds": reconstruction.timings,
         "wall_seconds": provenance.seconds,
+        "iterations": reconstruction.iterations,
         "gaussians": result.field.n_gaussians,
         "pixels": result.slices.n_pixels,
         "noise": result.noise,

@@ -83,6 +83,25 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Iteration:
+    """One outer iteration (with the published settings: an epoch), for the record.
+
+    Attributes
+    ----------
+    stage
+        Of which stage.
+    residual
+        Robust standard deviation of the residuals, as a share of bright tissue.
+    seconds
+        Wall time since the start of the reconstruction.
+    """
+
+    stage: str
+    residual: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """A finished job.
 
@@ -102,6 +121,8 @@ class Reconstruction:
         All that were given, those of the job first; without folders.
     turn
         From the world of the scanner to that of the volume; None: they are the same.
+    iterations
+        Of the reconstruction that counts.
     """
 
     job: Job
@@ -111,6 +132,7 @@ class Reconstruction:
     timings: dict[str, float]
     warnings: Sequence[str] = ()
     turn: Turn | None = None
+    iterations: Sequence[Iteration] = ()
 
 
 def prepare_masks(
@@ -325,7 +347,7 @@ def _run(
     job: Job, output_resolution: float, callback: Callback | None, sampling: Callable[[int, int], None] | None
 ) -> Reconstruction:
     started = time.perf_counter()
-    result, verdict, judging = _judged(job, callback, sampling)
+    result, verdict, judging, iterations = _judged(job, callback, sampling)
     reconstructed = time.perf_counter()
     result, turn = turned_result(result, job.orientation, job.options.backend)
     turned = time.perf_counter()
@@ -336,7 +358,7 @@ def _run(
         "rendering": time.perf_counter() - turned,
         "verdict": judging,
     }
-    return Reconstruction(job, result, volume, verdict, job.timings | timings, turn=turn)
+    return Reconstruction(job, result, volume, verdict, job.timings | timings, turn=turn, iterations=iterations)
 
 
 def rendered_volume(result: Result, output_resolution: float, backend: str) -> Volume:
@@ -359,8 +381,8 @@ def rendered_volume(result: Result, output_resolution: float, backend: str) -> V
 
 def _judged(
     job: Job, callback: Callback | None, sampling: Callable[[int, int], None] | None
-) -> tuple[Result, Verdict, float]:
-    """The result, the verdict on it, and the seconds that this took.
+) -> tuple[Result, Verdict, float, list[Iteration]]:
+    """The result, the verdict on it, the seconds that this took, and the iterations of the result.
 
     If the others do not predict a stack, it may have found a place that only looked right on coarse fields: all is done
     once more, from a search for the place of every stack, and the better result counts.
@@ -376,28 +398,28 @@ def _judged(
             stopped = True
             raise
 
-    result = _reconstructed(job, job.options, heard, sampling)
+    result, iterations = _reconstructed(job, job.options, heard, sampling)
     started = time.perf_counter()
     verdict = judge(result, job.options.profile, job.copies)
     seconds = time.perf_counter() - started
     options = job.options
     if isinstance(options, PublishedOptions) or options.search != "lost" or moving_parts(options.stages) == "none":
-        return result, verdict, seconds
+        return result, verdict, seconds, iterations
     odd = [stack.name for stack in verdict.evidence.stacks if stack.compared and stack.agreeing < Limits.of_stack]
     if stopped or not odd:
-        return result, verdict, seconds
+        return result, verdict, seconds, iterations
     logger.warning(
         "%s: most slices are not where other stacks predict them; searching for the place of every stack",
         ", ".join(odd),
     )
-    again = _reconstructed(job, replace(options, search="all"), callback, sampling)
+    again, others = _reconstructed(job, replace(options, search="all"), callback, sampling)
     started = time.perf_counter()
     second = judge(again, options.profile, job.copies)
     seconds += time.perf_counter() - started
     shares = [100 * judged.evidence.agreeing for judged in (verdict, second)]
     better = shares[1] > shares[0]
     logger.info("%.0f %% of the slices lie where other stacks predict them; %.0f %% after a search", *shares)
-    return (again, second, seconds) if better else (result, verdict, seconds)
+    return (again, second, seconds, others) if better else (result, verdict, seconds, iterations)
 
 
 def _reconstructed(
@@ -405,11 +427,18 @@ def _reconstructed(
     options: SolverOptions | PublishedOptions,
     callback: Callback | None,
     sampling: Callable[[int, int], None] | None,
-) -> Result:
+) -> tuple[Result, list[Iteration]]:
+    iterations: list[Iteration] = []
+
+    def heard(progress: Progress) -> None:
+        iterations.append(Iteration(progress.stage.name, float(progress.state.weights.noise), progress.seconds))
+        if callback:
+            callback(progress)
+
     if isinstance(options, PublishedOptions):
-        result = reconstruct_as_published(job.slices, options, callback, job.poses)
+        result = reconstruct_as_published(job.slices, options, heard, job.poses)
     else:
-        result = reconstruct(job.slices, options, callback, job.poses, sampling=sampling)
+        result = reconstruct(job.slices, options, heard, job.poses, sampling=sampling)
     if not np.isfinite(result.field.amplitudes).all():
         raise InputError(_NOTHING)
-    return result
+    return result, iterations

@@ -127,7 +127,7 @@
     } catch { /* the connection says so itself */ }
   };
 
-  const WORDS = { good: "Good: usable", doubtful: "Doubtful: look closer", failed: "Failed: do not use" };
+  const WORDS = { good: "Good: usable", doubtful: "Doubtful: look closer before you use it", failed: "Failed: do not use" };
   const showVerdict = (event) => {
     find("verdict").className = `verdict ${event ? event.grade : "none"}`;
     find("verdict-word").textContent = event ? WORDS[event.grade] ?? event.grade : "No verdict yet";
