@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ _ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),
     *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"),
 )
+
+
+def axe_core() -> str:
+    """The newest axe-core there is: of npm, in ``node_modules``, or of PyPI; a test is skipped where there is none."""
+    newest = Path(__file__).parents[1] / "node_modules/axe-core/axe.min.js"
+    found = find_spec("axe_core_python")
+    if newest.is_file():
+        return newest.read_text(encoding="utf-8")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("no axe-core (npm install --no-save axe-core, or pip install axe-core-python)")
+    return Path(next(iter(found.submodule_search_locations)), "axe.min.js").read_text(encoding="utf-8")
 
 
 def chromium(profile: Path) -> Any:

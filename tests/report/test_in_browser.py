@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import Image
 
 from gsvr.report.group_page import write_group_page
 from gsvr.report.page import write_report
-from tests.browser import chromium
+from tests.browser import axe_core, chromium
 from tests.report.examinations import small_examination
 from tests.report.group_rows import four_rows
 
@@ -130,13 +129,11 @@ def test_rating_is_saved(page: Page) -> None:
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
 def test_accessible_and_not_too_wide(page: Page, width: int, dark: bool) -> None:
-    axe = find_spec("axe_core_python")
-    if axe is None or not axe.submodule_search_locations:
-        pytest.skip("axe-core-python is not installed")
+    axe = axe_core()
     page.resize(width, 900, dark)
     try:
         assert page.run("return document.documentElement.scrollWidth") <= width
-        page.run(Path(next(iter(axe.submodule_search_locations)), "axe.min.js").read_text(encoding="utf-8"))
+        page.run(axe)
         found = page.driver.execute_async_script(
             "axe.run(document, {resultTypes: ['violations']}).then((result) => arguments[0](result.violations))"
         )

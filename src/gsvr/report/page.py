@@ -95,6 +95,7 @@ def report_page(examination: Examination) -> str:
             n_first=_FIRST_CARDS,
             coverage=coverage(examination),
             convergence=convergence(record),
+            rounded=lambda seconds: {name: _number(value, 2) for name, value in seconds.items()},
         )
     )
 
