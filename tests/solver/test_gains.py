@@ -10,7 +10,7 @@ import pytest
 from gsvr.backends import Backend
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
-from gsvr.solver.gains import SliceGains, intensity_scale, stack_levels
+from gsvr.solver.gains import SliceGains, intensity_scale, slice_levels
 from tests.solver.oblique import ball_lattice, oblique_slices, unequal_gains
 
 MODEL = SliceGains()
@@ -96,9 +96,9 @@ def stack_scaled(factor: float, values: np.ndarray = SLICES.values) -> Slices:
     return replace(SLICES, values=scaled(values, per_slice).astype(np.float32))
 
 
-def test_stack_levels_have_weighted_mean_one_and_the_ratio_of_the_medians():
+def test_levels_of_stacks_have_weighted_mean_one_and_the_ratio_of_the_medians():
     slices = stack_scaled(3.0)
-    levels = stack_levels(slices)
+    levels = slice_levels(slices)
     first, second = levels[slices.stack_index == 0], levels[slices.stack_index == 1]
     assert np.ptp(first) == np.ptp(second) == 0
     medians = [np.median(slices.values[slices.mask & slices.per_pixel(slices.stack_index == k)]) for k in (0, 1)]
@@ -107,14 +107,24 @@ def test_stack_levels_have_weighted_mean_one_and_the_ratio_of_the_medians():
     assert np.average([first[0], second[0]], weights=counts) == pytest.approx(1, rel=1e-5)
 
 
+def test_a_slice_far_brighter_than_its_stack_has_a_level_of_its_own():
+    factor = np.where(np.arange(SLICES.n_slices) == 4, 100.0, 1.0)
+    before, levels = (
+        slice_levels(replace(SLICES, values=scaled(PLAIN, f).astype(np.float32))) for f in (1 + 0 * factor, factor)
+    )
+    ratio = levels / before
+    assert np.ptp(np.delete(ratio, 4)) < 0.05 * ratio[0]
+    assert ratio[4] / ratio[0] == pytest.approx(100, rel=0.3)
+
+
 def test_zeros_inside_masks_say_nothing_about_a_stacks_level():
     """A skull-stripped stack with a box for a mask is mostly zero; its brain is as bright as that of the others."""
     spotted = np.where(np.arange(len(PLAIN)) % 3 == 0, PLAIN, 0)
     values = np.where(SLICES.per_pixel(SLICES.stack_index) == 0, spotted, PLAIN).astype(np.float32)
-    levels = stack_levels(replace(SLICES, values=values))
+    levels = slice_levels(replace(SLICES, values=values))
     # medians of a third of the pixels
     assert levels[SLICES.stack_index == 0][0] / levels[SLICES.stack_index == 1][0] == pytest.approx(1, abs=0.1)
-    np.testing.assert_array_equal(stack_levels(replace(SLICES, values=0 * values)), 1)
+    np.testing.assert_array_equal(slice_levels(replace(SLICES, values=0 * values)), 1)
 
 
 def test_bright_tissue_is_the_99th_percentile_inside_the_masks():

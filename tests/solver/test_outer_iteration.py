@@ -19,7 +19,7 @@ from gsvr.operators.gaussians import GaussianOperator
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.amplitudes import refit
 from gsvr.solver.checkpoint import Checkpoint
-from gsvr.solver.gains import stack_levels
+from gsvr.solver.gains import slice_levels
 from gsvr.solver.loss import Weights
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, resampled_amplitudes, reweighted, stage_lattice
@@ -90,7 +90,7 @@ def test_the_first_state_knows_nothing(first: State):
     assert not first.has_field
     assert not bool(first.prediction.any())
     np.testing.assert_array_equal(first.poses, identity_poses(SLICES.n_slices))
-    np.testing.assert_array_equal(first.gains, stack_levels(SLICES))
+    np.testing.assert_array_equal(first.gains, slice_levels(SLICES))
     np.testing.assert_array_equal(first.weights.slices, 1)
     np.testing.assert_array_equal(first.operator.backend.host(first.weights.pixels), SLICES.coverage * SLICES.mask)
 

@@ -14,6 +14,7 @@ from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
+from gsvr.render.points import values_at
 from gsvr.render.volume import render_deviation, render_volume
 from gsvr.solver.gains import intensity_scale
 from gsvr.solver.motion import displacements
@@ -239,6 +240,19 @@ def test_empty_and_constant_slices_are_weighed_down_and_not_fatal(slices: Slices
     others = np.setdiff1d(np.flatnonzero(pixels > 0.3 * pixels.max()), ruined)
     assert result.slice_weights[ruined].max() < 0.2
     assert np.median(result.slice_weights[others]) > 0.9
+
+
+def test_one_slice_a_hundred_times_brighter_changes_little(slices: Slices, result: Result):
+    """It lies in the middle of the brain."""
+    pixels = slices.sum_per_slice(slices.mask)
+    bright = int(np.argmax(np.where(slices.stack_index == 0, pixels, 0)))
+    factor = np.where(np.arange(slices.n_slices) == bright, 100.0, 1.0)
+    found = reconstruct(replace(slices, values=slices.values * slices.per_pixel(factor.astype(np.float32))), QUICK)
+    assert found.gains[bright] / result.gains[bright] == pytest.approx(100, rel=0.05)
+    shown = pixels > 0.3 * pixels.max()
+    assert np.median(displacements(slices, found.poses, result.poses)[shown]) < 0.1
+    points = slices.pixel_positions(result.poses, slices.mask)[::7]
+    assert np.corrcoef(values_at(found.field, points), values_at(result.field, points))[0, 1] > 0.99
 
 
 def test_nothing_to_reconstruct_is_said(slices: Slices):

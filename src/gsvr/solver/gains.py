@@ -67,35 +67,47 @@ class SliceGains:
         return gains / np.average(gains, weights=energy + hold) if mean_one else gains
 
 
-def stack_levels(slices: Slices) -> Float[np.ndarray, " n"]:
-    """Level of every slice's stack from the median of its positive pixels inside the mask; weighted mean one.
+# How many times brighter than its stack a slice is when something went wrong: more than `SliceGains` would allow.
+_TOO_BRIGHT = 4.0
+
+
+def slice_levels(slices: Slices) -> Float[np.ndarray, " n"]:
+    """Level of every slice from medians of positive pixels inside the mask.
+
+    It is that of its stack (weighted mean one), but for a slice that is several times brighter: one such slice would
+    outweigh all others in the first field, which no weights hold back yet.
 
     Zeros say nothing about the scale (background of a stripped brain, pixels that were filled in); a stack without
     positive pixels counts as average.
     """
-    levels, counts = np.ones(slices.n_slices), np.ones(slices.n_slices)
+    levels, counts, own = np.ones(slices.n_slices), np.ones(slices.n_slices), np.zeros(slices.n_slices)
+    positive = slices.mask & (slices.values > 0)
+    for s in np.flatnonzero(slices.sum_per_slice(positive)):
+        pixels = slices.pixels_of(int(s))
+        own[s] = np.median(slices.values[pixels][positive[pixels]])
     of_stack: dict[int, float] = {}
     for stack in np.unique(slices.stack_index):
         members = slices.stack_index == stack
-        inside = slices.values[slices.mask & slices.per_pixel(members)]
-        positive = inside[inside > 0]
-        if positive.size:
-            of_stack[int(stack)] = float(np.median(positive))
-            counts[members] = positive.size / members.sum()
-    typical = float(np.median(list(of_stack.values()))) if of_stack else 1.0
+        inside = slices.values[positive & slices.per_pixel(members)]
+        if inside.size:
+            of_stack[int(stack)] = float(np.median(inside))
+            counts[members] = inside.size / members.sum()
+    typical, extra = float(np.median(list(of_stack.values()))) if of_stack else 1.0, np.ones(slices.n_slices)
     for stack, level in of_stack.items():
-        levels[slices.stack_index == stack] = level / typical
-    return levels / np.average(levels, weights=counts)
+        members = slices.stack_index == stack
+        levels[members] = level / typical
+        extra[members] = np.where(own[members] > _TOO_BRIGHT * level, own[members] / level, 1.0)
+    return levels / np.average(levels, weights=counts) * extra
 
 
 def levelled(slices: Slices) -> tuple[Slices, Float[np.ndarray, " n"], float]:
-    """Slices as all stages expect them: their stacks at one level, bright tissue near one.
+    """Slices as all stages expect them: at one level, see `slice_levels`, and bright tissue near one.
 
     Stacks may come with different receiver gains or rescale slopes.
 
     Returns
     -------
-    The slices, and what their intensities were divided by: levels of their stacks (mean one), and one scale for all.
+    The slices, and what their intensities were divided by: their levels (mean one), and one scale for all.
 
     Raises
     ------
@@ -103,7 +115,7 @@ def levelled(slices: Slices) -> tuple[Slices, Float[np.ndarray, " n"], float]:
         If they show nothing.
     """
     intensity_scale(slices)
-    levels = stack_levels(slices)
+    levels = slice_levels(slices)
     even = replace(slices, values=slices.values / slices.per_pixel(levels.astype(np.float32)))
     scale = intensity_scale(even)
     return replace(even, values=even.values / np.float32(scale)), levels, scale

@@ -19,7 +19,7 @@ from gsvr.model.slices import Slices
 from gsvr.operators.any_field import operator_of
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.amplitudes import refit
-from gsvr.solver.gains import stack_levels
+from gsvr.solver.gains import slice_levels
 from gsvr.solver.loss import Weights, robust_deviation
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.seeding import seed_from_lattice
@@ -129,7 +129,7 @@ def _stage_operator(
     slices: Slices, stage: Stage, options: SolverOptions, poses: Float[np.ndarray, "n 4 4"]
 ) -> LatticeOperator:
     lattice = stage_lattice(slices, poses, stage, options)
-    return LatticeOperator(lattice, slices, poses, stack_levels(slices), options.profile, named(options.backend))
+    return LatticeOperator(lattice, slices, poses, slice_levels(slices), options.profile, named(options.backend))
 
 
 def _first_weights(operator: LatticeOperator) -> Weights:
