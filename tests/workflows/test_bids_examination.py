@@ -239,3 +239,26 @@ def test_the_dataset_itself_is_no_place_for_the_output(tmp_path: Path):
     root = write_dataset(tmp_path / "d", [("01", "a")])
     with pytest.raises(InputError, match="is the dataset itself"):
         plan_examinations(root, root / "sub-01" / "..", BidsSelection(), SETTINGS)
+
+
+def test_axes_of_the_brain_are_another_result(copied: BidsExamination):
+    assert copied.is_done()
+    assert copied.paths.orientation is None
+    settings = replace(SETTINGS, orientation="anatomical")
+    turned = plan(copied.source, settings)
+    assert not turned.is_done()
+    assert reconstruct_examination(turned) is not None
+    path = turned.output / "sub-01/ses-a/xfm/sub-01_ses-a_rec-gsvr_from-gsvr_to-scanner_mode-image_xfm.tfm"
+    told = read_record(turned.paths.record)["orientation"]
+    assert np.allclose(read_itk_pose(path), told["matrix"])
+    assert turned.is_done()
+    assert BidsExamination.from_json(json.loads(json.dumps(turned.to_json()))).settings == settings
+    # and back: what belongs to the other one goes
+    assert reconstruct_examination(copied) is not None
+    assert not path.exists()
+
+
+def test_a_template_is_found_from_any_folder(done: BidsExamination):
+    settings = replace(SETTINGS, orientation="anatomical", orientation_template="template.nii.gz")
+    again = BidsExamination.from_json(replace(done, settings=settings).to_json())
+    assert again.settings.oriented.template == Path("template.nii.gz").absolute()
