@@ -250,7 +250,8 @@ def draw(results: dict[str, Any]) -> Path:
     right.set(xlabel="stacks so far", ylabel="PSNR (dB)")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
     figure.savefig(IMAGE, dpi=130)
     return IMAGE
 

@@ -46,6 +46,13 @@ def moving_brain(motion: str = "mild", seed: int = 1, n_stacks: int = 3) -> Simu
     return simulate(small_brain(), options)
 
 
+@cache
+def coarse_brain() -> Simulation:
+    """The same in stacks of 2.2 x 2.2 x 4.4 mm: reconstructed in a second or two, where quality does not matter."""
+    options = SimulationOptions(n_stacks=3, in_plane_spacing=2.2, thickness=4.4, motion="mild", seed=1)
+    return simulate(small_brain(), options)
+
+
 def true_poses(slices: Slices, simulation: Simulation) -> np.ndarray:
     """True pose of every slice."""
     return np.stack(
