@@ -49,6 +49,7 @@ def noise(stack: Stack, seed: int) -> Stack:
 
 def test_a_good_run_is_good():
     verdict = judge(found(0, 1, 2))
+    assert min(stack.predicted_ncc for stack in verdict.evidence.stacks) > 0.9
     assert verdict.grade == "good", verdict
     assert verdict.advice == ()
     assert verdict.evidence.agreeing > 0.9
@@ -69,6 +70,8 @@ def test_a_stack_in_the_wrong_place_is_named():
     away = pose_about(np.array([0.2, 0, 0]), np.array([0.0, 6.0, 0.0]), np.array([12.0, -7.0, 20.0]))
     poses[members] = away @ poses[members]
     verdict = judge(replace(result, poses=poses))
+    correlations = {stack.name: stack.predicted_ncc for stack in verdict.evidence.stacks}
+    assert min(correlations, key=lambda name: correlations[name]) == result.slices.stack_names[1]
     assert verdict.grade != "good", verdict
     others = [stack.displacement for k, stack in enumerate(verdict.evidence.stacks) if k != 1]
     assert verdict.evidence.stacks[1].displacement > max(others)

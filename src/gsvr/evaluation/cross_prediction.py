@@ -46,11 +46,14 @@ class CrossPrediction:
         How far (mm, mean over its pixels) the slice moves when its pose is fitted to the prediction.
     pooled_ncc
         Correlation over all pixels; NaN without any.
+    stack_ncc
+        The same over the pixels of every stack.
     """
 
     unexplained: Float[np.ndarray, " n"]
     displacement: Float[np.ndarray, " n"]
     pooled_ncc: float
+    stack_ncc: Float[np.ndarray, " stacks"]
 
 
 def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPrediction:
@@ -63,7 +66,7 @@ def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPredicti
     """
     slices, options = _levelled(result), SolverOptions(profile=profile)
     unexplained, displacement = np.full(slices.n_slices, np.nan), np.full(slices.n_slices, np.nan)
-    pairs = []
+    pairs, stack_ncc = [], np.full(len(slices.stack_names), np.nan)
     for held_out in _groups(slices):
         told = slices.per_pixel(held_out)
         if not (slices.mask[told].any() and slices.mask[~told].any()):  # nothing to predict, or to predict it from
@@ -78,11 +81,14 @@ def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPredicti
         unexplained[held_out] = np.where(enough, left, np.nan)
         displacement[held_out] = np.where(enough, _moved(new, poses, _settled(operator, state)), np.nan)
         pairs.append((known.values[known.mask], prediction[known.mask]))
-    return CrossPrediction(unexplained, displacement, _pooled(pairs))
+        for stack in np.unique(known.stack_index):
+            of_stack = known.mask & known.per_pixel(known.stack_index == stack)
+            stack_ncc[stack] = _pooled([(known.values[of_stack], prediction[of_stack])])
+    return CrossPrediction(unexplained, displacement, _pooled(pairs), stack_ncc)
 
 
 def _pooled(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Correlation over the pixels of all groups; NaN without contrast."""
+    """Correlation over the pixels of all pairs; NaN without contrast."""
     measured, predicted = (np.concatenate([pair[side] for pair in pairs] or [np.zeros(0)]) for side in (0, 1))
     if len(measured) < 2 or measured.std() == 0 or predicted.std() == 0:
         return float("nan")

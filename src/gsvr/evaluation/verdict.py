@@ -68,13 +68,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class StackEvidence:
-    """What the other stacks say of one: the numbers of `Evidence` for its slices alone."""
+    """What the other stacks say of one: the numbers of `Evidence` for its slices alone.
+
+    ``predicted_ncc`` is the correlation of its pixels with what the stacks of other directions predict of them.
+    """
 
     name: str
     compared: int
     agreeing: float
     displacement: float
     unexplained: float
+    predicted_ncc: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,10 @@ def evidence_of(result: Result, profile: Profile, copies: Sequence[tuple[int, in
     near = np.where(believed, limits.displacement, limits.displacement_of_doubted)
     agrees = (seen.displacement < near) & (seen.unexplained < limits.unexplained)
     stacks = tuple(
-        StackEvidence(names[stack], *_summary(seen, agrees, compared & (slices.stack_index == stack)))
+        StackEvidence(
+            *(names[stack], *_summary(seen, agrees, compared & (slices.stack_index == stack))),
+            float(seen.stack_ncc[stack]),
+        )
         for stack in np.unique(slices.stack_index)
     )
     compared_in_all, agreeing, displacement, unexplained = _summary(seen, agrees, compared)

@@ -37,6 +37,8 @@ class StackRow:
         Of all used pixels with their prediction; NaN: not known.
     agreeing
         Share of its slices that lie where the other stacks predict them, from the verdict; NaN: not known.
+    predicted
+        Correlation of its pixels with what the other stacks predict of them, from the verdict; NaN: not known.
     mask
         Where its mask comes from; empty: not known.
     remarks
@@ -53,6 +55,7 @@ class StackRow:
     turn: float
     correlation: float
     agreeing: float
+    predicted: float
     mask: str
     remarks: list[str]
 
@@ -70,6 +73,7 @@ def stack_rows(examination: Examination, cards: Sequence[SliceCard], motions: Se
     correlations, planes = _correlations(examination), _planes(examination)
     evidence = ((examination.record.get("verdict") or {}).get("evidence") or {}).get("stacks") or []
     agreeing = {str(entry["name"]): entry["agreeing"] for entry in evidence if entry.get("agreeing") is not None}
+    predicted = {str(e["name"]): e["predicted_ncc"] for e in evidence if e.get("predicted_ncc") is not None}
     rows = []
     for name in names:
         slices, entry = examination.of_stack(name), described.get(name, {})
@@ -88,6 +92,7 @@ def stack_rows(examination: Examination, cards: Sequence[SliceCard], motions: Se
                 float("nan") if motion is None else motion.turn,
                 correlations.get(name, float("nan")),
                 agreeing.get(name, float("nan")),
+                predicted.get(name, float("nan")),
                 _mask(entry),
                 _remarks(used, doubted),
             )
