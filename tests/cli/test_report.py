@@ -28,6 +28,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a spacing of words": lambda record: record["stacks"][0].update(spacing=["a", "b", "c"]),
     "a verdict that is a number": lambda record: record.update(verdict=1.5),
     "an input that is no file": lambda record: record.update(inputs=[{"role": "stack"}]),
+    "a number beyond all": lambda record: record.update(timings_seconds={"reading": 0.5, "rest": 10**400}),
     "half a character": lambda record: record.update(command="\ud800"),
 }
 

@@ -165,6 +165,11 @@ def test_what_cannot_be_used_is_said(written, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"does not tell of slice {slices.n_slices}"):
         read_slice_folder(folder)
     extra.unlink()
+    listed = (folder / "slices.json").read_text()
+    (folder / "slices.json").write_text(listed.replace('"slice_index": 3', '"slice_index": 300000000', 1))
+    with pytest.raises(InputError, match=r"tells of slice 300000000\d* of a stack"):
+        read_slice_folder(folder)
+    (folder / "slices.json").write_text(listed)
     (folder / "mask_0.nii.gz").write_bytes((folder / "mask_20.nii.gz").read_bytes())
     with pytest.raises(InputError, match=r"mask_0\.nii\.gz is not on the grid of 0\.nii\.gz"):
         read_slice_folder(folder)

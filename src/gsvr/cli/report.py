@@ -39,7 +39,7 @@ def report_command(
         write_report(target, examination)
     except InputError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, UndefinedError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, UndefinedError) as error:
         # hundreds of values, any of which an editor may have changed
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         raise InputError(f"{record} is damaged ({reason}): reconstruct again") from error

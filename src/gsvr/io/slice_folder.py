@@ -37,6 +37,8 @@ _LIST = "slices.json"
 _SLICE = re.compile(r"(\d+)\.nii(\.gz)?")
 # Without a list, a stack ends where the next slice is turned by more than this (cosine), or lies so many slices back.
 _TURNED, _BACK = np.cos(np.radians(35)), 3
+# No stack has so many slices.
+_MOST_SLICES = 10_000
 # How far (degrees) the slices of a stack may be from parallel in acquired world, if the list is that of the folder.
 _PARALLEL = 0.5
 
@@ -222,6 +224,9 @@ def _listed(path: Path, numbers: list[int], slices: list[_Slice]) -> list[_Group
     keys = {(entry.stack, entry.slice_index) for entry in chosen}
     if len(keys) < len(chosen) or min(entry.slice_index for entry in chosen) < 0:
         raise InputError(f"{path} tells of a slice twice, or of none: remove it")
+    last = max(entry.slice_index for entry in chosen)
+    if last >= _MOST_SLICES:
+        raise InputError(f"{path} tells of slice {last} of a stack, and stacks have a few dozen: remove it")
     groups, stale = [], []
     for name in dict.fromkeys(entry.stack for entry in chosen):
         members = [number for number, entry in enumerate(chosen) if entry.stack == name]
