@@ -140,7 +140,7 @@ def test_kill_9_loses_nothing(node: Node):
 
 
 def test_a_broken_file_is_told_and_the_others_go_on(node: Node):
-    node.start("--exit-when-idle", "9")
+    node.start("--exit-when-idle", "6.5")
     (node.watched / "broken.nii.gz").write_bytes(b"nothing that anyone can read")
     node.write(0)
     node.write(1, "other")
@@ -208,7 +208,7 @@ def test_a_scanner_sends_two_studies_in_any_order_and_a_localiser(node: Node):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    node.start("--dicom-port", str(port), "--exit-when-idle", "12")
+    node.start("--dicom-port", str(port), "--exit-when-idle", "8")
     stacks = coarse_brain().stacks
     first, second = ExaminationLabels.new(), ExaminationLabels.new(patient_name="SECOND^ONE", patient_id="2")
     instances = classic_series(stacks[0], first, SeriesLabels(2)) + classic_series(stacks[1], first, SeriesLabels(3))
