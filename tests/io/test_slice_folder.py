@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,11 @@ def test_what_cannot_be_used_is_said(written, tmp_path: Path) -> None:
     listed = (folder / "slices.json").read_text()
     (folder / "slices.json").write_text(listed.replace('"slice_index": 3', '"slice_index": 300000000', 1))
     with pytest.raises(InputError, match=r"tells of slice 300000000\d* of a stack"):
+        read_slice_folder(folder)
+    entries = json.loads(listed)
+    entries["slices"][3]["matrix"][1][3] = 6268927
+    (folder / "slices.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=r"3\.nii\.gz would lie 6\d{6} mm from the other slices"):
         read_slice_folder(folder)
     (folder / "slices.json").write_text(listed)
     (folder / "mask_0.nii.gz").write_bytes((folder / "mask_20.nii.gz").read_bytes())

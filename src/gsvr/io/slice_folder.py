@@ -37,8 +37,8 @@ _LIST = "slices.json"
 _SLICE = re.compile(r"(\d+)\.nii(\.gz)?")
 # Without a list, a stack ends where the next slice is turned by more than this (cosine), or lies so many slices back.
 _TURNED, _BACK = np.cos(np.radians(35)), 3
-# No stack has so many slices.
-_MOST_SLICES = 10_000
+# No stack has so many slices, and no scanner has room for slices so far (mm) from the others of their stack.
+_MOST_SLICES, _FARTHEST = 1000, 1000.0
 # How far (degrees) the slices of a stack may be from parallel in acquired world, if the list is that of the folder.
 _PARALLEL = 0.5
 
@@ -305,6 +305,13 @@ def _assembled(
     rotation = _mean_rotation(group.acquired)
     # in the axes of the stack (mm), where each slice begins; those along the normal are as good as equidistant
     begins = group.acquired[:, :3, 3] @ rotation
+    away = np.abs(begins - np.median(begins, axis=0)).max(axis=1)
+    if away.max() > _FARTHEST:
+        path = pieces[int(away.argmax())].image.path
+        raise InputError(
+            f"{path} would lie {away.max():.0f} mm from the other slices of its stack: its affine, or its pose in "
+            f"{_LIST}, is damaged: remove it, or the list"
+        )
     step, start = np.polyfit(index, begins[:, 2], 1) if len(pieces) > 1 else (spacing[2], begins[0, 2])
     if abs(step) < 0.05 * spacing[2]:
         step = spacing[2] if step >= 0 else -spacing[2]
