@@ -68,13 +68,13 @@ from gsvr.cli import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def reconstruct(slices, options, callback, *more, original=gsvr.workflows.pipeline.reconstruct):
+def reconstruct(slices, options, callback, *more, original=gsvr.workflows.pipeline.reconstruct, **named):
     def told(progress):
         print("working", flush=True)
         callback(progress)
 
     while True:
-        original(slices, options, told, *more)
+        original(slices, options, told, *more, **named)
 
 gsvr.workflows.pipeline.reconstruct = reconstruct
 main()

@@ -85,10 +85,16 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.cli.progress.log_to": lambda *_: None,
         "gsvr.cli.live._dicom_node": lambda *_: SimpleNamespace(start=print, stop=print),
         "gsvr.workflows.live.watched_folder.WatchedFolder": lambda *_: SimpleNamespace(start=print, stop=print),
+        "gsvr.workflows.live.mrd_server.MrdServer": lambda *_: SimpleNamespace(start=print, stop=print),
+        "gsvr.cli.live._returner": lambda *_: SimpleNamespace(start=print, stop=lambda last_attempt: None),
         "gsvr.workflows.live.node.LiveNode.run": lambda *_: None,
         "gsvr.workflows.live.server.PageServer": lambda *_: SimpleNamespace(
             start=lambda: None, stop=lambda: None, address=""
         ),
+    },
+    "send": {
+        "gsvr.io.dicom.sender.send": lambda *_: 1,
+        "gsvr.workflows.live.returning.instances_of": lambda *_: [],
     },
     "report": {
         "gsvr.workflows.stored.stored_examination": lambda *_: SimpleNamespace(acquisition=None),
@@ -277,6 +283,10 @@ CASES: dict[str, dict[str, Case]] = {
         "dicom_port": Case("--dicom-port 11", {"_dicom_node.port": 11}),
         "ae_title": Case("--ae-title T", {"_dicom_node.title": "T"}),
         "allow_peer": Case("--allow-peer A@b", {"_dicom_node.peers": ["A@b"]}),
+        "mrd_port": Case("--mrd-port 13", {"MrdServer.options.port": 13}),
+        "mrd_peer": Case("--mrd-peer 10.0.0.1", {"MrdServer.options.peers": ["10.0.0.1"]}),
+        "send_to": Case("--send-to A@host:104", {"_returner.peer": Peer("A", "host", 104)}),
+        "dicom_patient": Case("--dicom-patient", {"_returner.named": True}),
         "http_port": Case("--http-port 12", {"PageServer.options.port": 12}),
         "http_host": Case("--http-host h", {"PageServer.options.host": "h"}),
         "http_token": Case("--http-token secret-of-twelve", {"PageServer.options.token": "secret-of-twelve"}),
@@ -284,6 +294,11 @@ CASES: dict[str, dict[str, Case]] = {
         "output_resolution": Case("--output-resolution 1.2", {"run.self._options.output_resolution": 1.2}),
         "device": Case("--device torch", {"run.self._options.solver.backend": "torch"}),
         "verbose": Case("-v", {"log_to.verbose": True}),
+    },
+    "send": {
+        "to": Case("--to A@host:104", {"send.peer": Peer("A", "host", 104)}),
+        "ae_title": Case("--ae-title T", {"send.options.title": "T"}),
+        "dicom_patient": Case("--dicom-patient", {"instances_of.named": True}),
     },
     "report": {
         "output_report": file_case("--output-report", "o.html", "write_report.path"),
@@ -309,7 +324,9 @@ NEEDED = {
     "plane": "f.safetensors --output-image p.nii",
     "evaluate": "",
     "simulate": "brain.nii --output-dir out --live B@other",
-    "live": "--output-dir out --watch arriving --dicom-port 21 --http-port 22 --http-token twelveLetters",
+    "live": "--output-dir out --watch arriving --dicom-port 21 --mrd-port 23 --send-to B@other "
+    "--http-port 22 --http-token twelveLetters",
+    "send": "examination --to B@other",
     "report": "v.json",
     "view": "",
 }
@@ -353,6 +370,8 @@ def found(calls: dict[str, dict[str, Any]], place: str) -> Any:
 @pytest.fixture(autouse=True)
 def _in_a_folder_with_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examination").mkdir()
+    (tmp_path / "examination" / "journal.jsonl").touch()
     lattice = small_lattice(spacing=3.0, sigma=2.2)
     affine = np.diag([3.0, 2.0, 2.5, 1.0])
     field = LatticeField(lattice, random_amplitudes(lattice))

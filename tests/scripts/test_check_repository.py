@@ -53,6 +53,8 @@ OPTIONS
 OPTIONS
 ### gsvr live
 OPTIONS
+### gsvr send
+OPTIONS
 ## A pose
 ![stages](images/stages.png)
 ```sh

@@ -124,8 +124,8 @@ def test_a_job_runs_to_a_volume(paths: list[Path]):
 
 @pytest.mark.parametrize("number", [0, np.nan])
 def test_a_volume_that_shows_nothing_is_no_success(paths: list[Path], monkeypatch: pytest.MonkeyPatch, number: float):
-    def spoilt(*arguments: Any) -> Result:
-        result = reconstruct(*arguments)
+    def spoilt(*arguments: Any, **named: Any) -> Result:
+        result = reconstruct(*arguments, **named)
         amplitudes = result.field.amplitudes
         amplitudes[:] = number  # in place: a field of NaN is refused where it is made
         return result

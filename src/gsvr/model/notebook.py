@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from PIL import Image
 
 # Height of the planes (pixels), space between them, and the intensity window (percentiles).
 _HEIGHT, _GAP, _WINDOW = 160, 4, (0.5, 99.5)
@@ -25,6 +24,8 @@ def mosaic_html(planes: Sequence[Shaped[np.ndarray, "_ _"]], facts: str, describ
     describes
         The picture in words, for those who do not see it.
     """
+    from PIL import Image  # only a notebook needs it
+
     line = f"<div>{html.escape(facts)}</div>"
     shown = [plane for plane in planes if plane.size]
     if not shown:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from gsvr.backends.protocol import Array
 from gsvr.model.slices import Slices
@@ -67,24 +67,23 @@ class SliceGains:
         return gains / np.average(gains, weights=energy + hold) if mean_one else gains
 
 
-# How many times brighter than its stack a slice is when something went wrong: more than `SliceGains` would allow.
-_TOO_BRIGHT = 4.0
+# How many times brighter than the bright slices of its stack a slice is when something went wrong: more than
+# `SliceGains` would allow. And the share of such slices.
+_TOO_BRIGHT, _FEW = 4.0, 0.1
 
 
 def slice_levels(slices: Slices) -> Float[np.ndarray, " n"]:
-    """Level of every slice from medians of positive pixels inside the mask.
+    """Level of every slice from the positive pixels inside the mask.
 
-    It is that of its stack (weighted mean one), but for a slice that is several times brighter: one such slice would
-    outweigh all others in the first field, which no weights hold back yet.
+    It is that of its stack, from their median (weighted mean one), times how much brighter than the brightest slices of
+    its stack it is where that is several times: one such slice would outweigh all others in the first field, which no
+    weights hold back yet.
 
     Zeros say nothing about the scale (background of a stripped brain, pixels that were filled in); a stack without
     positive pixels counts as average.
     """
-    levels, counts, own = np.ones(slices.n_slices), np.ones(slices.n_slices), np.zeros(slices.n_slices)
+    levels, counts, extra = np.ones(slices.n_slices), np.ones(slices.n_slices), np.ones(slices.n_slices)
     positive = slices.mask & (slices.values > 0)
-    for s in np.flatnonzero(slices.sum_per_slice(positive)):
-        pixels = slices.pixels_of(int(s))
-        own[s] = np.median(slices.values[pixels][positive[pixels]])
     of_stack: dict[int, float] = {}
     for stack in np.unique(slices.stack_index):
         members = slices.stack_index == stack
@@ -92,12 +91,27 @@ def slice_levels(slices: Slices) -> Float[np.ndarray, " n"]:
         if inside.size:
             of_stack[int(stack)] = float(np.median(inside))
             counts[members] = inside.size / members.sum()
-    typical, extra = float(np.median(list(of_stack.values()))) if of_stack else 1.0, np.ones(slices.n_slices)
+            extra[members] = _far_brighter(slices, np.flatnonzero(members), positive)
+    typical = float(np.median(list(of_stack.values()))) if of_stack else 1.0
     for stack, level in of_stack.items():
-        members = slices.stack_index == stack
-        levels[members] = level / typical
-        extra[members] = np.where(own[members] > _TOO_BRIGHT * level, own[members] / level, 1.0)
+        levels[slices.stack_index == stack] = level / typical
     return levels / np.average(levels, weights=counts) * extra
+
+
+def _far_brighter(
+    slices: Slices, members: Int[np.ndarray, " k"], positive: Bool[np.ndarray, " p"]
+) -> Float[np.ndarray, " k"]:
+    """How many times brighter than the bright slices of a stack each is, where that is several times; else one.
+
+    By bright pixels and bright slices, since masks may hold much background, and many slices nothing else.
+    """
+    bright = np.zeros(len(members))
+    for number, s in enumerate(members):
+        pixels = slices.pixels_of(int(s))
+        shown = slices.values[pixels][positive[pixels]]
+        bright[number] = np.percentile(shown, 95) if shown.size else 0.0
+    usual = np.sort(bright)[::-1][min(int(np.ceil(_FEW * len(members))), len(members) - 1)]
+    return np.where((bright > _TOO_BRIGHT * usual) & (usual > 0), bright / max(usual, 1e-30), 1.0)
 
 
 def levelled(slices: Slices) -> tuple[Slices, Float[np.ndarray, " n"], float]:
