@@ -72,6 +72,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
         "gsvr.simulation.simulate.simulate": lambda *_: SimpleNamespace(stacks=[], mean_displacement=0.0),
         "gsvr.cli.simulate._write": lambda *_: [],
         "gsvr.workflows.simulated_scanner.play": lambda *_: 0,
+        "gsvr.io.dicom.sender.echo": lambda *_: True,
     },
     "bids": {
         "gsvr.workflows.bids_app.plan_examinations": lambda *_: [],

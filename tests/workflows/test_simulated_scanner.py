@@ -57,6 +57,14 @@ def test_a_stack_that_is_not_there() -> None:
         play(oblique_stacks()[:3], Peer("GSVR", "127.0.0.1", 1), ScannerOptions(repeated=4))
 
 
+def test_a_node_that_is_not_there_is_told_before_anything_is_simulated(tmp_path: Path) -> None:
+    words = ["simulate", "phantom", "--output-dir", str(tmp_path / "truth"), "--live", "GSVR@127.0.0.1:1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "GSVR@127.0.0.1:1 does not answer SCANNER: start it first" in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "truth").exists()
+
+
 def test_the_command(tmp_path: Path) -> None:
     heard: list[ReceivedInstance] = []
     phantom = brain_phantom(spacing=3.2)

@@ -63,7 +63,7 @@ def _gsvr(
 app.command("reconstruct", cls=MultipleValuesCommand)(reconstruct_command)
 app.command("bids", cls=MultipleValuesCommand)(bids_command)
 app.command("dicom2bids", cls=MultipleValuesCommand)(dicom2bids_command)
-app.command("live", cls=ReadableCommand)(live_command)
+app.command("live", cls=MultipleValuesCommand)(live_command)
 app.command("send", cls=ReadableCommand)(send_command)
 app.command("mask", cls=MultipleValuesCommand)(mask_command)
 app.command("render", cls=ReadableCommand)(render_command)

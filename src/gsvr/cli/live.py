@@ -73,6 +73,7 @@ def live_command(
     from rich.console import Console
 
     from gsvr.cli.group import typed
+    from gsvr.cli.live_lines import tell
     from gsvr.cli.progress import log_to
     from gsvr.compiled.allocator import keep_freed_memory
     from gsvr.errors import InputError
@@ -90,6 +91,13 @@ def live_command(
     log_to(Console(stderr=True), verbose)
     if watch is None and dicom_port is None and mrd_port is None:
         raise InputError("nothing to listen to: give --watch, --dicom-port or --mrd-port")
+    for option, given, needed, there in (
+        ("--allow-peer", allow_peer, "--dicom-port", dicom_port is not None),
+        ("--mrd-peer", mrd_peer, "--mrd-port", mrd_port is not None),
+        ("--dicom-patient", dicom_patient, "--send-to", send_to is not None),
+    ):
+        if given and not there:
+            raise InputError(f"{option} is for {needed}: give that, too")
     check_voxel_size(output_resolution)
     check_writable_folder(output_dir)
     if watch is not None and output_dir.resolve().is_relative_to(watch.resolve()):
@@ -107,7 +115,7 @@ def live_command(
             sources.append(_dicom_node(output_dir, dicom_port, ae_title, allow_peer or []))
         if mrd_port is not None:
             sources.append(MrdServer(output_dir, MrdOptions(mrd_port, tuple(mrd_peer or []))))
-        node = LiveNode(output_dir, options, sources)
+        node = LiveNode(output_dir, options, sources, tell)
         returner = None if peer is None else _returner(peer, dicom_patient, ae_title, lambda: node.examinations)
         page = None if served is None else PageServer(served, lambda: node.examinations)
         if page is not None:

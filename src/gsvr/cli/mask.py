@@ -56,7 +56,7 @@ def mask_command(
     earlier = earlier_outputs([*mask_paths(output_dir, (stack.name for stack in read)), *pictures], no_overwrite)
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
-    with count_progress(console, "looking for the brain") as searching:
+    with count_progress(console, "looking for the brain, step") as searching:
         masks = first_masks(read, MaskOptions(automatic="always"), searching)
     paths = write_stack_masks(output_dir, read, masks)
     for path, stack, mask, found in zip(paths, read, masks.masks, masks.found, strict=True):

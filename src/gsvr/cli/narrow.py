@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 from typer.core import TyperCommand
+
+from gsvr.cli.forgotten_value import check_values
 
 # Columns; tables of options cut off their names in less.
 COLUMNS = shutil.get_terminal_size().columns
@@ -27,6 +30,11 @@ class ReadableContext(_Context):
 
 
 class ReadableCommand(TyperCommand):
-    """A command with such help."""
+    """A command with such help, which tells of an option without its value."""
 
     context_class = ReadableContext
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        check_values(self.params, args)
+        return super().parse_args(ctx, args)

@@ -22,6 +22,7 @@ def log_to(console: Console, verbose: bool) -> None:
     from rich.logging import RichHandler
 
     level = logging.INFO if verbose else logging.WARNING
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what fails is told in a sentence
     if console.is_terminal:
         handler = RichHandler(console=console, show_time=False, show_path=False)
         logging.basicConfig(level=level, handlers=[handler], format="%(message)s")

@@ -175,7 +175,7 @@ def reconstruct_command(
     slices = [] if input_slices is None else files_of_slices(input_slices)
     paths.check(inputs.stacks, [*inputs.masks, inputs.poses, orientation_template, *slices])
     earlier = earlier_outputs(paths.written, refuse=no_overwrite)
-    with count_progress(console, "looking for the brain") as searching:
+    with count_progress(console, "looking for the brain, step") as searching:
         job = prepare(inputs, options, searching=searching, orientation=oriented)
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")

@@ -82,6 +82,8 @@ def simulate_command(
     read = [] if volume == PHANTOM else [Path(volume), mask]
     refuse_overwriting([OutputFolder(output_dir, _NAMES)], read)
     peer, scanner = _scanner(live, pace, repeat_stack, lose_connection)
+    if peer is not None and scanner is not None:
+        _check_that_it_answers(peer, scanner)
     truth = _read_truth(volume, mask, options.seed)
     with count_progress(Console(stderr=True), "simulating slices") as progress:
         simulation = simulate(truth, options, progress)
@@ -117,6 +119,15 @@ def _scanner(
 
     require("pynetdicom", "live")
     return Peer.parse(live), ScannerOptions(pace, repeat_stack, lose_connection)
+
+
+def _check_that_it_answers(peer: Peer, scanner: ScannerOptions) -> None:
+    """Before anything is simulated, which takes a while."""
+    from gsvr.errors import InputError
+    from gsvr.io.dicom.sender import SenderOptions, echo
+
+    if not echo(peer, SenderOptions(scanner.title)):
+        raise InputError(f"{peer} does not answer {scanner.title}: start it first, or make {scanner.title} known there")
 
 
 def _read_truth(volume: str, mask: Path | None, seed: int) -> Volume:

@@ -21,8 +21,9 @@ _CONFIG_FILE, _CONFIG_TEXT, _HEADER, _CLOSE, _TEXT = 1, 2, 3, 4, 5
 _ACQUISITION, _IMAGE, _WAVEFORM = 1008, 1022, 1026
 CLOSE_MESSAGE = struct.pack("<H", _CLOSE)
 _CONFIG_FILE_BYTES, _WAVEFORM_BYTES = 1024, 40
-# Bytes of a text, pixels along a side, and bytes of an image, beyond which a stream is damaged, or made to do damage.
-_LONGEST_TEXT, _MOST_PIXELS, _LARGEST_IMAGE = 2**23, 4096, 2**28
+# Bytes of a text and of a waveform, pixels along a side, and bytes of an image, beyond which a stream is damaged, or
+# made to do damage.
+_LONGEST_TEXT, _LARGEST_WAVEFORM, _MOST_PIXELS, _LARGEST_IMAGE = 2**23, 2**23, 4096, 2**28
 _LARGEST_INTENSITY = 1e15
 # mm from the isocentre, beyond which there is no scanner.
 _FARTHEST = 1e4
@@ -149,6 +150,8 @@ def _study_of(text: bytes) -> str:
 def _skip_waveform(read: ReadExactly) -> None:
     header = read(_WAVEFORM_BYTES)
     samples, channels = struct.unpack_from("<HH", header, 28)
+    if 4 * samples * channels > _LARGEST_WAVEFORM:
+        raise InputError("the MRD stream announces a waveform without end: it is damaged")
     read(4 * samples * channels)
 
 

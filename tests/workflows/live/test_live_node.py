@@ -44,6 +44,11 @@ class Node:
             command = [sys.executable, "-m", "gsvr", *map(str, words)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=limit)
 
+    @property
+    def log(self) -> str:
+        """What it wrote to the terminal."""
+        return self._log.read_text()
+
     def write(self, number: int, examination: str = "") -> None:
         """A stack appears in the folder."""
         folder = self.watched / examination
@@ -116,6 +121,10 @@ def test_stacks_become_a_volume_and_the_node_ends_when_idle(node: Node):
         assert (folder / name).stat().st_size > 0
     assert not list(folder.glob(".partial*"))
     assert str(node.watched) not in (folder / "record.json").read_text()
+    lines = node.log.splitlines()
+    assert "watched: stack-0 arrived, " in node.log
+    assert lines[-1] == f"watched: {events[-1]['sentence']}"
+    assert lines[-2].startswith(f"watched: verdict: {record['verdict']['grade']}: ")
 
 
 def test_kill_9_loses_nothing(node: Node):

@@ -125,6 +125,7 @@ def test_a_lost_connection_loses_nothing_that_came(tmp_path: Path):
         (struct.pack("<H", 1022) + bytes(198) + struct.pack("<Q", 2**60), "attributes without end"),
         (struct.pack("<H", 1022) + bytes(206), "no size or kind"),
         (struct.pack("<H", 1008) + bytes(340), "raw data"),
+        (struct.pack("<H", 1026) + bytes(28) + struct.pack("<HH", 65535, 65535) + bytes(8), "a waveform without end"),
     ],
 )
 def test_what_is_no_stream_of_images_is_refused(tmp_path: Path, content: bytes, reason: str):

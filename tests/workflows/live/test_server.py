@@ -204,9 +204,11 @@ def times_drawn(driver: Any, plane: str) -> int:
 def test_the_page_draws_planes_and_follows_the_mouse(driver: Any):
     from selenium.webdriver.common.action_chains import ActionChains
 
-    for name in ("axial", "coronal", "sagittal", "oblique"):
+    for name, letters in (("axial", "RLAP"), ("coronal", "RLSI"), ("sagittal", "APSI"), ("oblique", "")):
         until(lambda name=name: times_drawn(driver, name) > 0)
         assert shown(driver, name).std() > 20
+        found = driver.find_elements("css selector", f"[data-plane={name}] .letters i")
+        assert "".join(letter.text for letter in found) == letters
     before = {name: times_drawn(driver, name) for name in ("coronal", "oblique")}
     pictures = {name: shown(driver, name) for name in before}
     axial = driver.find_element("css selector", "[data-plane=axial]")
@@ -229,12 +231,20 @@ def test_what_happens_is_pushed_to_the_page(driver: Any, examination: LiveExamin
     assert text("n-stacks") == "2"
     assert text("verdict-word") != "No verdict yet"
     assert driver.find_elements("css selector", "#motion circle")
+    driver.execute_script(
+        "window.advised = []; const place = document.getElementById('advice');"
+        "new MutationObserver(() => window.advised.push(place.textContent)).observe(place, { childList: true })"
+    )
     drawn = times_drawn(driver, "axial")
     arrive(examination, examination.folder.parent / "in", 2)
     until(lambda: text("n-stacks") == "3")
     until(lambda: times_drawn(driver, "axial") > drawn)
     until(lambda: "stack-2 arrived" in text("log"))
     assert text("coverage").endswith("%")
+    # the advice of two stacks goes when the volume has three
+    until(lambda: len(driver.execute_script("return window.advised")) > 1)
+    assert driver.execute_script("return window.advised[0]").startswith("Told with the verdict")
+    assert text("advice").startswith(("next: ", "enough"))
 
 
 def test_the_volume_is_shown_in_the_page_and_nothing_is_asked_of_others(driver: Any, address: str):

@@ -129,6 +129,25 @@ def test_each_folder_inside_is_an_examination(looks: Looks, made: Path):
     assert sorted(one.examination for one in looks.look()) == ["one", "two_2"]
 
 
+def test_a_folder_that_cannot_be_read_does_not_hold_up_the_others(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    looks = Looks(tmp_path / "watched", series=DicomSeries(tmp_path / "out"))
+    locked = looks.folder / "locked"
+    locked.mkdir()
+    shutil.copy(made, looks.folder)
+    real = os.scandir
+
+    def scandir(folder: Any) -> Any:
+        if Path(folder) == locked:
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [arrival.path.name for arrival in looks.look(4)] == [made.name]
+    assert caplog.text.count("Permission denied") == 1
+
+
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path, made: Path):
     looks = Looks(tmp_path / "watched", WatchOptions(patience=0.0, largest=100))
     shutil.copy(made, looks.folder)

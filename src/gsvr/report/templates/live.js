@@ -2,6 +2,7 @@
 (() => {
   const find = (id) => document.getElementById(id);
   const NORMALS = { axial: [0, 0, -1], coronal: [0, 1, 0], sagittal: [-1, 0, 0], oblique: [-0.45, 0.35, -0.82] };
+  const LETTERS = { axial: "RLAP", coronal: "RLSI", sagittal: "APSI" };  // left, right, top, bottom
   const SIZE = 256, MARGIN = 1.2, MOST_IN_LOG = 200, MOST_SLICES = 2000;
   const COLOURS = ["--axis-0", "--axis-1", "--axis-2", "--dot"];
   const state = { name: null, source: null, version: 0, centre: null, spacing: 0.5, slices: [], stacks: new Set(), viewer: null };
@@ -23,8 +24,11 @@
     image.alt = "";
     const lines = ["x", "y"].map((side) => Object.assign(document.createElement("span"), { className: `cross ${side}` }));
     image.hidden = lines[0].hidden = lines[1].hidden = true;
-    frame.append(image, ...lines);
-    return [frame.dataset.plane, { frame, image, lines, busy: false, again: false }];
+    const letters = Object.assign(document.createElement("span"), { className: "letters", hidden: true });
+    letters.append(...[...LETTERS[frame.dataset.plane] ?? ""].map((letter, side) =>
+      Object.assign(document.createElement("i"), { className: "wens"[side], textContent: letter })));
+    frame.append(image, ...lines, letters);
+    return [frame.dataset.plane, { frame, image, lines, letters, busy: false, again: false }];
   }));
 
   const address = (file) => `examinations/${encodeURIComponent(state.name)}/${file}`;
@@ -45,7 +49,7 @@
         panel.image.src = URL.createObjectURL(await response.blob());
         await panel.image.decode().catch(() => {});
         if (old.startsWith("blob:")) URL.revokeObjectURL(old);
-        panel.image.hidden = panel.lines[0].hidden = panel.lines[1].hidden = false;
+        panel.image.hidden = panel.lines[0].hidden = panel.lines[1].hidden = panel.letters.hidden = false;
         panel.lines[0].style.left = panel.lines[1].style.top = "50%";
         panel.image.alt = `${plane} plane`;
         panel.frame.dataset.drawn = String(Number(panel.frame.dataset.drawn ?? 0) + 1);
@@ -137,6 +141,11 @@
     find("verdict-advice").textContent = (event?.advice ?? []).join("; ");
   };
 
+  const showAdvice = (event) => {
+    find("advice").textContent = event ? event.sentence : "Told with the verdict, from two stacks on.";
+    find("uncertainty").textContent = typeof event?.uncertainty === "number" ? `${(100 * event.uncertainty).toFixed(1)} % of white` : "-";
+  };
+
   const percent = (share) => (typeof share === "number" ? `${Math.round(100 * share)} %` : "-");
   const SENTENCES = {
     started: (event) => (event.stacks ? `started again, ${event.stacks} stacks are here already` : "started"),
@@ -203,12 +212,11 @@
       find("believed").textContent = percent(event.believed);
       find("coverage").textContent = percent(event.coverage);
       find("latency").textContent = `${event.latency_seconds.toFixed(1)} s`;
-      if (event.quality === "quick") showVerdict(null);
+      if (event.quality === "quick") { showVerdict(null); showAdvice(null); }  // those before were of fewer stacks
     } else if (event.event === "verdict") {
       showVerdict(event);
     } else if (event.event === "advice") {
-      find("advice").textContent = event.sentence;
-      find("uncertainty").textContent = typeof event.uncertainty === "number" ? `${(100 * event.uncertainty).toFixed(1)} % of white` : "-";
+      showAdvice(event);
     }
   };
 
@@ -225,6 +233,7 @@
       find("log").replaceChildren();
       Object.assign(state, { slices: [], stacks: new Set() });
       showVerdict(null);
+      showAdvice(null);
       JSON.parse(message.data).forEach(take);
       drawMotion();
       refresh();

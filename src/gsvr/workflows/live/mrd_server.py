@@ -7,6 +7,7 @@ that was received is lost with the process; when it is closed, or lost, its imag
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import itertools
 import logging
 import os
@@ -46,7 +47,7 @@ class MrdOptions:
     port
         0: any that is free.
     peers
-        Addresses that may send; none: this machine alone.
+        Addresses (IPv4) that may send; none: this machine alone.
     most_connections
         At a time.
     patience
@@ -66,7 +67,12 @@ class MrdOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
-            raise InputError(f"`port` must be between 0 and 65535, not {self.port}")
+            raise InputError(f"`mrd_port` must be between 0 and 65535, not {self.port}")
+        for peer in self.peers:
+            try:
+                ipaddress.IPv4Address(peer)
+            except ValueError as error:  # a name would never be that of a connection
+                raise InputError(f"`mrd_peer` {peer[:80]!r} is no address: give one such as 10.0.0.5") from error
 
 
 class MrdServer:
@@ -117,15 +123,24 @@ class MrdServer:
 
     def _listen(self, deliver: Deliver) -> None:
         for path in sorted(self._kept.glob("*.mrd")):
-            with path.open("rb") as file:
-                self._receive(_exactly(file), path, deliver, live=False)
+            try:
+                with path.open("rb") as file:
+                    self._receive(_exactly(file), path, deliver, live=False)
+            except OSError as error:
+                logger.warning("%s cannot be read (%s)", path.name, error.strerror or type(error).__name__)
         while not self._stopped.is_set():
             try:
                 connection, (address, _) = self._socket.accept()
             except TimeoutError:
                 continue
-            if not self._may(address) or not self._room.acquire(blocking=False):
-                logger.warning("%s was refused: it is none of the peers that may send, or there are too many", address)
+            except OSError as error:  # gone again, or too many open files
+                logger.warning("an MRD connection did not come about (%s)", error.strerror or type(error).__name__)
+                self._stopped.wait(_LOOK)
+                continue
+            may = self._may(address)
+            if not may or not self._room.acquire(blocking=False):
+                reason = "there are too many connections" if may else "it is none of the peers that may send"
+                logger.warning("%s was refused: %s", address, reason)
                 connection.close()
                 continue
             thread = threading.Thread(target=self._serve, args=(connection, deliver), name="MRD stream", daemon=True)

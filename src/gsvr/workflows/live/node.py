@@ -7,7 +7,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gsvr.workflows.live.arrival import Arrival, Refusal, SliceArrival, Source
 from gsvr.workflows.live.examination import LiveExamination, LiveOptions
@@ -30,10 +32,19 @@ class LiveNode:
         Each examination has a folder in it, which is taken up again if it is there.
     sources
         Where images come from.
+    listener
+        Told of every event, with the name of its examination first, from the thread where it happens.
     """
 
-    def __init__(self, output_dir: Path, options: LiveOptions, sources: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        output_dir: Path,
+        options: LiveOptions,
+        sources: Sequence[Source],
+        listener: Callable[[str, Mapping[str, Any]], None] | None = None,
+    ) -> None:
         self._output_dir, self._options, self._sources = output_dir, options, sources
+        self._listener = listener
         self._arrivals: queue.Queue[Arrival | SliceArrival | Refusal] = queue.Queue(_MOST_WAITING)
         self._examinations: dict[str, LiveExamination] = {}
         self._stopped, self._lock, self._slices = threading.Event(), threading.Lock(), threading.Event()
@@ -126,6 +137,8 @@ class LiveNode:
             found = self._examinations.get(name)
         if found is None:
             found = LiveExamination(self._output_dir / name, self._options, self._stopped.is_set)
+            if self._listener is not None:
+                found.events.follow(partial(self._listener, name))
             with self._lock:
                 self._examinations[name] = found
                 idle = [other for other in self._examinations.values() if other.is_idle and other is not found]

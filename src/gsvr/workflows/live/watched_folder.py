@@ -92,6 +92,7 @@ class WatchedFolder:
             raise InputError(f"{folder} is no folder: make it first")
         self._folder, self._options = folder.resolve(), options or WatchOptions()
         self._seen: dict[Path, _Seen] = {}
+        self._unreadable: set[Path] = set()
         self._series, self._examination = series, ""
         self._stopped, self._thread = threading.Event(), None
 
@@ -120,12 +121,42 @@ class WatchedFolder:
         """Look once, and deliver what is whole and new."""
         folders = [self._folder, *(Path(entry.path) for entry in os.scandir(self._folder) if _is_folder(entry))]
         for folder in sorted(folders):
-            for path, mask in _stacks_of(folder, self._options.most):
+            for path, mask in _stacks_of(self._entries(folder), self._options.most):
                 self._consider(path, mask, deliver)
         if self._series is not None:
-            for path in _others_in(self._folder, self._options.most_instances):
+            for path in self._others_in(self._folder, self._options.most_instances):
                 self._consider_instance(path, self._series, deliver)
             self._series.deliver_complete(deliver)
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """What is in a folder; one inside the watched folder that cannot be read does not hold up the others."""
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except OSError as error:
+            if folder == self._folder:
+                raise
+            if folder not in self._unreadable:
+                self._unreadable.add(folder)
+                logger.warning("%s cannot be read (%s) and is passed over", folder, error.strerror)
+            return []
+
+    def _others_in(self, folder: Path, most: int) -> list[Path]:
+        """Files that may be DICOM instances, in a folder and the folders in it, oldest first."""
+        found: list[tuple[int, str]] = []
+        folders = [(folder, 0)]
+        while folders:
+            where, depth = folders.pop()
+            for entry in self._entries(where):
+                if entry.name.startswith("."):
+                    continue
+                # links to folders are not followed: they may lead round in circles
+                if entry.is_dir(follow_symlinks=False):
+                    if depth < _DEEPEST:
+                        folders.append((Path(entry.path), depth + 1))
+                elif not (_STACK.fullmatch(entry.name) or _SIDECAR.fullmatch(entry.name)) and entry.is_file():
+                    found.append((entry.stat().st_mtime_ns, entry.path))
+        return [Path(path) for _, path in sorted(found)[:most]]
 
     def _consider_instance(self, path: Path, series: DicomSeries, deliver: Deliver) -> None:
         found = _version([path])
@@ -198,34 +229,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return not entry.name.startswith(".") and entry.is_dir()
 
 
-def _stacks_of(folder: Path, most: int) -> list[tuple[Path, Path | None]]:
-    """Stacks of a folder, oldest first, and the mask beside each."""
-    found = [(match["stem"], entry) for entry in os.scandir(folder) if (match := _STACK.fullmatch(entry.name))]
+def _stacks_of(entries: list[os.DirEntry[str]], most: int) -> list[tuple[Path, Path | None]]:
+    """Stacks among the files of a folder, oldest first, and the mask beside each."""
+    found = [(match["stem"], entry) for entry in entries if (match := _STACK.fullmatch(entry.name))]
     files = {stem: Path(entry.path) for stem, entry in sorted(found)[:most] if entry.is_file()}
     masks = {match["of"]: path for stem, path in files.items() if (match := _MASK.fullmatch(stem))}
     stacks = [(stem, path) for stem, path in files.items() if not _MASK.fullmatch(stem)]
     # X_T2w.nii.gz has X_T2w_mask.nii.gz or, in BIDS, X_desc-brain_mask.nii.gz
     paired = [(path, masks.get(stem) or masks.get(stem.rpartition("_")[0])) for stem, path in stacks]
     return sorted(paired, key=lambda pair: (_changed(pair[0]), pair[0]))
-
-
-def _others_in(folder: Path, most: int) -> list[Path]:
-    """Files that may be DICOM instances, in a folder and the folders in it, oldest first."""
-    found: list[tuple[int, str]] = []
-    folders = [(str(folder), 0)]
-    while folders:
-        where, depth = folders.pop()
-        with os.scandir(where) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                # links to folders are not followed: they may lead round in circles
-                if entry.is_dir(follow_symlinks=False):
-                    if depth < _DEEPEST:
-                        folders.append((entry.path, depth + 1))
-                elif not (_STACK.fullmatch(entry.name) or _SIDECAR.fullmatch(entry.name)) and entry.is_file():
-                    found.append((entry.stat().st_mtime_ns, entry.path))
-    return [Path(path) for _, path in sorted(found)[:most]]
 
 
 def _changed(path: Path) -> float:
