@@ -117,6 +117,8 @@ def test_what_cannot_be_told_stays(finished, monkeypatch: pytest.MonkeyPatch, ca
     assert written.turn is not None
     assert np.array_equal(read_record(tmp_path / "b.json")["orientation"]["matrix"], np.eye(4))
     assert (tmp_path / "b_orientation.tfm").exists()
+    write_result(tmp_path / "b.nii.gz", result, OPTIONS, output_resolution=2.0)  # of which the transform tells nothing
+    assert "such as b_orientation.tfm" in caplog.text
 
 
 def test_what_is_asked_for_is_checked(finished, tmp_path: Path) -> None:
@@ -126,6 +128,8 @@ def test_what_is_asked_for_is_checked(finished, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         prepare(StackInputs(stacks), OPTIONS, orientation=Orientation("anatomical", tmp_path / "nothing.nii.gz"))
     write_volume(tmp_path / "flat.nii.gz", np.pad(np.ones((9, 9, 9)), 3), np.eye(4))
+    with pytest.raises(InputError, match=r"flat.nii.gz has no axes to be found .*: give another"):
+        prepare(StackInputs(stacks), OPTIONS, orientation=Orientation("anatomical", tmp_path / "flat.nii.gz"))
     with pytest.raises(InputError, match="no axes to be found"):
         turned_result(reconstruction.result, Orientation("anatomical", tmp_path / "flat.nii.gz"))
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from gsvr.errors import InputError
 from gsvr.evaluation.anatomical_axes import anatomical_axes, axes_of_template
+from gsvr.evaluation.symmetry import normalised_brain
 from gsvr.io.nifti import read_volume
 from gsvr.render.volume import render_volume
 from gsvr.solver.state import Result
@@ -116,12 +117,18 @@ def turned_result(result: Result, orientation: Orientation, backend: str = "cpu"
 
 
 def check_template(template: Path | None) -> None:
-    """Refuse a template that cannot be read, before any work is done.
+    """Refuse a template that cannot be used, before any work is done.
 
     Raises
     ------
     InputError
-        If it is missing or no image.
+        If it is missing, no image, or shows no brain.
     """
-    if template is not None:
-        read_volume(template)
+    if template is None:
+        return
+    try:
+        normalised_brain(read_volume(template))
+    except ValueError as error:
+        raise InputError(
+            f"{template} has no axes to be found ({error}): give another `orientation_template`"
+        ) from error

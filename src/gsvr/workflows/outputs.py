@@ -41,6 +41,8 @@ UNCERTAINTY_SAMPLES = 8
 # Bytes; names of files have 255, and the number of a slice needs some.
 _LONGEST_STACK_NAME = 220
 _STACK_MASK_NAMES = r".+_mask\.nii\.gz"
+# What the name of the transform from the scanner to the axes of the brain ends with.
+_ORIENTATION_END = "_orientation.tfm"
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class OutputPaths:
             "picture": volume.with_name(f"{stem}.png"),
         }
         if space != "scanner":
-            paths["orientation"] = volume.with_name(f"{stem}_orientation.tfm")
+            paths["orientation"] = volume.with_name(f"{stem}{_ORIENTATION_END}")
         paths.update({name: path for name, path in given.items() if path is not None})
         return OutputPaths(volume=volume, **paths)  # pyright: ignore[reportArgumentType]
 
@@ -210,7 +212,10 @@ def _write_outputs(
     if paths.uncertainty is not None:
         deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
         write_volume(paths.uncertainty, deviation.data, deviation.affine, space)
-    if paths.orientation is not None:
+    if paths.orientation is None:
+        other = f"{stack_name(paths.volume)}{_ORIENTATION_END}"
+        OutputFolder(paths.volume.parent, re.escape(other)).warn_of_others(())
+    else:
         write_itk_transform(paths.orientation, np.eye(4) if turn is None else turn.matrix)
     if paths.slices is not None:
         write_slice_folder(paths.slices, result.slices, result.poses, result.slices.values)

@@ -102,6 +102,17 @@ def test_slices_come_as_they_are_sent_and_the_stack_when_the_stream_is_closed(tm
     assert [type(one) for one in again] == [Arrival]
 
 
+def test_paths_in_the_journal_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    got: list[Any] = []
+    with server(Path("out"), got) as node:
+        with socket.create_connection(("127.0.0.1", node.port), 10) as client, client.makefile("wb") as file:
+            for image in images_of(moving_brain().stacks[0]):
+                ProtocolSerializer(file).serialize(image)
+        arrival = wait_for(got, Arrival)
+    assert arrival.path.is_relative_to(tmp_path / "out")
+
+
 def test_a_lost_connection_loses_nothing_that_came(tmp_path: Path):
     stack, got = moving_brain().stacks[0], []
     with server(tmp_path, got) as node:

@@ -20,6 +20,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom is not installed: pip insta
 from gsvr.cli import app  # noqa: E402
 from gsvr.io.dicom.acquired import ExaminationLabels, SeriesLabels, classic_series  # noqa: E402
 from gsvr.io.dicom.peers import Peer  # noqa: E402
+from gsvr.workflows.live import returning  # noqa: E402
 from gsvr.workflows.live.examination import LiveExamination  # noqa: E402
 from gsvr.workflows.live.journal import Journal  # noqa: E402
 from gsvr.workflows.live.returning import Returner, ReturnOptions, instances_of, origin_of  # noqa: E402
@@ -106,6 +107,29 @@ def test_a_volume_that_failed_is_not_sent(examination: LiveExamination):
     finally:
         examination.latest = latest
     assert examination.events.so_far[before:] == []
+
+
+def test_what_cannot_be_sent_is_told_and_the_node_goes_on(
+    examination: LiveExamination, monkeypatch: pytest.MonkeyPatch
+):
+    def origin(*_: object) -> None:
+        raise RuntimeError("whatever a header may do to pydicom")
+
+    monkeypatch.setattr(returning, "origin_of", origin)
+    before = len(examination.events.so_far)
+    returner = Returner(ReturnOptions(Peer("PACS", "127.0.0.1", free_port())), lambda: {"it": examination})
+    returner.start()
+    returner.stop(last_attempt=True)
+    (event,) = told(examination, "error", before)
+    assert event["reason"] == "the volume cannot be sent: RuntimeError"
+
+
+def test_dicom_files_that_are_gone_are_told(
+    from_scanner: LiveExamination, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "received.dcm").unlink()
+    assert origin_of(Journal(from_scanner.folder / "journal.jsonl", "it").before, named=True) is None
+    assert "a study of its own" in caplog.text
 
 
 def test_orthanc_files_it_in_the_study_of_the_examination_on_demand(from_scanner: LiveExamination, tmp_path: Path):

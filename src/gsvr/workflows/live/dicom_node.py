@@ -44,7 +44,8 @@ class DicomNode:
     def __init__(self, output_dir: Path, options: DicomNodeOptions | None = None) -> None:
         options = options or DicomNodeOptions()
         self._waiting: queue.Queue[ReceivedInstance] = queue.Queue(_MOST_WAITING)
-        self._receiver = StoreReceiver(output_dir / "received", self._waiting.put, options.receiver)
+        # the journal is read from other folders, too
+        self._receiver = StoreReceiver(output_dir.absolute() / "received", self._waiting.put, options.receiver)
         self._series = DicomSeries(output_dir, options.series)
         self._stopped, self._thread = threading.Event(), None
 

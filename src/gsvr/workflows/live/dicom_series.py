@@ -71,7 +71,8 @@ class DicomSeries:
     """
 
     def __init__(self, output_dir: Path, options: SeriesOptions | None = None) -> None:
-        self._output_dir, self._options = output_dir, options or SeriesOptions()
+        # the journal is read from other folders, too
+        self._output_dir, self._options = output_dir.absolute(), options or SeriesOptions()
         self._studies: dict[str, dict[str, _Series]] = {}
         self._instances: dict[str, set[tuple[str, int]]] = {}
         self._over: set[str] = set()

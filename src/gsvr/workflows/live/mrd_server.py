@@ -90,8 +90,9 @@ class MrdServer:
     """
 
     def __init__(self, output_dir: Path, options: MrdOptions | None = None) -> None:
-        self._output_dir, self._options = output_dir, options or MrdOptions()
-        self._kept = output_dir / "received"
+        # the journal is read from other folders, too
+        self._output_dir, self._options = output_dir.absolute(), options or MrdOptions()
+        self._kept = self._output_dir / "received"
         host = "0.0.0.0" if self._options.peers else "127.0.0.1"
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

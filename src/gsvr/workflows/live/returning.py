@@ -127,8 +127,10 @@ class Returner:
                     origin = origin_of(examination.arrivals, self._options.named)
                     number = len({key[0] for key in latest.state.poses})
                     self._add(examination, _series(latest.volume, origin, number, latest.verdict.sentence))
-            except (InputError, *_UNUSABLE) as error:
-                logger.warning("%s: its volume cannot be sent (%s)", name, type(error).__name__)
+            except Exception as error:  # whatever is wrong with the files of a scanner; other examinations go on
+                reason = str(error) if isinstance(error, InputError) else type(error).__name__
+                logger.warning("%s: its volume cannot be sent (%s)", name, reason)
+                examination.events.tell("error", reason=f"the volume cannot be sent: {reason}")
 
     def _add(self, examination: LiveExamination, instances: list[Dataset]) -> None:
         self._waiting.pop(examination.name, None)
@@ -152,19 +154,20 @@ class Returner:
             events.tell("sent", peer=str(options.peer), images=len(waiting.instances), seconds=seconds)
 
 
-_UNUSABLE = (OSError, ValueError, KeyError)
-
-
 def origin_of(arrivals: list[Arrival], named: bool) -> DicomOrigin | None:
     """The study that stacks of an examination came from; None if they did not come by DICOM."""
     found = []
-    for arrival in arrivals:
-        if arrival.dicom is not None:
-            try:
-                found.append(read_frames(arrival.dicom)[0])
-            except UNREADABLE:  # deleted since, perhaps
-                continue
+    files = [arrival.dicom for arrival in arrivals if arrival.dicom is not None]
+    for file in files:
+        try:
+            found.append(read_frames(file)[0])
+        except UNREADABLE:  # deleted since, perhaps
+            continue
     if not found:
+        if files:
+            logger.warning(
+                "none of the DICOM files that its stacks came from can be read: the volume goes into a study of its own"
+            )
         return None
     frame = Counter(one.frame_of_reference for one in found).most_common(1)[0][0]
     return DicomOrigin(found[0].study, frame, found[0].file, named)
