@@ -73,7 +73,7 @@ def mask_from_votes(
 def project_mask(
     mask: Volume, slices: Slices, poses: Float[np.ndarray, "n 4 4"], margin: float
 ) -> Bool[np.ndarray, " p"]:
-    """Pixels of every slice that lie within `margin` mm of a mask in volume world."""
+    """Pixels of every slice that lie within `margin` mm of a mask in volume world; less than zero: so deep in it."""
     inside = np.pad(np.asarray(mask.mask), 1)
     outer, inner = parallel_map(lambda part: distance_to(part, mask.spacing.tolist()), (inside, ~inside))
     distance = outer - inner

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from gsvr.backends import Backend, named
 from gsvr.backends.protocol import Array, Kernel, Pixels, pose_columns
@@ -145,6 +145,13 @@ class AcquisitionOperator(ABC):
         other.slices, other.pixels = slices, self.backend.pixels(slices)
         other._place()
         other._set_gains(self.gains)
+        return other
+
+    def with_mask(self, mask: Bool[np.ndarray, " p"]) -> AcquisitionOperator:
+        """The same operator where other pixels count; every pixel is predicted anyway."""
+        other = copy(self)
+        other.slices = self.slices.with_mask(mask)
+        other.pixels = self.backend.pixels(other.slices)
         return other
 
     def with_gains(self, gains: Float[np.ndarray, " n"]) -> AcquisitionOperator:

@@ -14,16 +14,18 @@ from gsvr.masks.consensus import consensus_mask, project_mask
 from gsvr.model.bias_field import BiasField
 from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Slices
+from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.bias_estimation import refined
 from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.field_choice import RIM, chosen_field
 from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
-from gsvr.solver.schedule import SolverOptions, Stage, moving_parts, restart_stages
+from gsvr.solver.schedule import TRIAL_ITERATIONS, SolverOptions, Stage, moving_parts, restart_stages
 from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
-from gsvr.solver.state import Result, State, StopReconstruction
+from gsvr.solver.state import FieldChoice, Result, State, StopReconstruction
 from gsvr.solver.uncertainty import posterior_deviations
 
 
@@ -145,6 +147,7 @@ class _Reconstruction:
         self._sampling = sampling
         self._levelled, self._levels, self._scale = levelled(slices)
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
+        self._choice: FieldChoice | None = None
         if bias and options.bias is not None:
             self._set_bias(self._bias.with_polynomials(slices, bias))
 
@@ -164,7 +167,10 @@ class _Reconstruction:
                     checkpoint.finished,
                 )
             else:
-                state, iteration, finished = self._begun(stage, state), 0, False
+                state, iteration = self._begun(stage, state)
+                finished = False
+            if stage.alternative is not None and isinstance(state.operator, LatticeOperator):
+                stage = stage.alternative
             while not finished:
                 iteration += 1
                 state, finished = self._advanced(stage, iteration, state)
@@ -196,19 +202,25 @@ class _Reconstruction:
         self._bias = bias
         self._scaled = replace(self._scaled, values=self._levelled.values / bias.at(self._levelled))
 
-    def _begun(self, stage: Stage, state: State | None) -> State:
-        """The first state of a stage."""
-        poses = self._poses if state is None else state.poses
+    def _begun(self, stage: Stage, state: State | None) -> tuple[State, int]:
+        """The first state of a stage, and how many of its outer iterations that took."""
+        poses, inner = self._poses if state is None else state.poses, self._scaled.mask
         if stage.consensus_mask and not (state is None and self._field is None):
             options = self._options
             mask = consensus_mask(self._scaled, self._slices.mask, poses, options.masks, options.profile)
             inside = project_mask(mask, self._scaled, poses, options.masks.margin)
+            if stage.alternative is not None:
+                inner = project_mask(mask, self._scaled, poses, -RIM)
             self._scaled = self._scaled.with_mask(inside)
         binned = self._scaled.binned(stage.binning)
         if state is None and self._field is not None:
             field = replace(self._field, amplitudes=self._field.amplitudes / np.float32(self._scale))
-            return state_from_field(binned, stage, self._options, field, poses)
-        return begin_stage(binned, stage, self._options, state, self._poses)
+            return state_from_field(binned, stage, self._options, field, poses), 0
+        if stage.alternative is not None and state is not None and state.has_field:
+            deep = self._scaled.with_mask(inner).binned(stage.binning).mask
+            state, self._choice = chosen_field(binned, deep, stage, self._options, state)
+            return state, TRIAL_ITERATIONS
+        return begin_stage(binned, stage, self._options, state, self._poses), 0
 
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
         """The state that was saved."""
@@ -252,5 +264,6 @@ class _Reconstruction:
             residuals=state.weights.residuals * self._scale * levels,
             prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
             bias=self._bias,
+            choice=self._choice,
             deviations=tuple(replace(part, amplitudes=part.amplitudes * scale) for part in deviations),
         )

@@ -21,6 +21,8 @@ from gsvr.solver.seeding import SeedOptions
 
 Motion = Literal["stacks", "slices", "none"]
 Search = Literal["none", "lost", "all"]
+# Outer iterations in which a lattice and free Gaussians are compared, see `gsvr.solver.field_choice`.
+TRIAL_ITERATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Stage:
     free
         Whether the Gaussians leave the lattice: as many as `SolverOptions.seeds_of` says, seeded from the previous
         stage's field. Only without motion.
+    alternative
+        A stage on a lattice that is tried as well, and goes on in place of this one where it predicts pixels better
+        that neither has seen (`gsvr.solver.field_choice`). The trial takes `TRIAL_ITERATIONS` outer iterations of both.
     settled
         Median motion in an outer iteration, as a share of the spacing, at which the stage has done its work.
     geometry_steps
@@ -67,6 +72,7 @@ class Stage:
     sigma_ratio: float = 0.65
     consensus_mask: bool = False
     free: bool = False
+    alternative: Stage | None = None
     settled: float = 0.02
     geometry_steps: int = 0
     told_apart: float = 0.0
@@ -81,6 +87,11 @@ class Stage:
             raise ValueError(f"{at}binning, outer_iterations and inner_iterations must be at least one")
         if self.geometry_steps and not (self.free and self.outer_iterations > 1):
             raise ValueError(f"{at}geometry steps need free Gaussians, and an outer iteration before and after")
+        other = self.alternative
+        if other is not None and (not self.free or other.free or self.geometry_steps):
+            raise ValueError(f"{at}an alternative is on a lattice, to free Gaussians without geometry steps")
+        if other is not None and min(self.outer_iterations, other.outer_iterations) <= TRIAL_ITERATIONS:
+            raise ValueError(f"{at}a trial needs more than {TRIAL_ITERATIONS} outer iterations")
         if self.free and self.motion != "none":
             raise ValueError(f"{at}free Gaussians need motion 'none': slices move on a lattice only")
 
@@ -97,8 +108,8 @@ def default_stages(
     Parameters
     ----------
     free
-        Whether the last stage has free Gaussians: sharper and less noisy; without, a reconstruction takes a quarter to
-        a third less time.
+        Whether the last stage has free Gaussians where they predict better than the lattice: sharper and less noisy;
+        without, a reconstruction takes a third less time.
     thickness
         Of the slices (mm): a third of it is what they can tell apart.
     geometry_steps
@@ -114,6 +125,7 @@ def default_stages(
             outer_iterations=3,
             inner_iterations=6,
             free=True,
+            alternative=None if geometry_steps else last,
             told_apart=thickness / 3,
             geometry_steps=geometry_steps,
         )

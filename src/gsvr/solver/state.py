@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -80,6 +82,25 @@ class State:
         return self.operator.gains
 
 
+@dataclass(frozen=True)
+class FieldChoice:
+    """Why the final field is what it is, see `gsvr.solver.field_choice`.
+
+    Attributes
+    ----------
+    kind
+        Which predicts better.
+    pixels
+        How many were held out.
+    errors
+        Root mean square error on them (bright tissue is one) of each kind after every outer iteration.
+    """
+
+    kind: Literal["lattice", "free"]
+    pixels: int
+    errors: Mapping[str, tuple[float, ...]]
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """A finished reconstruction, in the units of the input.
@@ -109,6 +130,8 @@ class Result:
         Predicted pixels (flat, as `Slices.values`).
     bias
         Smooth brightness of each stack, which the prediction has; None with the published settings.
+    choice
+        What decided between a lattice and free Gaussians; None: they were not compared.
     deviations
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
@@ -124,6 +147,7 @@ class Result:
     residuals: Float[np.ndarray, " n"]
     prediction: Float32[np.ndarray, " p"]
     bias: BiasField | None = None
+    choice: FieldChoice | None = None
     deviations: tuple[LatticeField | GaussianField, ...] = ()
 
     def __repr__(self) -> str:

@@ -376,6 +376,7 @@ def run_record(
         "wall_seconds": provenance.seconds,
         "iterations": reconstruction.iterations,
         "gaussians": result.field.n_gaussians,
+        "field_choice": result.choice,
         "pixels": result.slices.n_pixels,
         "noise": result.noise,
         "volume_shape": volume.data.shape,
