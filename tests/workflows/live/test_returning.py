@@ -20,8 +20,9 @@ pytest.importorskip("pynetdicom", reason="pynetdicom is not installed: pip insta
 from gsvr.cli import app  # noqa: E402
 from gsvr.io.dicom.acquired import ExaminationLabels, SeriesLabels, classic_series  # noqa: E402
 from gsvr.io.dicom.peers import Peer  # noqa: E402
+from gsvr.solver.schedule import SolverOptions  # noqa: E402
 from gsvr.workflows.live import returning  # noqa: E402
-from gsvr.workflows.live.examination import LiveExamination  # noqa: E402
+from gsvr.workflows.live.examination import LiveExamination, LiveOptions  # noqa: E402
 from gsvr.workflows.live.journal import Journal  # noqa: E402
 from gsvr.workflows.live.returning import Returner, ReturnOptions, instances_of, origin_of  # noqa: E402
 from tests.io.dicom.orthanc import free_port, running_orthanc  # noqa: E402
@@ -90,7 +91,7 @@ def test_a_destination_that_is_down_is_tried_again_and_takes_each_volume_once(
     files = [pydicom.dcmread(path) for path in (tmp_path / "pacs").iterdir()]
     assert len(files) == sent["images"] > 10
     assert len({file.SeriesInstanceUID for file in files}) == 1
-    assert {int(file.SeriesNumber) for file in files} == {900 + examination.latest.state.n_stacks}
+    assert {int(file.SeriesNumber) for file in files} == {900 + examination.latest.n_stacks}
     assert all(examination.latest.verdict.sentence in file.ImageComments for file in files)
     assert {str(file.PatientName) for file in files} == {""}
 
@@ -107,6 +108,24 @@ def test_a_volume_that_failed_is_not_sent(examination: LiveExamination):
     finally:
         examination.latest = latest
     assert examination.events.so_far[before:] == []
+
+
+def test_after_a_restart_what_was_not_sent_is_sent_and_nothing_else(examination: LiveExamination, tmp_path: Path):
+    folder = shutil.copytree(examination.folder, tmp_path / "copy")
+    again = LiveExamination(folder, LiveOptions(SolverOptions(), 2.0))
+    assert again.latest is not None
+
+    def told_by_a_returner() -> list[str]:
+        before = len(again.events.so_far)
+        returner = Returner(ReturnOptions(Peer("PACS", "127.0.0.1", free_port())), lambda: {"it": again})
+        returner.start()
+        returner.stop(last_attempt=True)
+        return [event["event"] for event in again.events.so_far[before:]]
+
+    again.events.tell("verdict", grade="good", reasons=[], advice=[])
+    assert told_by_a_returner() == ["error"]  # since nobody listens there
+    again.events.tell("sent", peer="PACS@127.0.0.1:104", images=9)
+    assert told_by_a_returner() == []
 
 
 def test_what_cannot_be_sent_is_told_and_the_node_goes_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ import pytest
 from PIL import Image
 
 from gsvr.errors import InputError
-from gsvr.workflows.live.examination import LiveExamination
+from gsvr.solver.schedule import SolverOptions
+from gsvr.workflows.live.examination import LiveExamination, LiveOptions
+from gsvr.workflows.live.planes import PlaneView, picture, window_of
 from gsvr.workflows.live.server import PageServer, ServerOptions
 from tests.browser import chromium
 from tests.workflows.live.conftest import arrive
@@ -68,6 +71,20 @@ def test_planes_come_from_the_field(address: str):
     assert picture[28:36, 28:36].mean() > 60  # the brain in the middle, and nothing around it
     assert picture[:4].max() < 30
     assert plane(address, x=200)[1] != content
+
+
+def test_the_planes_are_there_again_after_a_restart(examination: LiveExamination, tmp_path: Path):
+    folder = shutil.copytree(examination.folder, tmp_path / "copy")
+    again = LiveExamination(folder, LiveOptions(SolverOptions(), 2.0)).latest
+    before, view = examination.latest, PlaneView((12.0, -7.0, 20.0), (0.3, -0.2, -1.0), 64, 1.0)
+    assert again is not None
+    assert before is not None
+    assert (again.stored, again.quality, again.n_stacks) == (True, before.quality, before.n_stacks)
+    assert window_of(again) == pytest.approx(window_of(before))
+    levels = window_of(before)
+    assert picture(again, view, levels, "cpu") == picture(before, view, levels, "cpu")
+    (folder / "field.safetensors").write_bytes(b"half")
+    assert LiveExamination(folder, LiveOptions(SolverOptions(), 2.0)).latest is None
 
 
 def test_uncertainty_lies_over_the_brain_alone(address: str):

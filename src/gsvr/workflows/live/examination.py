@@ -21,12 +21,13 @@ from gsvr.evaluation.next_stack import NextStack, next_stack, words_of
 from gsvr.evaluation.verdict import Grade, Limits, Verdict, judge
 from gsvr.evaluation.views import coverage
 from gsvr.io.atomic import remove_leftovers
-from gsvr.io.field import write_field
+from gsvr.io.field import read_field, write_field
 from gsvr.io.mask import read_mask
-from gsvr.io.nifti import read_stack, write_volume
+from gsvr.io.nifti import read_stack, read_volume, write_volume
 from gsvr.io.outputs import begin_writing
 from gsvr.io.transforms import write_poses_json
 from gsvr.masks.first import StackMasks
+from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.slices import SliceKey, Stack
 from gsvr.model.volume import Volume
 from gsvr.render import VOXEL_SIZE
@@ -98,12 +99,14 @@ class Latest:
 
     Attributes
     ----------
-    result, volume
+    field, mask, volume
         What it is.
-    state
-        What new slices are placed against.
     quality
         ``"quick"`` or ``"final"``.
+    n_stacks
+        That it was made of.
+    stored
+        Whether an earlier process made it.
     verdict
         Of a final one.
     uncertainty
@@ -111,10 +114,12 @@ class Latest:
         `gsvr.evaluation.next_stack.NextStack`.
     """
 
-    result: Result
+    field: LatticeField | GaussianField
+    mask: Volume
     volume: Volume
-    state: OnlineState
     quality: str
+    n_stacks: int
+    stored: bool = False
     verdict: Verdict | None = None
     uncertainty: Volume | None = None
 
@@ -161,11 +166,26 @@ class LiveExamination:
         before = self._journal.before
         for arrival in {arrival.path: arrival for arrival in before}.values():
             self._take(arrival)
+        self.latest = self._stored()
         joined = set() if self._state is None else {name for name, _ in self._state.poses}
         with self._lock:
             self._pending = any(one.stack.name not in joined for one in self._received.values())
             self._unfinished = len(self._received) > 1 and not self.paths.record.exists()
         self.events.tell("started", stacks=len(self._received))
+
+    def _stored(self) -> Latest | None:
+        """The volume of an earlier process, if its files are whole."""
+        if self._state is None:
+            return None
+        try:
+            volume, model = read_volume(self.paths.volume, self.paths.mask), read_field(self.paths.model)
+        except (InputError, OSError) as error:
+            logger.info("%s: no volume of an earlier process (%s)", self.name, error)
+            return None
+        if model.mask is None or volume.mask is None or not volume.mask.any():
+            return None
+        quality = "final" if self.paths.record.exists() else "quick"
+        return Latest(model.field, model.mask, volume, quality, self._state.n_stacks, stored=True)
 
     def receive(self, arrival: Arrival) -> None:
         """Take over a stack: it is in the journal when this returns.
@@ -449,7 +469,10 @@ class LiveExamination:
         uncertainty: Volume | None = None,
     ) -> None:
         assert self._state is not None
-        self.latest = Latest(result, volume, self._state, quality, verdict, uncertainty)
+        n_stacks = self._state.n_stacks
+        self.latest = Latest(
+            *(result.field, result.mask, volume, quality, n_stacks), verdict=verdict, uncertainty=uncertainty
+        )
         self._last_pose = result.poses[time_links(result.slices)[-1][-1]]
 
     def _job(self, received: Sequence[_Received]) -> Job:

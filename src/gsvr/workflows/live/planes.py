@@ -88,7 +88,7 @@ def _with_uncertainty(
         index = (np.linalg.inv(volume.affine) @ places)[:3]
         return ndimage.map_coordinates(values, index, order=order, mode="constant").reshape(plane.shape)
 
-    inside = latest.result.mask
+    inside = latest.mask
     assert inside.mask is not None
     brain = sampled(inside, inside.mask.astype(np.float32), 1)[..., None] > 0.5
     low, high = uncertainty_scale(uncertainty)
@@ -111,7 +111,7 @@ def picture(
     """The plane as PNG; with the uncertainty over it, if asked for and known."""
     shape, spacing = (view.size, view.size), (view.spacing, view.spacing)
     frame = plane_frame(np.array(view.centre), np.array(view.normal), shape, spacing)
-    pixels = render_plane(latest.result.field, frame, shape, spacing, backend=backend)
+    pixels = render_plane(latest.field, frame, shape, spacing, backend=backend)
     low, high = levels
     shown = np.round(255 * np.clip((pixels - low) / (high - low), 0, 1)).astype(np.uint8)
     if uncertainty and latest.uncertainty is not None:

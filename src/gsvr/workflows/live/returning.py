@@ -115,18 +115,18 @@ class Returner:
         for name, examination in examinations.items():
             latest = examination.latest
             try:
-                if latest is None and name not in self._known:
-                    self._known[name] = None
-                    if _is_unsent(examination):
-                        self._add(examination, instances_of(examination.folder, self._options.named))
-                elif latest is not None and latest.verdict is not None and self._known.get(name) is not latest.verdict:
+                if latest is None or latest.stored:
+                    if name not in self._known:
+                        self._known[name] = None
+                        if _is_unsent(examination):
+                            self._add(examination, instances_of(examination.folder, self._options.named))
+                elif latest.verdict is not None and self._known.get(name) is not latest.verdict:
                     self._known[name] = latest.verdict
                     if latest.verdict.grade == "failed":
                         logger.info("%s: a volume that failed is not sent", name)
                         continue
                     origin = origin_of(examination.arrivals, self._options.named)
-                    number = len({key[0] for key in latest.state.poses})
-                    self._add(examination, _series(latest.volume, origin, number, latest.verdict.sentence))
+                    self._add(examination, _series(latest.volume, origin, latest.n_stacks, latest.verdict.sentence))
             except Exception as error:  # whatever is wrong with the files of a scanner; other examinations go on
                 reason = str(error) if isinstance(error, InputError) else type(error).__name__
                 logger.warning("%s: its volume cannot be sent (%s)", name, reason)
