@@ -104,6 +104,9 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=words):
             stored_examination(tmp_path / "a.json")
+    (tmp_path / "a.nii.gz").write_bytes(bytes([0x1F, 0x8B, 8]))
+    with pytest.raises(InputError, match="is no record of a run: give the one"):
+        stored_examination(tmp_path / "a.nii.gz")
     (tmp_path / "a.json").write_text(
         '{"format": "gsvr-record", "outputs": {"volume": "b.nii.gz"}, "stacks": []}', encoding="utf-8"
     )

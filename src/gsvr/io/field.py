@@ -127,7 +127,7 @@ def read_tensors(
             header = json.loads((file.metadata() or {}).get(_HEADER_ENTRY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable {what} file: write it again") from error
+        raise InputError(f"{path} is not a readable {what} file (.safetensors): give one, or write it again") from error
     if not isinstance(header, dict) or header.get("format") != format_name:
         raise InputError(f"{path} is not a {what} written by gsvr: give a file of `{writer}`")
     if header.get("version") != version:

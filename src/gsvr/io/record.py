@@ -51,12 +51,15 @@ def read_record(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist or is not a file: give the record (.json) that gsvr reconstruct wrote")
+    none = InputError(f"{path} is no record of a run: give the one (.json) that gsvr reconstruct wrote")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:  # a volume, say
+        raise none from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON ({str(error).splitlines()[0]}): reconstruct again") from error
     if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
-        raise InputError(f"{path} is no record of a run: give the one (.json) that gsvr reconstruct wrote")
+        raise none
     return record
 
 
