@@ -129,7 +129,8 @@ def run_implicit(problem: Problem, recorder: Recorder, **settings: object) -> tu
 def with_final_spacing(factor: float, options: SolverOptions) -> SolverOptions:
     """The last stage with a spacing this many times as large."""
     last = options.stages[-1]
-    last = replace(last, spacing=factor * last.spacing, told_apart=factor * last.told_apart)
+    other = last.alternative and replace(last.alternative, spacing=factor * last.alternative.spacing)
+    last = replace(last, spacing=factor * last.spacing, told_apart=factor * last.told_apart, alternative=other)
     return replace(options, stages=(*options.stages[:-1], last))
 
 
@@ -167,7 +168,8 @@ def _neighbours(options: SolverOptions, **changes: int) -> SolverOptions:
 
 
 def _moving_geometry(options: SolverOptions) -> SolverOptions:
-    return replace(options, stages=(*options.stages[:-1], replace(options.stages[-1], geometry_steps=30)))
+    last = replace(options.stages[-1], geometry_steps=30, alternative=None)
+    return replace(options, stages=(*options.stages[:-1], last))
 
 
 def on_lattice(options: SolverOptions) -> SolverOptions:
