@@ -51,6 +51,15 @@ def test_off_a_terminal_there_is_a_line_for_every_stage_and_for_the_uncertainty(
     assert lines[-1] == "uncertainty: 3 of 3 samples"
 
 
+def test_a_stage_is_told_when_it_ends_and_not_when_the_next_one_is_heard_of(heard):
+    """What comes before the first iteration of a stage is its own time."""
+    text, told = io.StringIO(), [progress for progress in heard if isinstance(progress, Progress)]
+    with iteration_progress(Console(file=text, force_terminal=False)) as (show, _):
+        for progress in told:
+            show(progress, "")
+            assert (f"{progress.stage.name}:" in text.getvalue()) == progress.stage_done
+
+
 def test_what_is_quick_is_not_shown(monkeypatch: pytest.MonkeyPatch):
     console = Console(file=io.StringIO(), force_terminal=False)
     with count_progress(console, "looking") as show:

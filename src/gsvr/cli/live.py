@@ -156,10 +156,9 @@ def _dicom_node(output_dir: Path, port: int, title: str, peers: list[str]) -> So
 
 def _returner(peer: Peer, named: bool, title: str, examinations: Callable[[], Mapping[str, Any]]) -> Returner:
     """Under the title of the node, which a PACS may ask for."""
-    from gsvr.io.dicom.sender import SenderOptions
     from gsvr.workflows.live.returning import Returner, ReturnOptions
 
-    return Returner(ReturnOptions(peer, named, SenderOptions(title, patience=15.0, attempts=1)), examinations)
+    return Returner(ReturnOptions(peer, named, title), examinations)
 
 
 def _without_token(words: tuple[str, ...], token: str | None) -> str:

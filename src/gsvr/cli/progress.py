@@ -126,24 +126,15 @@ def iteration_progress(
 
 def _stage_lines(console: Console) -> Callable[[Progress, str], None]:
     """Tell of each stage, when it is over, how long it took and what it left."""
-    last: tuple[Progress, str] | None = None
     began = time.perf_counter()
 
     def show(progress: Progress, words: str = "") -> None:
-        nonlocal last
-        if last is not None and last[0].stage is not progress.stage:
-            tell(*last)
-        last = progress, words
-        if progress.done == progress.total:
-            tell(progress, words)
-            last = None
-
-    def tell(progress: Progress, words: str) -> None:
         nonlocal began
-        now = time.perf_counter()
-        residual = f"residual {100 * progress.state.weights.noise:.1f} %"
-        say(console, f"{words}{progress.stage.name}: {now - began:.1f} s, {residual}")
-        began = now
+        if progress.stage_done:
+            now = time.perf_counter()
+            residual = f"residual {100 * progress.state.weights.noise:.1f} %"
+            say(console, f"{words}{progress.stage.name}: {now - began:.1f} s, {residual}")
+            began = now
 
     return show
 

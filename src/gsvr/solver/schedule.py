@@ -109,7 +109,7 @@ def default_stages(
     ----------
     free
         Whether the last stage has free Gaussians where they predict better than the lattice: sharper and less noisy;
-        without, a reconstruction takes a third less time.
+        without, a reconstruction takes a quarter to a third less time.
     thickness
         Of the slices (mm): a third of it is what they can tell apart.
     geometry_steps

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,15 +48,18 @@ class ReturnOptions:
         The node that they are sent to.
     named
         Whether they say who the patient is, as the images that were received do.
-    sender
-        One attempt at a time, and how long it may take.
+    title
+        The AE title of this side.
+    patience
+        Seconds to wait for an answer; attempts are made one at a time.
     pause, longest
         Seconds until the second attempt, which double with each that follows, up to the longest.
     """
 
     peer: Peer
     named: bool = False
-    sender: SenderOptions = field(default_factory=lambda: SenderOptions(patience=15.0, attempts=1))
+    title: str = "GSVR"
+    patience: float = 15.0
     pause: float = 5.0
     longest: float = 300.0
 
@@ -142,7 +145,7 @@ class Returner:
         options, events = self._options, waiting.examination.events
         began = time.monotonic()
         try:
-            send(waiting.instances, options.peer, options.sender)
+            send(waiting.instances, options.peer, SenderOptions(options.title, options.patience, attempts=1))
         except Exception as error:  # pynetdicom raises anything; the examination goes on
             pause = min(options.pause * 2**waiting.failures, options.longest)
             waiting.failures, waiting.due = waiting.failures + 1, time.monotonic() + pause

@@ -158,50 +158,50 @@ class WatchedFolder:
                     found.append((entry.stat().st_mtime_ns, entry.path))
         return [Path(path) for _, path in sorted(found)[:most]]
 
-    def _consider_instance(self, path: Path, series: DicomSeries, deliver: Deliver) -> None:
-        found = _version([path])
-        if found is None:  # gone again
-            return
+    def _whole(self, paths: list[Path]) -> tuple[_Seen, float] | None:
+        """What is known of the first file, and when all arrived; None if it is gone, being made, or known."""
+        found = _version(paths)
+        if found is None:
+            return None
         version, changed = found
-        seen = self._seen.setdefault(path, _Seen(""))
+        seen = self._seen.setdefault(paths[0], _Seen(""))
         if seen.version != version:  # perhaps still being written
-            self._seen[path] = _Seen(version, seen.done, seen.refused)
-            return
+            self._seen[paths[0]] = _Seen(version, seen.done, seen.refused)
+            return None
         if version in (seen.done, seen.refused):
+            return None
+        # a copy may have the date of the original
+        return seen, changed if 0 <= seen.since - changed < _RECENT else seen.since
+
+    def _consider_instance(self, path: Path, series: DicomSeries, deliver: Deliver) -> None:
+        whole = self._whole([path])
+        if whole is None:
             return
-        arrived = changed if 0 <= seen.since - changed < _RECENT else seen.since
+        seen, arrived = whole
         try:
             if path.stat().st_size > self._options.largest:
                 raise ValueError("larger than any image")
             frames = read_frames(path)
         except NoPlane:
-            seen.refused = version
+            seen.refused = seen.version
         except FileNotFoundError:
             return
         except Exception as error:  # whatever is wrong with it, it may still grow
             if time.time() - seen.since > self._options.patience:
-                seen.refused = version
+                seen.refused = seen.version
                 logger.warning("%s is broken and was left out (%s)", path.name, reason(error))
                 if self._examination:  # the name of the file may be a patient's
                     deliver(Refusal(self._examination, f"a DICOM file is broken ({reason(error)})", arrived))
         else:
-            seen.done = version
+            seen.done = seen.version
             self._examination = examination_of(frames)
             series.deliver_slices(series.sort(frames, arrived), arrived, deliver)
 
     def _consider(self, path: Path, mask: Path | None, deliver: Deliver) -> None:
-        found = _version([path, sidecar_path(path), *([] if mask is None else [mask])])
-        if found is None:  # gone again
+        whole = self._whole([path, sidecar_path(path), *([] if mask is None else [mask])])
+        if whole is None:
             return
-        version, changed = found
-        seen = self._seen.setdefault(path, _Seen(""))
-        if seen.version != version:  # perhaps still being written
-            self._seen[path] = _Seen(version, seen.done, seen.refused)
-            return
-        if version in (seen.done, seen.refused):
-            return
-        # a copy may have the date of the original
-        arrived = changed if 0 <= seen.since - changed < _RECENT else seen.since
+        seen, arrived = whole
         examination = folder_name(path.parent.name)
         try:
             if path.stat().st_size > self._options.largest:
@@ -213,11 +213,11 @@ class WatchedFolder:
             return
         except InputError as error:
             if time.time() - seen.since > self._options.patience:
-                seen.refused = version
+                seen.refused = seen.version
                 deliver(Refusal(examination, str(error).replace(f"{path.parent}{os.sep}", ""), arrived))
             return
-        seen.done = version
-        deliver(Arrival(examination, path, mask, arrived, version))
+        seen.done = seen.version
+        deliver(Arrival(examination, path, mask, arrived, seen.version))
 
 
 def folder_name(name: str) -> str:
