@@ -12,40 +12,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from scipy import ndimage
-
 from benchmarks.acquisitions import acquire
 from benchmarks.machine import REPOSITORY, provenance
 from benchmarks.scoring import read_truth
 from benchmarks.subjects import OUTPUT, SubjectMissingError, find_subject
 from benchmarks.tables import table
 from benchmarks.total_variation import TotalVariationOptions, total_variation
+from examples.super_resolution import averaged
 from gsvr.evaluation import compare
 from gsvr.io.record import write_record
-from gsvr.model.geometry import transform_points
-from gsvr.model.slices import Stack
 from gsvr.model.volume import Volume
 from gsvr.report.picture import PictureOptions, save_mid_slices
 from gsvr.workflows.pipeline import StackInputs, prepare, read_stacks, run
 from gsvr.workflows.presets import chosen_options
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "super_resolution.json"
-SUBJECTS = ("ch2bet-adult", "atlas-33", "phantom")
+SUBJECTS = ("ch2bet-adult", "atlas-33", "atlas-27", "phantom")
 _PROTOCOL = {"n-stacks": 3, "in-plane-spacing": 1.0, "thickness": 5.0, "gain": 0.0, "signal-loss": 0.0}
 _STRENGTHS = (0.001, 0.002, 0.005, 0.01, 0.02)
 _RESOLUTION = 1.0
-
-
-def interpolated(stacks: list[Stack], grid: Volume) -> Volume:
-    """The mean of all stacks, each interpolated by cubic splines."""
-    index = np.moveaxis(np.indices(grid.data.shape), 0, -1).reshape(-1, 3).astype(np.float64)
-    world = transform_points(grid.affine, index)
-    total = np.zeros(len(index))
-    for stack in stacks:
-        at = transform_points(np.linalg.inv(stack.affine), world)
-        total += ndimage.map_coordinates(stack.data, at.T, order=3, mode="nearest")
-    return Volume((total / len(stacks)).reshape(grid.data.shape).astype(np.float32), grid.affine, grid.mask)
 
 
 def measure(subject: str) -> dict[str, dict[str, float]]:
@@ -66,7 +51,7 @@ def measure(subject: str) -> dict[str, dict[str, float]]:
         options = chosen_options(preset, None, "cpu", 0, 0, motion="none")
         make(f"gsvr, {preset}", lambda chosen=options: run(prepare(inputs, chosen), _RESOLUTION).volume)
     grid = volumes["gsvr, default"]
-    make("interpolated and averaged", lambda: interpolated(stacks, grid))
+    make("interpolated and averaged", lambda: averaged(stacks, grid))
     masks = [stack.mask for stack in stacks if stack.mask is not None]
     for strength in _STRENGTHS:
         options = TotalVariationOptions(strength)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.super_resolution import interpolated
 from benchmarks.total_variation import TotalVariationOptions, _BoxAverage, _divergence, _gradient, total_variation
+from examples.super_resolution import averaged
 from gsvr.evaluation import compare
 from gsvr.simulation.simulate import SimulationOptions, simulate
 from tests.moving_brain import small_brain
@@ -31,5 +31,5 @@ def test_operators_are_adjoint_and_the_image_beats_the_mean():
     assert (_gradient(image) * slopes).sum() == pytest.approx(-(image * _divergence(slopes)).sum(), rel=1e-4)
     masks = [stack.mask for stack in stacks if stack.mask is not None]
     found = total_variation(stacks, masks, truth, TotalVariationOptions(0.003, 100))
-    ours, mean = (compare(volume, truth, align=False).quality.psnr for volume in (found, interpolated(stacks, truth)))
+    ours, mean = (compare(volume, truth, align=False).quality.psnr for volume in (found, averaged(stacks, truth)))
     assert ours > mean + 1

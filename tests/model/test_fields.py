@@ -139,3 +139,24 @@ def test_a_turned_field_is_the_field_elsewhere(normalisation: float | None):
     here = values_at(field, points)
     assert np.allclose(values_at(field.turned(pose), transform_points(pose, points)), here, atol=1e-4)
     assert not np.allclose(values_at(field, transform_points(pose, points)), here, atol=1e-2)
+
+
+def test_a_blurred_field_is_its_mean_around_every_point():
+    generator = np.random.default_rng(6)
+    parts = [generator.normal(size=(20, n)) for n in (3, 3, 4)]
+    field = GaussianField(6 * parts[0], 0.2 * parts[1] + 1, parts[2], generator.normal(size=20))
+    points, sigma = 6 * generator.normal(size=(30, 3)), 0.9
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
+    offsets = np.stack(np.meshgrid(nodes, nodes, nodes), axis=-1).reshape(-1, 3)
+    shares = np.prod(np.stack(np.meshgrid(weights, weights, weights), axis=-1).reshape(-1, 3), axis=1)
+    around = values_at(field, (points[:, None] + sigma * offsets).reshape(-1, 3)).reshape(len(points), -1)
+    np.testing.assert_allclose(values_at(field.blurred(sigma), points), around @ shares / shares.sum(), atol=1e-4)
+
+
+def test_a_blurred_normalised_field_keeps_the_level_of_its_amplitudes():
+    generator = np.random.default_rng(7)
+    parts = [generator.normal(size=(20, n)) for n in (3, 3, 4)]
+    field = GaussianField(parts[0], 0.2 * parts[1], parts[2], np.full(20, 3.0), 1e-6)
+    blurred = field.blurred(0.5)
+    np.testing.assert_array_equal(blurred.amplitudes, field.amplitudes)
+    np.testing.assert_allclose(blurred.covariances, field.covariances + 0.25 * np.eye(3), atol=1e-5)

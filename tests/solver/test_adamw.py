@@ -33,14 +33,16 @@ def test_steps_are_those_of_pytorch():
 
 def test_rates_fall_as_pytorch_lets_them():
     torch = pytest.importorskip("torch")
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in (1.0, 0.2)]
+    optimiser = torch.optim.SGD(groups)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 20, eta_min=0.1)
     ours = CosineAnnealing(20, 0.1)
     for step in range(21):
-        assert ours.share(step) == pytest.approx(theirs.get_last_lr()[0])
+        assert [ours.rate(rate, step) for rate in (1.0, 0.2)] == pytest.approx(theirs.get_last_lr())
         optimiser.step()
         theirs.step()
-    assert ours.share(30) == pytest.approx(0.1)
+    assert ours.rate(1.0, 30) == pytest.approx(0.1)
+    assert ours.rate(0.0, 20) == 0.0
 
 
 def test_what_is_not_pulled_stays():

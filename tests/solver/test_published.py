@@ -190,6 +190,16 @@ def test_loss_falls_and_poses_improve(options: PublishedOptions):
         assert result.gains.mean() == pytest.approx(1)
 
 
+def test_an_exact_sum_of_all_gaussians_starts_at_the_level_of_the_slices():
+    slices, losses = brain_slices(), []
+    options = replace(SHORT, normalisation=None, nearest=None, epochs=15)
+    result = reconstruct_as_published(slices, options, lambda progress: losses.append(progress.state.weights.noise))
+    assert isinstance(result.field, GaussianField)
+    assert (result.field.normalisation, result.field.nearest) == (None, None)
+    bright = float(slices.values[slices.mask].mean()) / intensity_scale(slices)
+    assert losses[-1] < 0.7 * losses[0] < 0.7 * bright
+
+
 def test_the_seed_decides_everything():
     slices, options = brain_slices(), replace(SHORT, epochs=3)
     first, again = reconstruct_as_published(slices, options), reconstruct_as_published(slices, options)

@@ -97,6 +97,20 @@ class GaussianField:
             quaternions=quaternion_from_rotation(pose[:3, :3] @ rotation).astype(np.float32),
         )
 
+    def blurred(self, sigma: float) -> GaussianField:
+        """The field as seen through an isotropic Gaussian of standard deviation `sigma` (mm).
+
+        That is the convolution of a summed field; of a normalised one it is what eq. 5 of Dannecker et al. (MIDL 2026)
+        puts in its place.
+        """
+        log_scales = 0.5 * np.log(np.exp(2 * self.log_scales.astype(np.float64)) + sigma**2)
+        lower = np.exp((self.log_scales - log_scales).sum(axis=1)) if self.normalisation is None else 1.0
+        return replace(
+            self,
+            log_scales=log_scales.astype(np.float32),
+            amplitudes=(self.amplitudes * lower).astype(np.float32),
+        )
+
     def subset(self, keep: np.ndarray) -> GaussianField:
         """The Gaussians listed in `keep` (indices, or a boolean each)."""
         return replace(

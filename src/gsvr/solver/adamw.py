@@ -33,21 +33,30 @@ class Halving:
 
     every: int
 
-    def share(self, step: int) -> float:
-        """Share of the first rates in a step (from 0)."""
-        return 0.5 ** (step // self.every)
+    def rate(self, first: float, step: int) -> float:
+        """What a rate has become in a step (from 0)."""
+        return first * 0.5 ** (step // self.every)
 
 
 @dataclass(frozen=True)
 class CosineAnnealing:
-    """Half a cosine from one to the share `last` in `steps` steps (Loshchilov & Hutter, ICLR 2017), then constant."""
+    """All rates fall along half a cosine to one and the same `last` (Loshchilov & Hutter, ICLR 2017).
+
+    Attributes
+    ----------
+    steps
+        Until then; rates stay as they are afterwards.
+    last
+        The rate of every array in the end, in its own unit.
+    """
 
     steps: int
     last: float
 
-    def share(self, step: int) -> float:
-        """Share of the first rates in a step (from 0)."""
-        return self.last + (1 - self.last) * (1 + np.cos(np.pi * min(step / self.steps, 1.0))) / 2
+    def rate(self, first: float, step: int) -> float:
+        """What a rate has become in a step (from 0)."""
+        last = min(self.last, first)  # what does not move does not begin to
+        return last + (first - last) * (1 + np.cos(np.pi * min(step / self.steps, 1.0))) / 2
 
 
 Schedule = Halving | CosineAnnealing
@@ -78,17 +87,16 @@ class AdamW:
         KeyError
             If an array has no learning rate or no gradient.
         """
-        share = self._schedule.share(self._steps)
         self._steps += 1
-        return {name: self._moved(name, value, gradients[name], share) for name, value in values.items()}
+        return {name: self._moved(name, value, gradients[name]) for name, value in values.items()}
 
-    def _moved(self, name: str, value: np.ndarray, gradient: np.ndarray, share: float) -> np.ndarray:
+    def _moved(self, name: str, value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         if name not in self._first:
             self._first[name], self._second[name] = np.zeros_like(gradient), np.zeros_like(gradient)
         first, second = self._first[name], self._second[name]
         first += (1 - MOMENTUM) * (gradient - first)
         second += (1 - MEMORY) * (gradient * gradient - second)
-        rate = share * self._rates[name].rate
+        rate = self._schedule.rate(self._rates[name].rate, self._steps - 1)
         spread = np.sqrt(second / (1 - MEMORY**self._steps)) + EPSILON
         step = rate / (1 - MOMENTUM**self._steps) * first / spread
         return (value * (1 - rate * self._rates[name].decay) - step).astype(value.dtype)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
@@ -101,11 +101,11 @@ def _run_epochs(
     scaled = replace(slices, values=slices.values / np.float32(scale))
     unknowns, first = _first_unknowns(scaled, options, poses), poses
     optimiser, weights = _optimiser(options), np.ones(slices.n_slices)
-    radii = np.zeros(0, np.float32)
+    radii = None
     for epoch in range(1, total + 1):
         refreshed = (epoch - 1) % options.refreshed_every == 0
         if refreshed:
-            radii = nearest_radii(unknowns.field.means, scaled, unknowns.poses, options.nearest)
+            radii = _radii(unknowns, scaled, options)
         operator = _operator(unknowns, scaled, options, radii)
         gradient = absolute_error(operator, unknowns.field, weights)
         objective, unknowns = _step(optimiser, slices, options, unknowns, first, gradient)
@@ -119,7 +119,7 @@ def _run_epochs(
                 break
         if options.weighted_slices and refreshed and epoch > total // 4:
             weights = slice_weights(slices, gradient.errors)
-    radii = nearest_radii(unknowns.field.means, scaled, unknowns.poses, options.nearest)
+    radii = _radii(unknowns, scaled, options)
     last = absolute_error(_operator(unknowns, scaled, options, radii), unknowns.field)
     return _result(slices, options, unknowns, weights, last, scale)
 
@@ -128,16 +128,30 @@ def _first_unknowns(slices: Slices, options: PublishedOptions, poses: Float[np.n
     field = seed_at_pixels(
         slices, poses, options.n_gaussians, options.initial_scale, options.uniform_share, options.seed
     )
+    field = replace(field, normalisation=options.normalisation, nearest=options.nearest)
+    if options.normalisation is None:
+        operator = GaussianOperator(field, slices, poses, None, options.profile, options.backend, options.cutoff)
+        summed = operator.backend.host(operator.predict(operator.backend.array(field.amplitudes)))[slices.mask]
+        share = float(summed @ slices.values[slices.mask]) / float(summed @ summed)
+        field = replace(field, amplitudes=field.amplitudes * np.float32(share))
     raw = np.log(np.expm1(np.maximum(field.amplitudes.astype(np.float64), _LEAST_INTENSITY)))
-    field = replace(field, normalisation=options.normalisation, nearest=options.nearest, amplitudes=_softplus(raw))
-    return _Unknowns(field, raw, np.zeros(slices.n_slices), poses)
+    return _Unknowns(replace(field, amplitudes=_softplus(raw)), raw, np.zeros(slices.n_slices), poses)
+
+
+def _radii(unknowns: _Unknowns, slices: Slices, options: PublishedOptions) -> Float32[np.ndarray, " p"] | None:
+    """How far each pixel sees; None: as far as Gaussians reach."""
+    if options.nearest is None:
+        return None
+    return nearest_radii(unknowns.field.means, slices, unknowns.poses, options.nearest)
 
 
 def _softplus(raw: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, raw).astype(np.float32)
 
 
-def _operator(unknowns: _Unknowns, slices: Slices, options: PublishedOptions, radii: np.ndarray) -> GaussianOperator:
+def _operator(
+    unknowns: _Unknowns, slices: Slices, options: PublishedOptions, radii: np.ndarray | None
+) -> GaussianOperator:
     return GaussianOperator(
         unknowns.field, slices, unknowns.poses, unknowns.gains, options.profile, options.backend, options.cutoff, radii
     )
