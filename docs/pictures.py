@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 import gsvr
+from examples import super_resolution
 from examples.demo import Score, motion_error, on_black
 from gsvr.evaluation import compare
 from gsvr.io.atomic import atomic_path
@@ -37,6 +39,7 @@ def main() -> None:
     """Simulate and reconstruct once, then draw everything."""
     matplotlib.use("agg")
     draw_profiles(IMAGES / "profiles.png")
+    draw_super_resolution(IMAGES / "super_resolution.png")
     simulation = simulate(gsvr.brain_phantom(), SimulationOptions())
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
     masks = prepare_masks(simulation.stacks, options)
@@ -67,6 +70,22 @@ def draw_comparison(path: Path, simulation: Simulation, before: Score, after: Sc
         "reconstructed": gsvr.Volume(on_black(after.comparison), truth.affine),
         "truth": truth,
     }
+    _draw_columns(path, truth, columns, planes=(0, 2))
+
+
+def draw_super_resolution(path: Path) -> None:
+    """Axial and coronal mid-slices of a phantom at rest: a thick volume, the average of three, reconstructed, truth."""
+    truth = gsvr.brain_phantom()
+    stack = simulate(truth, super_resolution.AT_REST).stacks[0]
+    columns = {"one of three volumes": gsvr.Volume(stack.data, stack.affine)}
+    with TemporaryDirectory() as folder:
+        for name, comparison in super_resolution.main(Path(folder)).items():
+            columns[name] = gsvr.Volume(on_black(comparison), truth.affine)
+    _draw_columns(path, truth, {**columns, "truth": truth}, planes=(0, 1))
+
+
+def _draw_columns(path: Path, truth: gsvr.Volume, columns: dict[str, gsvr.Volume], planes: tuple[int, int]) -> None:
+    """Two planes (0 axial, 1 coronal, 2 sagittal) of every volume."""
     options = PictureOptions(panel_size=PANEL)
     # the first volume decides where to cut and how bright to show; with some background, black is zero
     assert truth.mask is not None
@@ -77,7 +96,7 @@ def draw_comparison(path: Path, simulation: Simulation, before: Score, after: Sc
     for column, name in enumerate(columns):
         left = GAP + column * (PANEL + GAP)
         ImageDraw.Draw(picture).text((left + PANEL / 2, LABEL / 2), name, (235, 235, 235), font, anchor="mm")
-        for row, plane in enumerate((0, 2)):
+        for row, plane in enumerate(planes):
             picture.paste(drawn.crop(panel_box(column + 1, plane, options)), (left, LABEL + row * (PANEL + GAP)))
     with atomic_path(path) as temporary:
         picture.save(temporary, optimize=True)

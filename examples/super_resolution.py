@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 import gsvr
-from gsvr.evaluation import Quality, compare
+from gsvr.evaluation import Comparison, compare
 from gsvr.model.geometry import transform_points
 from gsvr.report.picture import PictureOptions, save_mid_slices
 from gsvr.simulation.simulate import SimulationOptions, simulate
@@ -29,7 +29,7 @@ OUTPUT = Path("super-resolution-output")
 AT_REST = SimulationOptions(n_stacks=3, in_plane_spacing=1.0, thickness=5.0, motion="none", gain=0.0, signal_loss=0.0)
 
 
-def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Quality]:
+def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Comparison]:
     """Simulate, average, reconstruct, and compare with the truth.
 
     Parameters
@@ -56,7 +56,7 @@ def main(folder: Path = OUTPUT, quick: bool = False) -> dict[str, Quality]:
     shown = {name: gsvr.Volume(score.aligned, truth.affine) for name, score in scores.items()}
     rows = [("truth", truth), ("one of the volumes", acquired(stacks[0])), *shown.items()]
     save_mid_slices(folder / "comparison.png", rows, PictureOptions(panel_size=300))
-    return {name: score.quality for name, score in scores.items()}
+    return scores
 
 
 def averaged(stacks: list[gsvr.Stack], grid: gsvr.Volume) -> gsvr.Volume:
