@@ -51,7 +51,9 @@ STAND_INS: dict[str, dict[str, Callable[..., Any] | None]] = {
             Stack(path.stem, MASK.astype(np.float32), np.eye(4), 1.0, None) for path in inputs.stacks
         ],
         "gsvr.io.outputs.earlier_outputs": None,
-        "gsvr.masks.first.first_masks": lambda stacks, *_: StackMasks([MASK], [MASK], [True], [True]),
+        "gsvr.workflows.stack_masks.masks_to_start_with": lambda stacks, *_, **__: StackMasks(
+            [MASK], [MASK], [True], [True]
+        ),
         "gsvr.workflows.outputs.write_stack_masks": lambda folder, stacks, _: [folder / s.name for s in stacks],
         "gsvr.report.picture.save_mid_slices": lambda *_: None,
     },

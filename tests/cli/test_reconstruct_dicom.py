@@ -66,7 +66,7 @@ def test_volume_from_dicom_is_the_volume_from_nifti(
 def test_masks_and_hold_out_from_dicom(gsvr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(tmp_path / "export", moving_brain().stacks)
     found = [StackMasks([np.asarray(stack.mask) for stack in moving_brain().stacks], [], [], [True] * 3)]
-    monkeypatch.setattr("gsvr.masks.first.first_masks", lambda stacks, *_: found[0])
+    monkeypatch.setattr("gsvr.workflows.stack_masks.masks_to_start_with", lambda *_, **__: found[0])
     result = gsvr_command("mask", "--input-dicom", tmp_path / "export", "--output-dir", tmp_path / "masks")
     assert result.exit_code == 0, result.output
     names = ["series-003-axial", "series-004-coronal", "series-005-sagittal"]

@@ -57,6 +57,18 @@ def test_gaussians_round_trip_with_mask(tmp_path: Path):
     assert stored.metadata == {}
 
 
+def test_how_far_beyond_the_mask_is_stored(tmp_path: Path):
+    write_field(tmp_path / "field.safetensors", gaussian_field(), {"margin": 5.0})
+    masks = read_field(tmp_path / "field.safetensors").masks
+    assert (masks.margin, masks.shown) == (5.0, 4.5)
+    write_field(tmp_path / "field.safetensors", gaussian_field())
+    assert read_field(tmp_path / "field.safetensors").masks.shown == 2.0
+    for wrong in (-1.0, 1e9, "wide", None):
+        write_field(tmp_path / "field.safetensors", gaussian_field(), {"margin": wrong})
+        with pytest.raises(InputError, match="its margin is no distance"):
+            read_field(tmp_path / "field.safetensors")
+
+
 def test_a_normalised_field_of_nearest_gaussians_stays_one(tmp_path: Path):
     path = tmp_path / "field.safetensors"
     write_field(path, replace(gaussian_field(), normalisation=1e-6, nearest=3))

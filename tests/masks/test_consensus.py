@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from gsvr.masks.consensus import consensus_mask, project_mask
 from gsvr.masks.first import StackMasks, first_masks
@@ -35,6 +36,17 @@ def test_slices_agree_on_the_ball():
     assert overlap(np.asarray(mask.mask), ball_in(mask)) > 0.93
     assert mask.data.min() >= 0
     assert mask.data.max() <= 1.001
+
+
+def test_probabilities_vote_by_their_size():
+    stacks = [ball_stack(number) for number in range(3)]
+    slices = slices_of(stacks, first_masks(stacks))
+    unsure = slices.per_pixel(slices.stack_index == 0)
+    votes = np.where(slices.mask, np.where(unsure, 0.3, 0.9), 0.0).astype(np.float32)
+    mask = consensus_mask(slices, votes, identity_poses(slices.n_slices))
+    distance = np.linalg.norm(mask.voxel_positions() - CENTRE, axis=1).reshape(mask.data.shape)
+    assert mask.data[distance < RADIUS - 6].mean() == pytest.approx(0.7, abs=0.02)
+    assert not (np.asarray(mask.mask) & (distance > RADIUS + 1)).any()
 
 
 def test_agreement_moves_with_the_slices():

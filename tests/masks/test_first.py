@@ -47,6 +47,24 @@ def test_a_borrowed_mask_is_widened_in_mm_of_the_lender():
     assert not np.any(mask & ~inside_ball(borrower, RADIUS + 10.0 + edge))
 
 
+def test_stacks_cut_around_the_head_are_searched_among_others(monkeypatch: pytest.MonkeyPatch):
+    from gsvr.masks import first
+
+    stacks, asked = [ball_stack(number, mask=number == 2) for number in range(3)], []
+
+    def nothing(stacks, searched, options, searching):
+        asked.append(searched)
+        return [None] * len(stacks)
+
+    monkeypatch.setattr(first, "found_masks", nothing)
+    monkeypatch.setattr(first, "is_searched", lambda stack, _: stack.name == "stack-1")
+    first_masks(stacks)
+    assert asked == [[True, True, False]]
+    monkeypatch.setattr(first, "is_searched", lambda *_: False)
+    first_masks(stacks)
+    assert len(asked) == 1
+
+
 def test_slices_keep_more_at_hand_than_they_use():
     stacks = [ball_stack(number) for number in range(2)]
     masks = first_masks(stacks, MaskOptions(reach=8.0))

@@ -9,6 +9,7 @@ import pytest
 
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.slices import Slices
+from gsvr.solver import field_choice
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.field_choice import held_out
 from gsvr.solver.reconstruct import Progress, reconstruct
@@ -74,6 +75,22 @@ def test_the_better_one_goes_on(slices: Slices, poses: np.ndarray, options: Solv
     held = held_out(slices, np.random.default_rng(options.seed))
     residuals = np.abs(result.prediction - slices.values)
     assert residuals[held].mean() < 1.1 * residuals[slices.mask & ~held].mean()
+
+
+@pytest.mark.parametrize(("lattice", "kind"), [(0.0502, "free"), (0.04980, "free"), (0.0494, "lattice")])
+def test_free_gaussians_win_a_tie(
+    slices: Slices, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch, lattice: float, kind: str
+):
+    tried = field_choice._tried
+
+    def pretended(slices, held, stage, options, previous):
+        state, errors = tried(slices, held, stage, options, previous)
+        return state, (*errors[:-1], 0.05 if stage.free else lattice)
+
+    monkeypatch.setattr(field_choice, "_tried", pretended)
+    result = reconstruct(slices, OPTIONS, poses=poses)
+    assert result.choice is not None
+    assert result.choice.kind == kind
 
 
 def test_a_resumed_run_goes_on_with_what_was_chosen(slices: Slices, poses: np.ndarray):

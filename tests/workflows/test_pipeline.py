@@ -13,6 +13,7 @@ import gsvr.workflows.pipeline
 from gsvr.errors import InputError
 from gsvr.io.nifti import stack_name
 from gsvr.io.transforms import SlicePose, write_poses_json
+from gsvr.masks.first import StackMasks
 from gsvr.model.geometry import identity_poses, pose_about
 from gsvr.model.slices import Stack
 from gsvr.solver.reconstruct import reconstruct
@@ -27,6 +28,7 @@ from gsvr.workflows.pipeline import (
     prepare_slices,
     run,
     slices_of,
+    with_margin,
 )
 from tests.moving_brain import SHORTEST_STAGES, moving_brain
 from tests.stack_files import masks_of, write_simulation
@@ -106,6 +108,21 @@ def test_a_stack_that_others_do_not_predict_is_searched_for_once_more(caplog: py
         assert calls == list(range(1, 1 + total)) * times
         assert done.verdict.grade != "good"
     assert "not where other stacks predict" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("drawn", "found", "margin"),
+    [
+        ([True, True], [True, True], 5.0),
+        ([True, False], [True, False], 5.0),
+        ([True, True], [True, False], 2.5),
+        ([False, False], [False, False], 2.5),
+    ],
+)
+def test_masks_that_nobody_drew_have_a_wider_margin(drawn: list[bool], found: list[bool], margin: float):
+    options = with_margin(OPTIONS, StackMasks([], [], drawn, found))
+    assert options.masks.margin == margin
+    assert options.masks.shown == margin - 0.5
 
 
 def test_a_job_runs_to_a_volume(paths: list[Path]):

@@ -14,6 +14,7 @@ from training.brain_mask.evaluate import evaluate_atlas, evaluate_real, print_ta
 from training.brain_mask.export import export
 from training.brain_mask.scene import SceneOptions
 from training.brain_mask.train import TrainingOptions, train
+from training.brain_mask.volumes import evaluate_volumes, print_volumes
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "src" / "gsvr" / "masks" / "automatic" / "brain.onnx"
 
@@ -27,11 +28,13 @@ def main() -> None:
     given = parser.parse_args()
     checkpoint = train(given.data / "atlas-fidon-cc0", given.folder, TrainingOptions(steps=given.steps), SceneOptions())
     export(checkpoint, WEIGHTS)
-    rows = evaluate_real(given.data / "fetal-mial-sub-01")
-    print_table(rows, each=True)
+    real = evaluate_real(given.data / "fetal-mial-sub-01")
+    print_table(real, each=True)
+    volumes = evaluate_volumes(given.data / "fetal-mial-sub-01")
+    print_volumes(volumes)
     atlas = evaluate_atlas(given.data / "atlas-crl", 50)
     print_table(atlas, each=False)
-    results = json.dumps([asdict(row) for row in rows + atlas], indent=1)
+    results = json.dumps([asdict(row) for row in [*real, *volumes, *atlas]], indent=1)
     (given.folder / "results.json").write_text(results + "\n")
 
 

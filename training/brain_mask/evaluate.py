@@ -1,7 +1,8 @@
 """How good the masks are: on real stacks, also degraded ones, and on atlas brains in surroundings of their own.
 
 ``python -m training.brain_mask.evaluate --data SHARED --output results.json`` prints the tables and writes the
-numbers. SHARED holds ``fetal-mial-sub-01`` and ``atlas-crl``; neither was trained on.
+numbers. SHARED holds ``fetal-mial-sub-01`` and ``atlas-crl``; neither was trained on. ``--only validation`` takes
+brains of ``atlas-fidon-cc0``, which was trained on, in the same surroundings: numbers are chosen there.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gsvr.masks.automatic import FindOptions, find_brains
+from gsvr.masks.automatic import FindOptions, FoundMask, find_brains
+from gsvr.masks.first import StackMasks, fields_of_view
+from gsvr.masks.options import MaskOptions
+from gsvr.model.slices import Stack
+from gsvr.workflows.stack_masks import refined_masks
+from training.brain_mask.cases import DEGRADED, Case, read_real
 from training.brain_mask.scene import SceneOptions
 from training.brain_mask.surroundings import Head, acquire, draw_volume, read_head
+from training.brain_mask.volumes import VolumeRow, evaluate_volumes, print_volumes
 
 FAILED = 0.8  # Dice
 
@@ -39,9 +45,6 @@ class Row:
     cpu_seconds: float
 
 
-Stack = tuple[np.ndarray, np.ndarray, np.ndarray]  # image, drawn mask, affine
-
-
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     """Overlap of two masks."""
     return 2 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1.0)
@@ -51,92 +54,31 @@ def _centroid(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return affine[:3, :3] @ np.array(ndimage.center_of_mass(mask)) + affine[:3, 3]
 
 
-def score(table: str, names: list[str], stacks: list[Stack]) -> list[Row]:
-    """Finds the brain in stacks of one fetus and compares with the drawn masks."""
+def score(table: str, names: list[str], stacks: list[Case]) -> list[Row]:
+    """Finds the brain in stacks of one fetus, as a reconstruction does, and compares with the drawn masks."""
     since = time.process_time()
     found = find_brains([(image, affine) for image, _, affine in stacks], names, FindOptions())
+    masks = _refined(names, stacks, found)
     seconds = (time.process_time() - since) / len(stacks)
     rows = []
-    for name, (_, drawn, affine), one in zip(names, stacks, found, strict=True):
+    for name, (_, drawn, affine), one, mask in zip(names, stacks, found, masks, strict=True):
         away = float("nan")
-        if one.mask.any() and drawn.any():
-            away = float(np.linalg.norm(_centroid(one.mask, affine) - _centroid(drawn, affine)))
-        ratio = float(one.mask.sum() / max(drawn.sum(), 1))
-        rows.append(Row(table, name, dice(one.mask, drawn), away, ratio, one.confidence, one.doubt, seconds))
+        if mask.any() and drawn.any():
+            away = float(np.linalg.norm(_centroid(mask, affine) - _centroid(drawn, affine)))
+        ratio = float(mask.sum() / max(drawn.sum(), 1))
+        rows.append(Row(table, name, dice(mask, drawn), away, ratio, one.confidence, one.doubt, seconds))
     return rows
 
 
-# ---------------------------------------------------------------------------------------------- real stacks
-
-
-def read_real(folder: Path) -> list[Stack]:
-    """The six stacks of ``fetal-mial-sub-01`` with the masks that come with them."""
-    stacks = []
-    for path in sorted(folder.glob("sub-01_run-*_T2w.nii.gz")):
-        image, mask = nib.load(path), nib.load(str(path).replace("_T2w", "_desc-brain_mask"))
-        data = np.asarray(image.dataobj, np.float32)  # type: ignore[attr-defined]
-        stacks.append((data, np.asarray(mask.dataobj) > 0, image.affine))  # type: ignore[attr-defined]
-    return stacks
-
-
-def _gamma(stack: Stack, rng: np.random.Generator) -> Stack:
-    del rng
-    image, mask, affine = stack
-    return (image / image.max()) ** 0.7 * image.max(), mask, affine
-
-
-def _bias(stack: Stack, rng: np.random.Generator) -> Stack:
-    image, mask, affine = stack
-    field = np.asarray(ndimage.zoom(rng.standard_normal((4, 4, 3)), np.array(image.shape) / (4, 4, 3), order=3))
-    return image * (1 + 0.15 * field / np.abs(field).max()).astype(np.float32), mask, affine
-
-
-def _noise(stack: Stack, rng: np.random.Generator) -> Stack:
-    image, mask, affine = stack
-    sigma = float(image[mask].mean()) / 20
-    noisy = np.hypot(image + rng.normal(0, sigma, image.shape), rng.normal(0, sigma, image.shape))
-    return noisy.astype(np.float32), mask, affine
-
-
-def _larger_pixels(stack: Stack, rng: np.random.Generator) -> Stack:
-    del rng
-    image, mask, affine = stack
-    old = np.linalg.norm(affine[:3, 0])
-    shape = [int(n * old / 1.5) for n in image.shape[:2]]
-    index = [(np.arange(m) + 0.5) * 1.5 / old - 0.5 for m in shape]
-    where = np.stack(np.meshgrid(*index, np.arange(image.shape[2]), indexing="ij"))
-    smooth = ndimage.gaussian_filter(image, (0.5, 0.5, 0))
-    new = affine.copy()
-    new[:3, :2] *= 1.5 / old
-    new[:3, 3] = affine[:3, 3] + affine[:3, :2] @ np.array([index[0][0], index[1][0]])
-    return (
-        ndimage.map_coordinates(smooth, where, order=1),
-        ndimage.map_coordinates(mask.astype(np.float32), where, order=1) > 0.5,
-        new,
-    )
-
-
-def _cropped(stack: Stack, rng: np.random.Generator) -> Stack:
-    """Cut to 15 to 50 mm around the brain on each side in the plane, and the end slices off."""
-    image, mask, affine = stack
-    part = []
-    for axis in (0, 1):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        margin = rng.uniform(15, 50, 2) / np.linalg.norm(affine[:3, axis])
-        part.append(slice(max(int(used[0] - margin[0]), 0), int(used[-1] + margin[1]) + 1))
-    part.append(slice(1, -1))
-    new = affine.copy()
-    new[:3, 3] += affine[:3, :3] @ [p.start for p in part]
-    return image[tuple(part)], mask[tuple(part)], new
-
-
-DEGRADED: dict[str, Callable[[Stack, np.random.Generator], Stack]] = {
-    "gamma 0.7": _gamma,
-    "bias 15 %": _bias,
-    "noise, SNR 20": _noise,
-    "1.5 mm pixels": _larger_pixels,
-    "cropped": _cropped,
-}
+def _refined(names: list[str], stacks: list[Case], found: list[FoundMask]) -> list[np.ndarray]:
+    """The masks that a reconstruction starts with; those of doubtful stacks, which it does not use, as found."""
+    read = [
+        Stack(name, image, affine, float(np.linalg.norm(affine[:3, 2])))
+        for name, (image, _, affine) in zip(names, stacks, strict=True)
+    ]
+    masks, trusted = [one.mask for one in found], [one.doubt is None for one in found]
+    views = fields_of_view(read, masks, MaskOptions())
+    return refined_masks(read, StackMasks(masks, views, trusted, trusted, [one.probability for one in found])).masks
 
 
 def evaluate_real(folder: Path) -> list[Row]:
@@ -173,24 +115,44 @@ def evaluate_atlas(folder: Path, acquisitions: int, kept: Path | None = None) ->
         else:
             table, present = "no brain", []
         path = None if kept is None else kept / f"{number}.npz"
-        if path is not None and path.exists():
-            with np.load(path) as read:
-                stacks = [
-                    (read[f"image{k}"].astype(np.float32), read[f"mask{k}"], read[f"affine{k}"]) for k in range(3)
-                ]
-        else:
-            stacks = acquire_three(np.random.default_rng([2026, number]), present)
-        if path is not None and not path.exists():
-            arrays = {}
-            for k, (image, mask, affine) in enumerate(stacks):
-                arrays |= {f"image{k}": np.rint(image).astype(np.uint16), f"mask{k}": mask, f"affine{k}": affine}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **arrays)
+        stacks = _kept(path, lambda n=number, heads=present: acquire_three(np.random.default_rng([2026, n]), heads))
         rows += score(table, [f"{number}-{k}" for k in range(3)], stacks)
     return rows
 
 
-def acquire_three(rng: np.random.Generator, heads: list[Head]) -> list[Stack]:
+def evaluate_validation(folder: Path, acquisitions: int, kept: Path | None = None) -> list[Row]:
+    """Acquisitions of three stacks of the brains in ``atlas-fidon-cc0``, images and labels."""
+    labels = sorted(folder.glob("*_parcellation.nii.gz"))
+    rows = []
+    for number in range(acquisitions):
+        parcellation = labels[(4 * number + 3) % len(labels)]
+        image = parcellation.with_name(parcellation.name.replace("_parcellation", "_srr"))
+
+        def acquired(number: int = number, image: Path = image, parcellation: Path = parcellation) -> list[Case]:
+            head = read_head(image, SceneOptions().margin, parcellation)
+            return acquire_three(np.random.default_rng([31, number]), [head])
+
+        stacks = _kept(None if kept is None else kept / f"validation-{number}.npz", acquired)
+        rows += score("validation", [f"{number}-{k}" for k in range(3)], stacks)
+    return rows
+
+
+def _kept(path: Path | None, acquired: Callable[[], list[Case]]) -> list[Case]:
+    """Stacks as a file keeps them; where there is none yet, they are acquired."""
+    if path is not None and path.exists():
+        with np.load(path) as read:
+            return [(read[f"image{k}"].astype(np.float32), read[f"mask{k}"], read[f"affine{k}"]) for k in range(3)]
+    stacks = acquired()
+    if path is not None:
+        arrays = {}
+        for k, (image, mask, affine) in enumerate(stacks):
+            arrays |= {f"image{k}": np.rint(image).astype(np.uint16), f"mask{k}": mask, f"affine{k}": affine}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays)
+    return stacks
+
+
+def acquire_three(rng: np.random.Generator, heads: list[Head]) -> list[Case]:
     """Three stacks at right angles to each other, in a random direction."""
     volume, mask = draw_volume(rng, heads)
     base = Rotation.from_quat(rng.standard_normal(4))
@@ -218,16 +180,25 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--acquisitions", type=int, default=50)
     parser.add_argument("--kept", type=Path, help="folder to keep the acquisitions of atlas brains in")
-    parser.add_argument("--only", choices=["real", "atlas"])
+    parser.add_argument("--only", choices=["real", "volumes", "atlas", "validation"])
     given = parser.parse_args()
-    rows = []
-    if given.only != "atlas":
-        rows += evaluate_real(given.data / "fetal-mial-sub-01")
-        print_table(rows, each=True)
-    if given.only != "real":
+    rows: list[Row | VolumeRow] = []
+    if given.only in (None, "real"):
+        real = evaluate_real(given.data / "fetal-mial-sub-01")
+        print_table(real, each=True)
+        rows += real
+    if given.only in (None, "volumes"):
+        volumes = evaluate_volumes(given.data / "fetal-mial-sub-01")
+        print_volumes(volumes)
+        rows += volumes
+    if given.only in (None, "atlas"):
         atlas = evaluate_atlas(given.data / "atlas-crl", given.acquisitions, given.kept)
         print_table(atlas, each=False)
         rows += atlas
+    if given.only == "validation":
+        validation = evaluate_validation(given.data / "atlas-fidon-cc0", given.acquisitions, given.kept)
+        print_table(validation, each=True)
+        rows += validation
     if given.output:
         given.output.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 

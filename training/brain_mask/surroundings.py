@@ -32,10 +32,13 @@ class Head:
     margin: float  # mm that a mask reaches beyond
 
 
-def read_head(image: Path, margin: float) -> Head:
-    """A brain of the CRL atlas. The reference is its support, gaps closed over 12 mm, grown by ``margin`` mm."""
+def read_head(image: Path, margin: float, labels: Path | None = None) -> Head:
+    """A brain, zero around it, or what has ``labels``; the reference: gaps closed over 12 mm, ``margin`` mm beyond."""
     read = nib.as_closest_canonical(nib.load(image))  # type: ignore[arg-type]
     values = np.asarray(read.dataobj, np.float32)  # type: ignore[attr-defined]
+    if labels is not None:
+        labelled = np.asarray(nib.as_closest_canonical(nib.load(labels)).dataobj) > 0  # type: ignore[arg-type]
+        values = np.where(labelled, np.clip(values, 1e-3 * values.max(), None), 0)
     zoom = float(read.header.get_zooms()[0]) / SPACING  # type: ignore[attr-defined]
     room = 14
     support = np.pad(np.asarray(ndimage.zoom((values > 0).astype(np.float32), zoom, order=1)) > 0.5, room)

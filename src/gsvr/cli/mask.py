@@ -36,12 +36,12 @@ def mask_command(
     from gsvr.io.nifti import stack_name
     from gsvr.io.outputs import counted, earlier_outputs, refuse_overwriting
     from gsvr.io.sidecar import sidecar_path
-    from gsvr.masks.first import first_masks
     from gsvr.masks.options import MaskOptions
     from gsvr.model.volume import Volume
     from gsvr.report.picture import PictureOptions, check_picture_path, save_mid_slices
     from gsvr.workflows.inputs import StackInputs, read_acquired
     from gsvr.workflows.outputs import mask_paths, write_stack_masks
+    from gsvr.workflows.stack_masks import masks_to_start_with
 
     console = Console(stderr=True)
     log_to(console, verbose)
@@ -57,7 +57,7 @@ def mask_command(
     if earlier:
         say(console, f"{counted(earlier)} will be replaced (--no-overwrite refuses that)")
     with count_progress(console, "looking for the brain, step") as searching:
-        masks = first_masks(read, MaskOptions(automatic="always"), searching)
+        masks = masks_to_start_with(read, MaskOptions(automatic="always"), searching=searching)
     paths = write_stack_masks(output_dir, read, masks)
     for path, stack, mask, found in zip(paths, read, masks.masks, masks.found, strict=True):
         volume = mask.sum() * float(stack.spacing.prod()) / 1000

@@ -31,7 +31,7 @@ def render_command(
     stored = read_field(field)
     if stored.mask is None and output_mask is not None:
         raise InputError(f"{field} holds no brain mask: leave out --output-mask")
-    volume = render_volume(stored.field, output_resolution, stored.mask)
+    volume = render_volume(stored.field, output_resolution, stored.mask, stored.masks.shown)
     if not volume.data.any():
         raise InputError(f"{field} shows nothing at this voxel size: give a smaller one, or reconstruct again")
     space = "anatomical" if stored.metadata.get("space") == "anatomical" else "scanner"

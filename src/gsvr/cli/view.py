@@ -37,7 +37,7 @@ def view_command(
         refuse_overwriting([output], [image, mask, uncertainty])
     if image.suffix == ".safetensors":
         stored = read_field(image)
-        volume, name = render_volume(stored.field, resolution, stored.mask), image.stem
+        volume, name = render_volume(stored.field, resolution, stored.mask, stored.masks.shown), image.stem
     else:
         volume, name = read_volume(image, mask), stack_name(image)
     target = output or Path(tempfile.mkdtemp(prefix="gsvr-")) / f"{name}.html"

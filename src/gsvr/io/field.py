@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import to_plain
+from gsvr.masks.options import MaskOptions
 from gsvr.model.fields import GaussianField, Lattice, LatticeField, check_field
 from gsvr.model.validation import as_mask, check_extent
 from gsvr.model.volume import Volume
@@ -29,6 +30,7 @@ _HEADER_ENTRY = "gsvr"
 _GAUSSIANS = {"means": "n3", "log_scales": "n3", "quaternions": "n4", "amplitudes": "n"}
 _LATTICE = {"origin": "3", "spacing": "1", "sigma": "1", "support": "xyz", "amplitudes": "xyz"}
 _MASK = {"mask": "ijk", "mask_affine": "44"}
+_WIDEST_MARGIN = 100.0  # mm
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class StoredField:
     field: LatticeField | GaussianField
     metadata: dict[str, Any]
     mask: Volume | None = None
+
+    @property
+    def masks(self) -> MaskOptions:
+        """How far outside the mask there were pixels (`margin` of the metadata), and the volume is shown."""
+        return MaskOptions(margin=float(self.metadata.get("margin", MaskOptions.margin)))
 
 
 def write_field(
@@ -152,6 +159,9 @@ def read_field(path: str | Path) -> StoredField:
     field = field_from(tensors, header, path)
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: its metadata are missing: write it again")
+    margin = metadata.get("margin", MaskOptions.margin)
+    if not isinstance(margin, int | float) or not 0 <= margin <= _WIDEST_MARGIN:
+        raise InputError(f"{path}: its margin is no distance in mm: write it again")
     if "mask" not in tensors and "mask_affine" not in tensors:
         return StoredField(field, metadata)
     check_tensors(tensors, _MASK, path)

@@ -7,8 +7,10 @@ anatomy decides, and the answer is projected back on every slice with a margin.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 
 from gsvr import compiled
 from gsvr.compiled.threads import parallel_map
@@ -20,10 +22,13 @@ from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.operators.lattice import LatticeOperator
 
+# Probabilities below this make no brain, however many agree.
+_SAYS_SOMETHING = 0.1
+
 
 def consensus_mask(
     slices: Slices,
-    votes: Bool[np.ndarray, " p"],
+    votes: Bool[np.ndarray, " p"] | Float32[np.ndarray, " p"],
     poses: Float[np.ndarray, "n 4 4"],
     options: MaskOptions | None = None,
     profile: Profile = "slab",
@@ -35,7 +40,7 @@ def consensus_mask(
     slices
         All pixels at hand; only slices with `Slices.drawn` vote, or all if there are none.
     votes
-        Each pixel's opinion: the masks as drawn.
+        Each pixel's opinion: the masks as drawn, or a probability between 0 and 1.
     profile
         How a vote spreads from its slice, see `gsvr.operators.acquisition.AcquisitionOperator`.
 
@@ -48,14 +53,19 @@ def consensus_mask(
     options = options or MaskOptions()
     drawn = np.ones(slices.n_slices, bool) if slices.drawn is None or not slices.drawn.any() else slices.drawn
     # half the resolution is plenty for a mask, and a quarter of the work
-    slices = slices.with_mask(votes).binned(2)
+    if votes.dtype == bool:
+        slices = slices.with_mask(votes).binned(2)
+        yes = slices.mask.astype(np.float32)
+    else:
+        slices = replace(slices, values=votes).with_mask(np.ones(len(votes), bool)).binned(2)
+        yes = slices.values
     heard = slices.per_pixel(drawn)
-    yes = slices.mask & heard
+    yes = yes * heard
     lattice = lattice_covering(
-        slices.pixel_positions(poses, yes), options.spacing, options.spacing, 2 * options.spacing
+        slices.pixel_positions(poses, yes > _SAYS_SOMETHING), options.spacing, options.spacing, 2 * options.spacing
     )
     operator = LatticeOperator(lattice, slices, poses, profile=profile)
-    in_favour = operator.adjoint(yes.astype(np.float32))
+    in_favour = operator.adjoint(yes)
     heard_in_all = operator.adjoint(heard.astype(np.float32))
     return mask_from_votes(in_favour, heard_in_all, lattice)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,12 +33,15 @@ class StackMasks:
         Whether the mask was made on this stack, by hand or automatically, so that it may vote.
     found
         Whether it was found automatically.
+    probabilities
+        Of brain, by each stack alone, where it was found; None where it was not, or nobody kept it.
     """
 
     masks: list[np.ndarray]
     fields_of_view: list[np.ndarray]
     drawn: list[bool]
     found: list[bool]
+    probabilities: list[np.ndarray | None] = field(default_factory=list)
 
 
 def first_masks(
@@ -60,16 +63,30 @@ def first_masks(
     """
     options = options or MaskOptions()
     searched = [stack.mask is None and is_searched(stack, options) for stack in stacks]
+    if any(searched):  # among stacks of the mother, those cut closely around the head: better found than borrowed
+        searched = [stack.mask is None for stack in stacks]
     found = found_masks(stacks, searched, options, searching) if any(searched) else [None] * len(stacks)
     own = [
-        replace(stack, mask=mask) if stack.mask is None else stack for stack, mask in zip(stacks, found, strict=True)
+        replace(stack, mask=None if brain is None else brain.mask) if stack.mask is None else stack
+        for stack, brain in zip(stacks, found, strict=True)
     ]
     if not any(stack.mask is not None for stack in own):
         logger.warning("no masks given: using the foreground of every stack")
         masks = [foreground(stack) for stack in stacks]
     else:
         masks = [borrowed_mask(s, own, options.borrowed) if s.mask is None else s.mask for s in own]
-    views = parallel_map(
+    views = fields_of_view(stacks, masks, options)
+    return StackMasks(
+        masks,
+        views,
+        drawn=[stack.mask is not None for stack in own],
+        found=[brain is not None for brain in found],
+        probabilities=[None if brain is None else brain.probability for brain in found],
+    )
+
+
+def fields_of_view(stacks: list[Stack], masks: list[np.ndarray], options: MaskOptions) -> list[np.ndarray]:
+    """Pixels within reach of the masks."""
+    return parallel_map(
         lambda number: within(masks[number], options.reach, stacks[number].spacing.tolist()), range(len(stacks))
     )
-    return StackMasks(masks, views, [stack.mask is not None for stack in own], [mask is not None for mask in found])

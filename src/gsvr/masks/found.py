@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
 
 from gsvr.compiled.threads import thread_count
 from gsvr.errors import InputError
 from gsvr.masks.borrowed import carried_mask
 from gsvr.masks.options import MaskOptions
 from gsvr.model.slices import Stack
+
+if TYPE_CHECKING:
+    from gsvr.masks.automatic import FoundMask
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ def found_masks(
     searched: list[bool],
     options: MaskOptions,
     searching: Callable[[int, int], None] | None = None,
-) -> list[Bool[np.ndarray, "columns rows slices"] | None]:
+) -> list[FoundMask | None]:
     """The brain in each of the stacks that are searched; None where it is not, or where the brain is doubtful.
 
     Parameters
@@ -50,7 +53,7 @@ def found_masks(
     volumes, names = [(stack.data, stack.affine) for stack in looked_at], [stack.name for stack in looked_at]
     brains = iter(find_brains(volumes, names, FindOptions(threads=thread_count()), searching))
     any_drawn = any(stack.mask is not None for stack in stacks)
-    masks: list[np.ndarray | None] = []
+    masks: list[FoundMask | None] = []
     for stack, wanted in zip(stacks, searched, strict=True):
         if not wanted:
             masks.append(None)
@@ -63,7 +66,7 @@ def found_masks(
             logger.info("%s: brain found, confidence %.2f", stack.name, brain.confidence)
         else:
             logger.warning("%s", doubt)
-        masks.append(brain.mask if doubt is None else None)
+        masks.append(brain if doubt is None else None)
     if not any_drawn and not any(mask is not None for mask in masks):
         raise InputError(
             "no brain was found with confidence in any stack: draw the mask of one of them (`masks`), and the others "

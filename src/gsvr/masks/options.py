@@ -17,6 +17,8 @@ class MaskOptions:
         ``"always"``; or ``"never"``.
     margin
         Pixels this far outside the mask are used as well, since masks tend to crop the brain.
+    margin_of_found
+        The same where nobody drew a mask: an outline that was found is less certain.
     reach
         How far from its mask a slice is kept at hand for the mask to grow into once motion is known.
     borrowed
@@ -27,6 +29,12 @@ class MaskOptions:
 
     automatic: Literal["auto", "always", "never"] = "auto"
     margin: float = 2.5
+    margin_of_found: float = 5.0
     reach: float = 10.0
     borrowed: float = 6.0
     spacing: float = 2.0
+
+    @property
+    def shown(self) -> float:
+        """How far outside the mask the volume is shown: not quite as far as there are pixels."""
+        return max(self.margin - 0.5, 0.0)

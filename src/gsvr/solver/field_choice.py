@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 RIM = 4.0
 # Of these pixels, in squares of so many: wider than what the point spread function shares between pixels.
 _SHARE, _BLOCK = 0.06, 4
+# Errors that differ by less say nothing: a mask one pixel wider turns them round. Free Gaussians are less noisy then.
+_TIE = 0.01
 # Residuals count up to so many standard deviations: what nothing explains says nothing about fields.
 _LIMIT = 6.0
 
@@ -53,7 +55,7 @@ def chosen_field(
     held = held_out(slices.with_mask(inner) if inner.any() else slices, np.random.default_rng(options.seed))
     lattice, errors_on_lattice = _tried(slices, held, stage.alternative, options, previous)
     free, errors_of_free = _tried(slices, held, stage, options, previous)
-    better = free if errors_of_free[-1] <= errors_on_lattice[-1] else lattice
+    better = free if errors_of_free[-1] <= (1 + _TIE) * errors_on_lattice[-1] else lattice
     choice = FieldChoice(
         kind="free" if better is free else "lattice",
         pixels=int(held.sum()),

@@ -196,6 +196,7 @@ def _write_outputs(
     assert volume.mask is not None
     mask, records = volume.mask, slice_records(reconstruction.result)
     turn, space = reconstruction.turn, space_of(reconstruction)
+    metadata = {"noise": result.noise, "space": space, "margin": reconstruction.job.options.masks.margin}
     begin_writing(paths.written, paths.record)
     # side by side: compressing and drawing take about as long as all the small files
     parallel_map(
@@ -204,7 +205,7 @@ def _write_outputs(
             lambda: _save_picture(paths.picture, reconstruction),
             lambda: write_volume(paths.volume, volume.data, volume.affine, space),
             lambda: write_volume(paths.mask, mask, volume.affine, space),
-            lambda: write_field(paths.model, result.field, {"noise": result.noise, "space": space}, result.mask),
+            lambda: write_field(paths.model, result.field, metadata, result.mask),
             lambda: _write_poses(paths, records),
         ),
     )

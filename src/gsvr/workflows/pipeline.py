@@ -17,7 +17,7 @@ from gsvr.io.dicom.derived import DicomOrigin, origin_of
 from gsvr.io.slice_folder import SliceFolder
 from gsvr.io.transforms import read_poses_json
 from gsvr.masks.checks import check_content, check_overlap
-from gsvr.masks.first import StackMasks, first_masks
+from gsvr.masks.first import StackMasks
 from gsvr.model.copies import copies
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
@@ -32,6 +32,7 @@ from gsvr.workflows.inputs import StackInputs, find_series, read_slices, read_st
 from gsvr.workflows.messages import told_together
 from gsvr.workflows.orientation import Orientation, Turn, check_template, turned_result
 from gsvr.workflows.provenance import Provenance, hashed_files, heard_warnings
+from gsvr.workflows.stack_masks import masks_to_start_with
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,9 @@ def prepare_masks(
         If no brain is found, stacks do not overlap, or there is no signal inside the masks.
     """
     with told_together("gsvr.masks"):
-        masks = first_masks(stacks, options.masks, searching)
+        masks = masks_to_start_with(
+            stacks, options.masks, options.search if isinstance(options, SolverOptions) else "lost", searching
+        )
     check_overlap(stacks, masks)
     check_content(stacks, masks)
     return masks
@@ -274,6 +277,7 @@ def job_of(
     if folder is not None:
         inside = [mask & recorded for mask, recorded in zip(masks.masks, folder.recorded, strict=True)]
         masks = replace(masks, masks=inside, fields_of_view=folder.recorded)
+    options = with_margin(options, masks)
     slices = slices_of(stacks, masks)
     poses = None if folder is None else folder.poses_of(slices)
     if isinstance(options, SolverOptions):
@@ -281,6 +285,14 @@ def job_of(
     _warn_of_effort(slices.n_pixels)
     timings = {"masks": time.perf_counter() - started}
     return Job(stacks, masks, slices, options, timings, _copies(stacks), poses)
+
+
+def with_margin(options: SolverOptions | PublishedOptions, masks: StackMasks) -> SolverOptions | PublishedOptions:
+    """The options with the margin of masks that were found, if nobody drew any."""
+    drawn_by_hand = [drawn and not found for drawn, found in zip(masks.drawn, masks.found, strict=True)]
+    if any(drawn_by_hand) or not any(masks.found):
+        return options
+    return replace(options, masks=replace(options.masks, margin=options.masks.margin_of_found))
 
 
 def _warn_of_effort(n_pixels: int) -> None:
@@ -351,7 +363,7 @@ def _run(
     reconstructed = time.perf_counter()
     result, turn = turned_result(result, job.orientation, job.options.backend)
     turned = time.perf_counter()
-    volume = rendered_volume(result, output_resolution, job.options.backend)
+    volume = rendered_volume(result, output_resolution, job.options)
     timings = {
         "reconstruction": reconstructed - started - judging,
         **({} if turn is None else {"orientation": turned - reconstructed}),
@@ -361,7 +373,7 @@ def _run(
     return Reconstruction(job, result, volume, verdict, job.timings | timings, turn=turn, iterations=iterations)
 
 
-def rendered_volume(result: Result, output_resolution: float, backend: str) -> Volume:
+def rendered_volume(result: Result, output_resolution: float, options: SolverOptions | PublishedOptions) -> Volume:
     """The field of a result on a voxel grid, with the brain mask.
 
     Raises
@@ -370,10 +382,10 @@ def rendered_volume(result: Result, output_resolution: float, backend: str) -> V
         If the voxel size is out of range, or the field is no image.
     """
     check_voxel_size(output_resolution)
-    logger.info("rendering with the backend %s", backend)
+    logger.info("rendering with the backend %s", options.backend)
     if not np.isfinite(result.field.amplitudes).all():
         raise InputError(_NOTHING)
-    volume = render_volume(result.field, output_resolution, result.mask, backend=backend)
+    volume = render_volume(result.field, output_resolution, result.mask, options.masks.shown, options.backend)
     if not volume.data.any():
         raise InputError(_NOTHING)
     return volume

@@ -74,7 +74,7 @@ def write_result(
     job = Job(given, masks, result.slices, options, {}, copies(given), orientation=orientation)
     verdict = judge(result, options.profile, job.copies)
     result, turn = turned_result(result, orientation, options.backend)
-    image = rendered_volume(result, output_resolution, options.backend)
+    image = rendered_volume(result, output_resolution, options)
     reconstruction = Reconstruction(job, result, image, verdict, {}, turn=turn)
     with sole_writer(paths.volume):
         write_outputs(reconstruction, paths, {"output_resolution": output_resolution})

@@ -18,7 +18,6 @@ from gsvr.io.nifti import read_stack, read_volume, stack_name
 from gsvr.io.record import read_record
 from gsvr.io.transforms import SlicePose, read_poses_json
 from gsvr.masks.consensus import project_mask
-from gsvr.masks.options import MaskOptions
 from gsvr.model.bias_field import N_TERMS, BiasField
 from gsvr.model.geometry import invert, transform_points
 from gsvr.model.morphology import box_near
@@ -182,7 +181,7 @@ def _acquisition(
     keys = slices.keys
     matrices = np.stack([placed[key].matrix for key in keys])
     gains = np.array([float(placed[key].details.get("gain", 1.0)) for key in keys])
-    slices = _masked(slices, stored.mask, matrices, [placed[key] for key in keys])
+    slices = _masked(slices, stored.mask, stored.masks.margin, matrices, [placed[key] for key in keys])
     operator = operator_of(stored.field, slices, matrices, gains, profile)
     prediction = operator.backend.host(operator.predict(operator.backend.array(stored.field.amplitudes)))
     if bias is not None:
@@ -201,7 +200,7 @@ def _view(stack: Stack, poses: Sequence[SlicePose], brain: np.ndarray) -> np.nda
     return view & listed
 
 
-def _masked(slices: Slices, mask: Volume, matrices: np.ndarray, poses: Sequence[SlicePose]) -> Slices:
-    inside = project_mask(mask, slices, matrices, MaskOptions().margin)
+def _masked(slices: Slices, mask: Volume, margin: float, matrices: np.ndarray, poses: Sequence[SlicePose]) -> Slices:
+    inside = project_mask(mask, slices, matrices, margin)
     used = np.array([bool(pose.details.get("used", True)) for pose in poses])
     return slices.with_mask(inside & slices.per_pixel(used))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from gsvr.errors import InputError
@@ -41,6 +41,7 @@ class FoundMask:
     mask: Bool[np.ndarray, "columns rows slices"]  # on the stack's own grid
     confidence: float  # 0 to 1: the overlap (Dice) the network itself expects of the mask, less what other stacks deny
     doubt: str | None  # one sentence if the mask should not be trusted
+    probability: Float32[np.ndarray, "columns rows slices"]  # of brain, by this stack alone; 0 far from it
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,15 @@ def find_brains(
         drawn.append(part)
     sentences = doubts(parts, drawn, options.choice)
     found = []
-    for (data, _), one, level, part, doubt in zip(volumes, seen, levels, drawn, sentences, strict=True):
-        if level is None or part is None:
-            found.append(FoundMask(np.zeros(data.shape, bool), 0.0, doubt))
+    for (data, _), one, opinion, level, part, doubt in zip(
+        volumes, seen, opinions, levels, drawn, sentences, strict=True
+    ):
+        if opinion is None or level is None or part is None:
+            found.append(FoundMask(np.zeros(data.shape, bool), 0.0, doubt, np.zeros(data.shape, np.float32)))
             continue
         confidence = part.certainty if doubt is None else min(part.certainty, 0.5)
-        found.append(FoundMask(_on_own_grid(level, data.shape, one.pixel), confidence, doubt))
+        mask = _on_own_grid(level, data.shape, one.pixel) > 0
+        found.append(FoundMask(mask, confidence, doubt, _on_own_grid(opinion.probability, data.shape, one.pixel)))
     return found
 
 
@@ -223,8 +227,7 @@ def _drawn(own: Opinion, others: Sequence[Opinion], options: FindOptions) -> tup
     return level, Candidate(whole, _centre(whole, own.affine), volume, min(expected, 1.0))
 
 
-def _on_own_grid(level: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
-    """Where the level is positive on the stack's own grid (columns, rows, slices), pixels of ``pixel`` mm."""
+def _on_own_grid(values: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
+    """Values on pixels of 2 mm on the stack's own grid (columns, rows, slices), interpolated; ``pixel`` is in mm."""
     across, down = (interpolating_weights(n, spacing) for n, spacing in zip(shape, pixel, strict=False))
-    fine = np.matmul(down, np.matmul(level, across.T))
-    return np.ascontiguousarray((fine > 0).transpose(2, 1, 0))
+    return np.ascontiguousarray(np.matmul(down, np.matmul(values, across.T)).transpose(2, 1, 0))

@@ -43,7 +43,7 @@ from gsvr.workflows.live.events import EventLog
 from gsvr.workflows.live.journal import Journal
 from gsvr.workflows.live.saved_state import read_state, write_state
 from gsvr.workflows.outputs import OutputPaths, slice_records, write_outputs
-from gsvr.workflows.pipeline import Job, Reconstruction, fitting_options, job_of, rendered_volume
+from gsvr.workflows.pipeline import Job, Reconstruction, fitting_options, job_of, rendered_volume, with_margin
 from gsvr.workflows.provenance import InputFile, Provenance, hashed_files
 
 logger = logging.getLogger(__name__)
@@ -397,7 +397,7 @@ class LiveExamination:
         known = self._placed(received)
         self._state, result = update(before, job.slices, job.options, known, self._between)
         self._joined = joined
-        volume = rendered_volume(result, self._options.output_resolution, job.options.backend)
+        volume = rendered_volume(result, self._options.output_resolution, job.options)
         self._write_quick(job, result, volume)
         self._show(result, volume, "quick")
         with self._lock:
@@ -436,7 +436,7 @@ class LiveExamination:
         """The volume in final quality, and what it is worth."""
         assert isinstance(job.options, SolverOptions)
         state, result = finish(state, job.slices, job.options, self._between_or_newer)
-        volume = rendered_volume(result, self._options.output_resolution, job.options.backend)
+        volume = rendered_volume(result, self._options.output_resolution, job.options)
         self._write_quick(job, result, volume)
         self._state = state
         self._show(result, volume, "final")
@@ -489,8 +489,13 @@ class LiveExamination:
             found.append(is_found or one.found is not None)
         masks = StackMasks(job.masks.masks, job.masks.fields_of_view, job.masks.drawn, found)
         files = [file for one in received for file in one.files]
+        options = with_margin(job.options, masks)
         return replace(
-            job, stacks=[one.stack for one in received], masks=masks, provenance=replace(provenance, files=files)
+            job,
+            stacks=[one.stack for one in received],
+            options=options,
+            masks=masks,
+            provenance=replace(provenance, files=files),
         )
 
     def _between(self, progress: Progress) -> None:
@@ -510,7 +515,9 @@ class LiveExamination:
         begin_writing(self.paths.written, self.paths.record)
         write_volume(self.paths.volume, volume.data, volume.affine)
         write_volume(self.paths.mask, volume.mask, volume.affine)
-        write_field(self.paths.model, result.field, {"noise": result.noise}, result.mask)
+        write_field(
+            self.paths.model, result.field, {"noise": result.noise, "margin": job.options.masks.margin}, result.mask
+        )
         write_poses_json(self.paths.poses, slice_records(result))
 
     def _tell_volume(self, received: Sequence[_Received], quality: str, result: Result) -> None:
