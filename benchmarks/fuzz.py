@@ -50,7 +50,7 @@ from gsvr.io.field import write_field
 from gsvr.io.nifti import write_volume
 from gsvr.io.slice_folder import write_slice_folder
 from gsvr.io.transforms import SlicePose, write_poses_json
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field
 from gsvr.model.slices import Slices
 from gsvr.simulation.phantom import brain_phantom
 from gsvr.simulation.simulate import SimulationOptions, simulate
@@ -161,7 +161,7 @@ def _good_files(folder: Path) -> dict[str, Any]:
         simulation.stacks, gsvr.workflows.pipeline.prepare_masks(simulation.stacks, SolverOptions())
     )
     result = reconstruct(slices, _solver_options(), kept.append)
-    fields: dict[str, LatticeField | GaussianField] = {"lattice": kept[0].state.field, "gaussians": result.field}
+    fields: dict[str, Field] = {"lattice": kept[0].state.field, "gaussians": result.field}
     for name, field in fields.items():
         files[name] = folder / f"{name}.safetensors"
         write_field(files[name], field, {"noise": result.noise}, result.mask)

@@ -82,8 +82,9 @@ def _reporting(problem: Problem, recorder: Recorder, label: Callable[[Progress],
         name, state = label(progress), progress.state
 
         def render() -> Volume:
-            field = replace(state.field, amplitudes=state.field.amplitudes * np.float32(progress.scale))
-            return render_volume(field, RESOLUTION, consensus_mask(slices, slices.mask, state.poses))
+            return render_volume(
+                state.field.scaled(progress.scale), RESOLUTION, consensus_mask(slices, slices.mask, state.poses)
+            )
 
         if name is not None:
             recorder.record(name, render, state.poses)

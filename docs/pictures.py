@@ -21,7 +21,6 @@ from examples import super_resolution
 from examples.demo import Score, motion_error, on_black
 from gsvr.evaluation import compare
 from gsvr.io.atomic import atomic_path
-from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.model.point_spread import PROFILES
 from gsvr.report.picture import PictureOptions, mid_slices_picture, panel_box
 from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate
@@ -44,7 +43,7 @@ def main() -> None:
     options = gsvr.fitting_options(simulation.stacks, gsvr.SolverOptions())
     masks = prepare_masks(simulation.stacks, options)
     slices = slices_of(simulation.stacks, masks)
-    fields: dict[str, LatticeField | GaussianField] = {}
+    fields: dict[str, Field] = {}
 
     def keep(progress: Progress) -> None:
         fields[progress.stage.name] = progress.state.field
@@ -131,7 +130,7 @@ def draw_motion(path: Path, simulation: Simulation, result: gsvr.Result, score: 
     _save(path)
 
 
-def draw_stages(path: Path, fields: dict[str, LatticeField | GaussianField], result: gsvr.Result) -> None:
+def draw_stages(path: Path, fields: dict[str, Field], result: gsvr.Result) -> None:
     """An axial slice of the volume at the end of every stage."""
     volumes = {name: gsvr.render_volume(field, 0.8, result.mask) for name, field in fields.items()}
     _, axes = pyplot.subplots(1, len(volumes), figsize=(2.0 * len(volumes), 3.0), layout="constrained")

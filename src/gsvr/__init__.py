@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gsvr.io.field import read_field, write_field
     from gsvr.io.nifti import read_stack, read_volume, write_volume
     from gsvr.io.transforms import read_poses_json, write_poses_json
-    from gsvr.model.fields import GaussianField, Lattice, LatticeField
+    from gsvr.model.fields import GaussianField, Lattice, LatticeField, SumField
     from gsvr.model.slices import Slices, Stack, slices_from_arrays, slices_from_stacks
     from gsvr.model.volume import Volume
     from gsvr.operators.acquisition import moved_poses
@@ -65,6 +65,7 @@ __all__ = [
     "Stage",
     "State",
     "StopReconstruction",
+    "SumField",
     "Verdict",
     "Volume",
     "brain_phantom",
@@ -104,7 +105,7 @@ _HOMES = {
     "gsvr.model.slices": ("Slices", "Stack", "slices_from_arrays", "slices_from_stacks"),
     "gsvr.errors": ("InputError",),
     "gsvr.evaluation.verdict": ("Verdict", "judge"),
-    "gsvr.model.fields": ("GaussianField", "Lattice", "LatticeField"),
+    "gsvr.model.fields": ("GaussianField", "Lattice", "LatticeField", "SumField"),
     "gsvr.io.checkpoint": ("read_checkpoint", "write_checkpoint"),
     "gsvr.io.field": ("read_field", "write_field"),
     "gsvr.io.nifti": ("read_stack", "read_volume", "write_volume"),

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from gsvr.errors import InputError
 from gsvr.io.field import read_field, write_field
-from gsvr.model.fields import GaussianField, Lattice, LatticeField
+from gsvr.model.fields import GaussianField, Lattice, LatticeField, SumField
 from gsvr.model.volume import Volume
 
 
@@ -100,6 +100,35 @@ def test_a_normalisation_that_is_none_is_refused(tmp_path: Path, delta: object):
     write_field(path, gaussian_field())
     save_file(load_file(path), path, {"gsvr": json.dumps(header | {"normalisation": delta})})
     with pytest.raises(InputError, match=r"field\.safetensors: its normalisation is .*, not a positive number"):
+        read_field(path)
+
+
+def test_a_sum_round_trip(tmp_path: Path):
+    field = SumField((lattice_field(), gaussian_field(5)))
+    write_field(tmp_path / "field.safetensors", field, {"profile": "slab"})
+    stored = read_field(tmp_path / "field.safetensors").field
+    assert isinstance(stored, SumField)
+    assert [type(part) for part in stored.parts] == [LatticeField, GaussianField]
+    for name in ("means", "log_scales", "quaternions", "amplitudes"):
+        np.testing.assert_array_equal(getattr(stored.to_gaussians(), name), getattr(field.to_gaussians(), name))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (None, "does not say what its field is the sum of"),
+        ([], "does not say what its field is the sum of"),
+        ([{"kind": "gaussians"}], "the array 'means' is missing"),
+        ([{"kind": "lattice"}, {"kind": "sum"}], "unknown kind of field"),
+        ([{"kind": "lattice"}, {"kind": "gaussians", "nearest": 3}], "cannot be parts of a sum"),
+    ],
+)
+def test_a_sum_that_is_none_is_refused(tmp_path: Path, parts: object, message: str):
+    path = tmp_path / "field.safetensors"
+    write_field(path, SumField((lattice_field(), gaussian_field(5))))
+    header = {"format": "gsvr-field", "version": 1, "kind": "sum", "parts": parts, "metadata": {}}
+    save_file(load_file(path), path, {"gsvr": json.dumps(header)})
+    with pytest.raises(InputError, match=message):
         read_field(path)
 
 

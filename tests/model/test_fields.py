@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from gsvr.model.fields import GaussianField, Lattice, LatticeField, lattice_covering, lattice_values
+from gsvr.model.fields import GaussianField, Lattice, LatticeField, SumField, lattice_covering, lattice_values
 from gsvr.model.geometry import pose_about, rotation_from_vector, transform_points
 from gsvr.render.points import values_at
 from tests.acquisitions import random_amplitudes, small_lattice
@@ -160,3 +162,18 @@ def test_a_blurred_normalised_field_keeps_the_level_of_its_amplitudes():
     blurred = field.blurred(0.5)
     np.testing.assert_array_equal(blurred.amplitudes, field.amplitudes)
     np.testing.assert_allclose(blurred.covariances, field.covariances + 0.25 * np.eye(3), atol=1e-5)
+
+
+def test_a_sum_of_fields_has_the_gaussians_of_all():
+    lattice = lattice_covering(np.zeros((1, 3)), 1.0, 0.7, 2.0)
+    on_lattice = LatticeField(lattice, np.random.default_rng(0).random(lattice.shape, np.float32) * lattice.support)
+    field = SumField((on_lattice, on_lattice.to_gaussians().subset(np.arange(4))))
+    assert field.n_gaussians == lattice.n_sites + 4
+    free = field.to_gaussians()
+    np.testing.assert_array_equal(free.amplitudes, field.amplitudes)
+    np.testing.assert_array_equal(free.means[-4:], free.means[:4])
+    np.testing.assert_array_equal(field.scaled(3.0).amplitudes, 3 * field.amplitudes)
+    with pytest.raises(ValueError, match="a sum of fields needs at least one"):
+        SumField(())
+    with pytest.raises(ValueError, match="cannot be parts of a sum"):
+        SumField((replace(free, normalisation=0.1),))

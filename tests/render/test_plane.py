@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gsvr.model.fields import LatticeField, lattice_values
+from gsvr.model.fields import LatticeField, SumField, lattice_values
 from gsvr.model.geometry import pose_about, transform_points
 from gsvr.model.point_spread import PROFILES, ProfileName
 from gsvr.render.plane import plane_frame, render_plane
+from gsvr.render.points import values_at
+from gsvr.render.volume import render_volume
 from tests.acquisitions import random_amplitudes, small_lattice
 from tests.oracle import field_values
 
@@ -133,6 +135,20 @@ def test_a_lattice_and_its_free_form_give_one_thick_plane(field: LatticeField, p
         render_plane(form, oblique_frame(), SHAPE, SPACING, 3.0, profile) for form in (field, field.to_gaussians())
     )
     assert np.abs(one - other).max() < TOLERANCE * np.abs(one).max()
+
+
+def test_a_sum_is_rendered_as_the_gaussians_of_its_parts(field: LatticeField):
+    both = SumField((field, field.to_gaussians().turned(pose_about(np.array([0.0, 0.3, 0.0]), MIDDLE, np.zeros(3)))))
+    frame, free = oblique_frame(), both.to_gaussians()
+    pairs = [
+        (render_plane(both, frame, SHAPE, SPACING, thickness), render_plane(free, frame, SHAPE, SPACING, thickness))
+        for thickness in (0.0, 3.0)
+    ]
+    pairs.append((render_volume(both, 1.3).data, render_volume(free, 1.3).data))
+    points = points_of(frame)[::9, ::9]
+    pairs.append((values_at(both, points), values_at(both.parts[0], points) + values_at(both.parts[1], points)))
+    for got, expected in pairs:
+        assert np.abs(got - expected).max() < TOLERANCE * np.abs(expected).max()
 
 
 def test_what_makes_no_sense_is_refused(field: LatticeField):

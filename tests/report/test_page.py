@@ -98,13 +98,17 @@ def test_says_which_stack_is_worst_and_why(page: Page) -> None:
 def test_tells_the_verdict_and_the_choice_of_the_record() -> None:
     examination = small_examination()
     verdict = {"grade": "doubtful", "reasons": ["a stack disagrees"], "advice": ["repeat it"], "evidence": {}}
-    choice = {"kind": "lattice", "pixels": 800, "errors": {"lattice": [0.2, 0.05], "free": [0.3, 0.06]}}
+    errors = {"lattice": [0.2, 0.05], "free": [0.3, 0.06], "average": [0.04]}
+    choice = {"share": 0.4, "prior_factor": 0.5, "pixels": 800, "errors": errors}
     record = {**examination.record, "verdict": verdict, "field_choice": choice}
     page = Page(report_page(replace(examination, record=record)))
     assert page.of("div", "doubtful")
     words = " ".join(" ".join(page.words).split())
     assert "Doubtful: look closer before you use it a stack disagrees What to do: repeat it" in words
-    assert "800 pixels held out inside the brain better: error 0.06 with free Gaussians, 0.05 on a lattice" in words
+    assert "40 % free Gaussians and 60 % a lattice of Gaussians, with 0.5 of the usual smoothness" in words
+    assert (
+        "800 pixels held out inside the brain best. Errors (share of bright tissue): lattice 0.05, free 0.06" in words
+    )
 
 
 def test_older_outputs_without_stacks_or_details_make_a_page() -> None:

@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from gsvr.evaluation.agreement import SliceAgreement, slice_agreement
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field
 from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import Slices
-from gsvr.operators.any_field import operator_of
+from gsvr.operators.any_field import operator_of, predicted
 from gsvr.solver.gains import intensity_scale
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
 
-Fields = dict[Stage, LatticeField | GaussianField]
+Fields = dict[Stage, Field]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def leave_one_stack_out(
 
 
 def predict_unseen(
-    slices: Slices, fields: Sequence[tuple[Stage, LatticeField | GaussianField]], options: SolverOptions
+    slices: Slices, fields: Sequence[tuple[Stage, Field]], options: SolverOptions
 ) -> Float32[np.ndarray, " p"]:
     """Fit only poses and gains of `slices` to fields that stay as they are, coarse to fine, and predict them.
 
@@ -106,14 +106,13 @@ def predict_unseen(
         for _ in range(stage.outer_iterations):
             poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
     field = fields[-1][1]
-    operator = operator_of(field, slices, poses, gains, options.profile, options.backend)
-    return operator.backend.host(operator.predict(operator.backend.array(field.amplitudes)))
+    return predicted(field, slices, poses, gains, options.profile, options.backend)
 
 
 def _fit_unseen(
     slices: Slices,
     stage: Stage,
-    field: LatticeField | GaussianField,
+    field: Field,
     options: SolverOptions,
     poses: np.ndarray,
     gains: np.ndarray | None,

@@ -17,7 +17,7 @@ from gsvr.errors import InputError
 from gsvr.io.atomic import atomic_path
 from gsvr.io.record import to_plain
 from gsvr.masks.options import MaskOptions
-from gsvr.model.fields import GaussianField, Lattice, LatticeField, check_field
+from gsvr.model.fields import Field, GaussianField, Lattice, LatticeField, SumField, check_field
 from gsvr.model.validation import as_mask, check_extent
 from gsvr.model.volume import Volume
 
@@ -47,7 +47,7 @@ class StoredField:
         Anatomy of interest (volume world), as a volume's mask and data, or None.
     """
 
-    field: LatticeField | GaussianField
+    field: Field
     metadata: dict[str, Any]
     mask: Volume | None = None
 
@@ -59,7 +59,7 @@ class StoredField:
 
 def write_field(
     path: str | Path,
-    field: LatticeField | GaussianField,
+    field: Field,
     metadata: Mapping[str, Any] | None = None,
     mask: Volume | None = None,
 ) -> None:
@@ -90,8 +90,12 @@ def write_field(
     write_tensors(path, tensors, header)
 
 
-def field_tensors(field: LatticeField | GaussianField) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays of a field, and what the header says of it."""
+def field_tensors(field: Field) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays of a field, and what the header says of it; those of the parts of a sum are named after their number."""
+    if isinstance(field, SumField):
+        parts = [field_tensors(part) for part in field.parts]
+        tensors = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part[0].items()}
+        return tensors, {"kind": "sum", "parts": [header for _, header in parts]}
     if isinstance(field, LatticeField):
         lattice = field.lattice
         tensors = {
@@ -176,10 +180,28 @@ def read_field(path: str | Path) -> StoredField:
     return StoredField(field, metadata, mask)
 
 
-def field_from(
+def field_from(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path) -> Field:
+    """The field of `field_tensors`."""
+    if header.get("kind") != "sum":
+        return _part_from(tensors, header, path)
+    headers = header.get("parts")
+    if not (isinstance(headers, list) and headers and all(isinstance(of_part, dict) for of_part in headers)):
+        raise InputError(f"{path} does not say what its field is the sum of: write it again")
+    parts = [_part_from(part_of(tensors, f"{number}."), header, path) for number, header in enumerate(headers)]
+    try:
+        return SumField(tuple(parts))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: write it again") from error
+
+
+def part_of(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Arrays whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _part_from(
     tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path
 ) -> LatticeField | GaussianField:
-    """The field of `field_tensors`."""
     kind, layouts = header.get("kind"), {"lattice": _LATTICE, "gaussians": _GAUSSIANS}
     if not isinstance(kind, str) or kind not in layouts:
         raise InputError(f"{path} holds an unknown kind of field ({kind!r}): use the gsvr that wrote it")

@@ -2,7 +2,8 @@
 
 Two forms of one thing. `GaussianField` holds free, anisotropic primitives, 11 numbers each (Dannecker et
 al., MIDL 2026, eq. 1), summed or, as there, normalised. `LatticeField` holds equal isotropic primitives on a
-regular lattice, one number each: what the amplitude solver works on, and several times cheaper.
+regular lattice, one number each: what the amplitude solver works on, and several times cheaper. `SumField` adds fields
+of both forms.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ class GaussianField:
     def to_gaussians(self) -> GaussianField:
         """The field itself."""
         return self
+
+    def scaled(self, factor: float) -> GaussianField:
+        """The field with all intensities times a factor."""
+        return replace(self, amplitudes=self.amplitudes * np.float32(factor))
 
     def turned(self, pose: Float[np.ndarray, "4 4"]) -> GaussianField:
         """The field moved rigidly (mm): what was at x is at ``pose @ x``."""
@@ -232,8 +237,72 @@ class LatticeField:
             amplitudes=self.amplitudes[lattice.support],
         )
 
+    def scaled(self, factor: float) -> LatticeField:
+        """The field with all intensities times a factor."""
+        return replace(self, amplitudes=self.amplitudes * np.float32(factor))
 
-def check_field(field: LatticeField | GaussianField) -> None:
+
+@dataclass(frozen=True)
+class SumField:
+    """Fields that add up, as a lattice and free Gaussians do, each fitted to its share of the intensity.
+
+    Raises
+    ------
+    ValueError
+        If there is no part, or one is an average of nearest Gaussians, which cannot be added up.
+    """
+
+    parts: tuple[LatticeField | GaussianField, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("a sum of fields needs at least one")
+        for part in self.parts:
+            if isinstance(part, GaussianField) and not (part.normalisation is None and part.nearest is None):
+                raise ValueError("normalised fields, and those of nearest Gaussians, cannot be parts of a sum")
+
+    def __repr__(self) -> str:
+        return f"SumField({' + '.join(map(repr, self.parts))})"
+
+    @property
+    def n_gaussians(self) -> int:
+        """Number of Gaussians."""
+        return sum(part.n_gaussians for part in self.parts)
+
+    @property
+    def amplitudes(self) -> Float32[np.ndarray, " n"]:
+        """Of all Gaussians, as in `to_gaussians`."""
+        return np.concatenate(
+            [
+                part.amplitudes[part.lattice.support] if isinstance(part, LatticeField) else part.amplitudes
+                for part in self.parts
+            ]
+        )
+
+    def to_gaussians(self) -> GaussianField:
+        """All Gaussians as one field."""
+        parts = [part.to_gaussians() for part in self.parts]
+        return GaussianField(
+            means=np.concatenate([part.means for part in parts]),
+            log_scales=np.concatenate([part.log_scales for part in parts]),
+            quaternions=np.concatenate([part.quaternions for part in parts]),
+            amplitudes=np.concatenate([part.amplitudes for part in parts]),
+        )
+
+    def scaled(self, factor: float) -> SumField:
+        """The field with all intensities times a factor."""
+        return SumField(tuple(part.scaled(factor) for part in self.parts))
+
+
+Field = LatticeField | GaussianField | SumField
+
+
+def parts_of(field: Field) -> tuple[LatticeField | GaussianField, ...]:
+    """What adds up to a field; most have one part, themselves."""
+    return field.parts if isinstance(field, SumField) else (field,)
+
+
+def check_field(field: Field) -> None:
     """Refuse a field that is well-formed and yet shows nothing, or numbers that are not finite: a damaged file.
 
     Raises
@@ -241,6 +310,10 @@ def check_field(field: LatticeField | GaussianField) -> None:
     ValueError
         If there are no Gaussians, one has no orientation, or sizes, places or amplitudes are absurd.
     """
+    if isinstance(field, SumField):
+        for part in field.parts:
+            check_field(part)
+        return
     if field.n_gaussians == 0:
         raise ValueError("the field has no Gaussians")
     if not np.abs(field.amplitudes).max() <= LARGEST_AMPLITUDE:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.backends import Backend, named
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field, GaussianField, SumField
 from gsvr.model.geometry import invert
 from gsvr.model.point_spread import PointSpread, ProfileName, point_spread
 from gsvr.model.slices import Slices
@@ -51,7 +51,7 @@ def plane_frame(
 
 
 def render_plane(
-    field: LatticeField | GaussianField,
+    field: Field,
     frame: Float[np.ndarray, "4 4"],
     shape: tuple[int, int] = (256, 256),
     spacing: tuple[float, float] = (0.5, 0.5),
@@ -89,6 +89,9 @@ def render_plane(
     rotation = frame[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:
         raise ValueError("the frame of a plane must be rigid: three perpendicular right-handed axes of unit length")
+    if isinstance(field, SumField):
+        parts = [render_plane(part, frame, shape, spacing, thickness, profile, backend) for part in field.parts]
+        return np.add.reduce(parts)
     if isinstance(field, GaussianField) and field.nearest is None:
         spread = _spread(1, thickness, profile)
         planes = parallel_planes(invert(frame)[:3], (1, *shape), (1.0, *spacing), spread)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from gsvr.backends.cpu.gaussian_plan import sort_into_buckets
 from gsvr.compiled import Structure, run
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field, GaussianField
 from gsvr.render.sampling import CUTOFF
 
 # Points whose sums are in memory at once.
@@ -19,9 +19,7 @@ _AT_ONCE = 1 << 20
 _CUBE = 3.0
 
 
-def values_at(
-    field: LatticeField | GaussianField, points: ArrayLike, cutoff: float = CUTOFF
-) -> Float[np.ndarray, "*n"]:
+def values_at(field: Field, points: ArrayLike, cutoff: float = CUTOFF) -> Float[np.ndarray, "*n"]:
     """Value of a field at points in any order; zero where there is no Gaussian.
 
     Parameters
@@ -40,7 +38,7 @@ def values_at(
 
 
 def values_and_gradients_at(
-    field: LatticeField | GaussianField, points: ArrayLike, cutoff: float = CUTOFF
+    field: Field, points: ArrayLike, cutoff: float = CUTOFF
 ) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n 3"]]:
     """Value of a field at points, and its derivatives by their coordinates (per mm), see `values_at`.
 
@@ -50,9 +48,7 @@ def values_and_gradients_at(
     return sampled[..., 0], sampled[..., 1:]
 
 
-def _sampled(
-    field: LatticeField | GaussianField, points: ArrayLike, cutoff: float, derivatives: bool
-) -> Float[np.ndarray, "*n numbers"]:
+def _sampled(field: Field, points: ArrayLike, cutoff: float, derivatives: bool) -> Float[np.ndarray, "*n numbers"]:
     """Value, and with `derivatives` three of them."""
     points = np.asarray(points, np.float64)
     if points.shape[-1:] != (3,) or not np.isfinite(points).all():

@@ -9,7 +9,7 @@ from gsvr.backends import Backend, named
 from gsvr.backends.planes import ParallelPlanes
 from gsvr.backends.views import nearest_radii, slice_views
 from gsvr.backends.windows import slice_windows
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field, LatticeField, SumField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.point_spread import PointSpread
 from gsvr.model.slices import Slices
@@ -21,9 +21,11 @@ _PLANES_AT_ONCE = 128
 
 
 def sample_grid(
-    field: LatticeField | GaussianField, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: Backend | str = "cpu"
+    field: Field, axes: tuple[np.ndarray, np.ndarray, np.ndarray], backend: Backend | str = "cpu"
 ) -> Float32[np.ndarray, "nx ny nz"]:
     """Values of a field on a grid along the world's axes, given by its (even) coordinates (mm) on each axis."""
+    if isinstance(field, SumField):
+        return np.add.reduce([sample_grid(part, axes, backend) for part in field.parts])
     if isinstance(field, LatticeField):
         return named(backend).sample_lattice(field, axes)
     x, y, z = (np.asarray(axis, dtype=np.float64) for axis in axes)
@@ -45,9 +47,11 @@ def sample_grid(
 
 
 def sample_slices(
-    field: LatticeField | GaussianField, planes: Slices, spread: PointSpread, backend: Backend | str = "cpu"
+    field: Field, planes: Slices, spread: PointSpread, backend: Backend | str = "cpu"
 ) -> Float32[np.ndarray, " p"]:
     """The field at every pixel of planes, seen through `spread`; terms below float32 are left out."""
+    if isinstance(field, SumField):
+        return np.add.reduce([sample_slices(part, planes, spread, backend) for part in field.parts])
     backend, still = named(backend), identity_poses(planes.n_slices)
     amplitudes = backend.array(field.amplitudes)
     if isinstance(field, LatticeField):

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from gsvr.backends import Backend
 from gsvr.errors import InputError
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field, GaussianField
 from gsvr.model.mask_grid import mask_on_grid
 from gsvr.model.morphology import within
 from gsvr.model.point_spread import FWHM_PER_SIGMA, IN_PLANE_FWHM_PER_SPACING
@@ -36,7 +36,7 @@ def check_voxel_size(spacing: float) -> None:
 
 
 def render_volume(
-    field: LatticeField | GaussianField,
+    field: Field,
     spacing: float,
     mask: Volume | None = None,
     margin: float = 2.0,
@@ -89,7 +89,7 @@ def render_volume(
 
 
 def render_deviation(
-    samples: Sequence[LatticeField | GaussianField],
+    samples: Sequence[Field],
     volume: Volume,
     smoothing: float = 2.0,
     backend: Backend | str = "cpu",
@@ -125,8 +125,8 @@ def render_deviation(
     return Volume(deviation.astype(np.float32), volume.affine, volume.mask)
 
 
-def _extent(field: LatticeField | GaussianField) -> tuple[np.ndarray, np.ndarray]:
-    means = field.to_gaussians().means if isinstance(field, LatticeField) else field.means
+def _extent(field: Field) -> tuple[np.ndarray, np.ndarray]:
+    means = field.means if isinstance(field, GaussianField) else field.to_gaussians().means
     if len(means) == 0:
         raise ValueError("the field has no Gaussians")
     return means.min(axis=0).astype(np.float64), means.max(axis=0).astype(np.float64)

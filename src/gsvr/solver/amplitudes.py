@@ -62,15 +62,15 @@ def solve_amplitudes(
 def refit(state: State, iterations: int) -> State:
     """Better amplitudes at the poses, weights and gains of a state."""
     operator, weights = state.operator, state.weights
-    if state.prior is None:
-        raise ValueError("this state has no prior: its amplitudes are not solved for")
+    strength = state.white_strength
+    assert state.prior is not None  # else it would have no strength
     diagonal = operator.diagonal(weights.pixels) if state.diagonal is None else state.diagonal
     found = solve_amplitudes(
         operator,
         operator.pixels.values,
         weights.pixels,
         state.prior.at(state.amplitudes),
-        state.prior.strength * weights.white_noise**2,
+        strength,
         state.amplitudes,
         state.prediction,
         iterations,

@@ -38,6 +38,10 @@ class Checkpoint:
         Of the stage's binned pixels.
     diagonal
         See `gsvr.solver.state.State`.
+    prior_factor, share
+        See `gsvr.solver.state.State`.
+    partner
+        The state's partner; its stage is of no meaning.
     """
 
     stage: str
@@ -55,6 +59,9 @@ class Checkpoint:
     white_noise: float
     prediction: Float32[np.ndarray, " q"]
     diagonal: Float32[np.ndarray, "*sites"] | None
+    prior_factor: float = 1.0
+    share: float = 1.0
+    partner: Checkpoint | None = None
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.stage!r}, iteration {self.iteration}, {self.field!r})"
@@ -74,7 +81,7 @@ class Checkpoint:
             stage=stage,
             iteration=iteration,
             finished=finished,
-            field=state.field,
+            field=state.own_field,
             mask=mask,
             poses=state.poses,
             gains=state.gains,
@@ -86,6 +93,9 @@ class Checkpoint:
             white_noise=weights.white_noise,
             prediction=host(state.prediction),
             diagonal=None if state.diagonal is None else host(state.diagonal),
+            prior_factor=state.prior_factor,
+            share=state.share,
+            partner=None if state.partner is None else Checkpoint.of(stage, iteration, True, state.partner, mask, bias),
         )
 
     def stage_of(self, stages: Sequence[Stage]) -> int:
@@ -138,4 +148,9 @@ class Checkpoint:
         weights = Weights(array(self.pixel_weights), self.slice_weights, self.noise, self.white_noise, self.residuals)
         diagonal = None if self.diagonal is None else array(self.diagonal)
         amplitudes, prior = array(self.field.amplitudes), options.prior_on(operator)
-        return State(amplitudes, operator, prior, weights, array(self.prediction), diagonal)
+        return State(
+            *(amplitudes, operator, prior, weights, array(self.prediction), diagonal),
+            prior_factor=self.prior_factor,
+            partner=None if self.partner is None else self.partner.state(slices, options),
+            share=self.share,
+        )

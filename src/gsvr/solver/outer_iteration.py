@@ -81,11 +81,15 @@ def begin_stage(
         raise InputError(
             "no volume explains any of the slices: look at the stacks for damage, and whether masks lie on the brain"
         )
-    previous = state.field
+    previous = state.own_field
     if not isinstance(previous, LatticeField):
         raise ValueError(f"stage {stage.name!r} needs a field on a lattice to start from: free Gaussians come last")
     lattice = stage_lattice(slices, state.poses, stage, options)
-    field = LatticeField(lattice, resampled_amplitudes(previous, lattice))
+    # only what was fitted with the same Gaussians is on the lattice as it is
+    fitted = np.array_equal(lattice.support, previous.lattice.support) and (
+        (lattice.spacing, lattice.sigma) == (previous.lattice.spacing, previous.lattice.sigma)
+    )
+    field = previous if fitted else LatticeField(lattice, resampled_amplitudes(previous, lattice))
     if stage.free:
         field = seed_from_lattice(field, state.weights.white_noise, options.seeds_of(stage))
     operator = operator_of(field, slices, state.poses, state.gains, options.profile, options.backend)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from threadpoolctl import threadpool_limits
 
 from gsvr.masks.consensus import consensus_mask, project_mask
@@ -17,13 +17,20 @@ from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.bias_estimation import refined
 from gsvr.solver.checkpoint import Checkpoint
-from gsvr.solver.field_choice import RIM, chosen_field
+from gsvr.solver.final_field import RIM, final_field
 from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
-from gsvr.solver.schedule import TRIAL_ITERATIONS, SolverOptions, Stage, moving_parts, restart_stages
+from gsvr.solver.schedule import (
+    LATTICE_ITERATIONS,
+    TRIAL_ITERATIONS,
+    SolverOptions,
+    Stage,
+    moving_parts,
+    restart_stages,
+)
 from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
 from gsvr.solver.state import FieldChoice, Result, State, StopReconstruction
 from gsvr.solver.uncertainty import posterior_deviations
@@ -218,8 +225,8 @@ class _Reconstruction:
             return state_from_field(binned, stage, self._options, field, poses), 0
         if stage.alternative is not None and state is not None and state.has_field:
             deep = self._scaled.with_mask(inner).binned(stage.binning).mask
-            state, self._choice = chosen_field(binned, deep, stage, self._options, state)
-            return state, TRIAL_ITERATIONS
+            state, self._choice = final_field(binned, deep, stage, self._options, state)
+            return state, LATTICE_ITERATIONS if isinstance(state.operator, LatticeOperator) else TRIAL_ITERATIONS
         return begin_stage(binned, stage, self._options, state, self._poses), 0
 
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
@@ -246,14 +253,9 @@ class _Reconstruction:
         options, scale, levels = self._options, np.float32(self._scale), self._levels
         mask = consensus_mask(self._scaled, self._slices.mask, state.poses, options.masks, options.profile)
         deviations = posterior_deviations(state, options.uncertainty_samples, options.seed, self._sampling)
-        operator = state.operator
-        prediction = state.prediction
-        if state.slices.binning != self._scaled.binning:  # the prediction is of all pixels as they were given
-            prediction = operator.with_slices(self._scaled).predict(state.amplitudes)
-        prediction = operator.backend.host(prediction)
-        field, uneven = state.field, self._bias.at(self._slices)
+        prediction, uneven = self._prediction(state), self._bias.at(self._slices)
         return Result(
-            field=replace(field, amplitudes=field.amplitudes * scale),
+            field=state.field.scaled(self._scale),
             slices=self._slices.with_mask(self._scaled.mask),
             mask=mask,
             poses=state.poses,
@@ -265,5 +267,15 @@ class _Reconstruction:
             prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
             bias=self._bias,
             choice=self._choice,
-            deviations=tuple(replace(part, amplitudes=part.amplitudes * scale) for part in deviations),
+            deviations=tuple(part.scaled(self._scale) for part in deviations),
         )
+
+    def _prediction(self, state: State) -> Float32[np.ndarray, " p"]:
+        """Of all pixels as they were given, on the host."""
+        operator, prediction = state.operator, state.prediction
+        if state.slices.binning != self._scaled.binning:
+            prediction = operator.with_slices(self._scaled).predict(state.amplitudes)
+        own = operator.backend.host(prediction)
+        if state.partner is None:
+            return own
+        return np.float32(1 - state.share) * self._prediction(state.partner) + np.float32(state.share) * own

@@ -21,8 +21,10 @@ from gsvr.solver.seeding import SeedOptions
 
 Motion = Literal["stacks", "slices", "none"]
 Search = Literal["none", "lost", "all"]
-# Outer iterations in which a lattice and free Gaussians are compared, see `gsvr.solver.field_choice`.
+# Outer iterations after which free Gaussians are compared with a lattice, and those that this had before, of which the
+# last is for the strength of its prior, see `gsvr.solver.final_field`.
 TRIAL_ITERATIONS = 2
+LATTICE_ITERATIONS = TRIAL_ITERATIONS + 1
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Stage:
         Whether the Gaussians leave the lattice: as many as `SolverOptions.seeds_of` says, seeded from the previous
         stage's field. Only without motion.
     alternative
-        A stage on a lattice that is tried as well, and goes on in place of this one where it predicts pixels better
-        that neither has seen (`gsvr.solver.field_choice`). The trial takes `TRIAL_ITERATIONS` outer iterations of both.
+        A stage on a lattice of the same spacing that comes first: the free Gaussians are seeded from it, and the volume
+        is the average of both that best predicts pixels which neither has seen (`gsvr.solver.final_field`). That is
+        decided after `TRIAL_ITERATIONS` outer iterations of this stage and `LATTICE_ITERATIONS` of the other.
     settled
         Median motion in an outer iteration, as a share of the spacing, at which the stage has done its work.
     geometry_steps
@@ -90,8 +93,9 @@ class Stage:
         other = self.alternative
         if other is not None and (not self.free or other.free or self.geometry_steps):
             raise ValueError(f"{at}an alternative is on a lattice, to free Gaussians without geometry steps")
-        if other is not None and min(self.outer_iterations, other.outer_iterations) <= TRIAL_ITERATIONS:
-            raise ValueError(f"{at}a trial needs more than {TRIAL_ITERATIONS} outer iterations")
+        least = TRIAL_ITERATIONS, LATTICE_ITERATIONS
+        if other is not None and not (self.outer_iterations > least[0] and other.outer_iterations > least[1]):
+            raise ValueError(f"{at}a trial needs more than {least[0]} outer iterations, and {least[1]} on the lattice")
         if self.free and self.motion != "none":
             raise ValueError(f"{at}free Gaussians need motion 'none': slices move on a lattice only")
 
@@ -108,8 +112,8 @@ def default_stages(
     Parameters
     ----------
     free
-        Whether the last stage has free Gaussians where they predict better than the lattice: sharper and less noisy;
-        without, a reconstruction takes a quarter to a third less time.
+        Whether the volume is the average of a lattice and free Gaussians, which is sharper and less noisy; without, a
+        reconstruction takes a third less time.
     thickness
         Of the slices (mm): a third of it is what they can tell apart.
     geometry_steps

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.backends.protocol import Array
 from gsvr.model.bias_field import BiasField
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field, GaussianField, LatticeField, SumField
 from gsvr.model.notebook import mosaic_html
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
@@ -44,6 +43,11 @@ class State:
     diagonal
         Of the normal matrix, from the last iteration that changed poses: weights alone hardly change it, and a
         preconditioner need not be exact. None: not known.
+    prior_factor
+        Of the prior's strength: less than one where the pixels asked for less, see `gsvr.solver.final_field`.
+    partner, share
+        Another fit to the same slices, whose field is averaged with this one's, and the share of this one in the
+        volume.
     """
 
     amplitudes: Array
@@ -52,6 +56,9 @@ class State:
     weights: Weights
     prediction: Array
     diagonal: Array | None = None
+    prior_factor: float = 1.0
+    partner: State | None = None
+    share: float = 1.0
 
     def __repr__(self) -> str:
         return f"State({self.field!r}, {self.slices.n_slices} slices, {self.weights!r})"
@@ -67,9 +74,24 @@ class State:
         return bool(self.amplitudes.any())
 
     @property
-    def field(self) -> LatticeField | GaussianField:
-        """The volume as Gaussians."""
+    def own_field(self) -> LatticeField | GaussianField:
+        """The fit of this state, without its partner's."""
         return self.operator.field(self.amplitudes)
+
+    @property
+    def field(self) -> Field:
+        """The volume as Gaussians."""
+        if self.partner is None:
+            return self.own_field
+        shares = (1 - self.share, self.partner.own_field), (self.share, self.own_field)
+        return SumField(tuple(part.scaled(share) for share, part in shares))
+
+    @property
+    def white_strength(self) -> float:
+        """Of the prior, for residuals of the noise that there is."""
+        if self.prior is None:
+            raise ValueError("this state has no prior: its amplitudes are not solved for")
+        return self.prior_factor * self.prior.strength * self.weights.white_noise**2
 
     @property
     def poses(self) -> Float[np.ndarray, "n 4 4"]:
@@ -84,19 +106,23 @@ class State:
 
 @dataclass(frozen=True)
 class FieldChoice:
-    """Why the final field is what it is, see `gsvr.solver.field_choice`.
+    """Why the final field is what it is, see `gsvr.solver.final_field`.
 
     Attributes
     ----------
-    kind
-        Which predicts better.
+    share
+        Of free Gaussians in the volume; the rest is the lattice's.
+    prior_factor
+        Of the prior's strength.
     pixels
         How many were held out.
     errors
-        Root mean square error on them (bright tissue is one) of each kind after every outer iteration.
+        Root mean square error on them (bright tissue is one) by the field and the factor of its prior, after every
+        outer iteration; that of the average at last.
     """
 
-    kind: Literal["lattice", "free"]
+    share: float
+    prior_factor: float
     pixels: int
     errors: Mapping[str, tuple[float, ...]]
 
@@ -131,12 +157,12 @@ class Result:
     bias
         Smooth brightness of each stack, which the prediction has; None with the published settings.
     choice
-        What decided between a lattice and free Gaussians; None: they were not compared.
+        What decided on lattice, free Gaussians and the strength of the prior; None: nothing was compared.
     deviations
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
 
-    field: LatticeField | GaussianField
+    field: Field
     slices: Slices
     mask: Volume
     poses: Float[np.ndarray, "n 4 4"]
@@ -148,7 +174,7 @@ class Result:
     prediction: Float32[np.ndarray, " p"]
     bias: BiasField | None = None
     choice: FieldChoice | None = None
-    deviations: tuple[LatticeField | GaussianField, ...] = ()
+    deviations: tuple[Field, ...] = ()
 
     def __repr__(self) -> str:
         return f"Result({self.field!r}, {self.slices.n_slices} slices, noise={self.noise:.4g})"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field, GaussianField, LatticeField, SumField
 from gsvr.solver.amplitudes import solve_amplitudes
 from gsvr.solver.state import State, StopReconstruction
 
@@ -22,7 +22,7 @@ _ITERATIONS = 20
 
 def posterior_deviations(
     state: State, samples: int, seed: int, progress: Callable[[int, int], None] | None = None
-) -> tuple[LatticeField | GaussianField, ...]:
+) -> tuple[Field, ...]:
     """Samples of the field minus its estimate.
 
     Parameters
@@ -34,10 +34,9 @@ def posterior_deviations(
     progress
         Told how many are drawn, and how many there will be; may raise `StopReconstruction` to have those alone.
     """
-    rng = np.random.default_rng(seed)
-    drawn: list[LatticeField | GaussianField] = []
+    drawn: list[Field] = []
     while len(drawn) < samples:
-        drawn.append(_sample(state, rng))
+        drawn.append(_sample(state, (seed, len(drawn))))
         if progress is not None:
             try:
                 progress(len(drawn), samples)
@@ -46,11 +45,17 @@ def posterior_deviations(
     return tuple(drawn)
 
 
-def _sample(state: State, rng: np.random.Generator) -> LatticeField | GaussianField:
-    operator, weights = state.operator, state.weights
-    if state.prior is None:
-        raise ValueError("this state has no prior: it has no posterior to draw from")
-    strength = state.prior.strength * weights.white_noise**2
+def _sample(state: State, seed: tuple[int, int]) -> Field:
+    """One sample; where two fits are averaged, both of the same noise of the pixels."""
+    if state.partner is None:
+        return _own_sample(state, seed)
+    shares = (1 - state.share, state.partner), (state.share, state)
+    return SumField(tuple(_own_sample(of, seed).scaled(share) for share, of in shares))
+
+
+def _own_sample(state: State, seed: tuple[int, int]) -> LatticeField | GaussianField:
+    operator, weights, strength, rng = state.operator, state.weights, state.white_strength, np.random.default_rng(seed)
+    assert state.prior is not None  # else it would have no strength
     prior = state.prior.at(state.amplitudes)
     noise = operator.backend.array(weights.noise_sample(rng, operator.backend))
     found = solve_amplitudes(

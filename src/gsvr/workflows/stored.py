@@ -24,7 +24,7 @@ from gsvr.model.morphology import box_near
 from gsvr.model.point_spread import PROFILES, ProfileName
 from gsvr.model.slices import Slices, Stack, slices_from_stacks
 from gsvr.model.volume import Volume
-from gsvr.operators.any_field import operator_of
+from gsvr.operators.any_field import predicted
 from gsvr.report.examination import Acquisition, Examination
 from gsvr.workflows.inputs import StackInputs, find_series
 from gsvr.workflows.provenance import file_hash, hashed_files
@@ -182,8 +182,7 @@ def _acquisition(
     matrices = np.stack([placed[key].matrix for key in keys])
     gains = np.array([float(placed[key].details.get("gain", 1.0)) for key in keys])
     slices = _masked(slices, stored.mask, stored.masks.margin, matrices, [placed[key] for key in keys])
-    operator = operator_of(stored.field, slices, matrices, gains, profile)
-    prediction = operator.backend.host(operator.predict(operator.backend.array(stored.field.amplitudes)))
+    prediction = predicted(stored.field, slices, matrices, gains, profile)
     if bias is not None:
         prediction = prediction * bias.at(slices)
     return Acquisition(stacks, slices, matrices, prediction)

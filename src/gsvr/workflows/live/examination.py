@@ -27,7 +27,7 @@ from gsvr.io.nifti import read_stack, read_volume, write_volume
 from gsvr.io.outputs import begin_writing
 from gsvr.io.transforms import write_poses_json
 from gsvr.masks.first import StackMasks
-from gsvr.model.fields import GaussianField, LatticeField
+from gsvr.model.fields import Field
 from gsvr.model.slices import SliceKey, Stack
 from gsvr.model.volume import Volume
 from gsvr.render import VOXEL_SIZE
@@ -114,7 +114,7 @@ class Latest:
         `gsvr.evaluation.next_stack.NextStack`.
     """
 
-    field: LatticeField | GaussianField
+    field: Field
     mask: Volume
     volume: Volume
     quality: str

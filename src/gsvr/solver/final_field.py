@@ -1,0 +1,153 @@
+"""The final field: a lattice and free Gaussians, each by its share, and a prior as strong as the pixels want it.
+
+Free Gaussians are sharper and less noisy where brains are smooth; where detail is as fine as the lattice there are too
+few of them. What one gets wrong the other often gets right, so that their average is nearer to the truth than either
+(stacking; Wolpert, Neural Networks 1992). And the sharper a brain, the weaker the prior should be. Nobody knows
+beforehand. So small blocks of pixels, scattered over all slices, are held out. The lattice is fitted to the others,
+with a prior that is made weaker as long as that predicts the blocks better; free Gaussians are seeded from it and
+fitted to the same pixels; and the shares are those whose average predicts the blocks best. Then the blocks come back.
+
+Blocks lie well inside the brain: around it skull and skin move otherwise, and the more Gaussians the better they are
+explained.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from gsvr.model.slices import Slices
+from gsvr.solver.outer_iteration import advance, begin_stage
+from gsvr.solver.schedule import LATTICE_ITERATIONS, TRIAL_ITERATIONS, SolverOptions, Stage
+from gsvr.solver.state import FieldChoice, State
+
+logger = logging.getLogger(__name__)
+
+# How deep in the brain the pixels lie that are held out (mm).
+RIM = 4.0
+# Of these pixels, in squares of so many: wider than what the point spread function shares between pixels.
+_SHARE, _BLOCK = 0.06, 4
+# Residuals count up to so many standard deviations: what nothing explains says nothing about fields.
+_LIMIT = 6.0
+# The prior is made weaker by steps of this factor, so often at most, and only while that lowers the error by this
+# share: smaller differences are those of fits that have not converged.
+_WEAKER, _STEPS, _LEAST_GAIN = 0.5, 3, 0.005
+# A field with a smaller share is left out.
+_LEAST_SHARE = 0.05
+
+
+def final_field(
+    slices: Slices, inner: Bool[np.ndarray, " p"], stage: Stage, options: SolverOptions, previous: State
+) -> tuple[State, FieldChoice]:
+    """The state after `TRIAL_ITERATIONS` of what goes on, with all pixels in use again, and what decided.
+
+    It is that of the free Gaussians, with the lattice as its partner; of the free Gaussians alone; or of the lattice.
+
+    Parameters
+    ----------
+    slices
+        As for `gsvr.solver.outer_iteration.begin_stage`.
+    inner
+        Pixels that lie deep in the brain (by `RIM`); those to hold out are drawn from them, or from all if there are
+        none.
+    stage
+        With an alternative.
+    previous
+        How the stage before ended, on a lattice.
+    """
+    assert stage.alternative is not None
+    inner = inner & slices.mask
+    held = held_out(slices.with_mask(inner) if inner.any() else slices, np.random.default_rng(options.seed))
+    trial = _Trial(slices, held, _LIMIT * previous.weights.noise, {})
+    lattice = _fitted_lattice(trial, stage.alternative, options, previous)
+    free = begin_stage(slices, stage, options, lattice)
+    free = replace(free, prior_factor=lattice.prior_factor)
+    free = trial.fitted(free, stage, options, TRIAL_ITERATIONS, "free")
+    share = trial.best_share(lattice, free)
+    choice = FieldChoice(share, lattice.prior_factor, int(held.sum()), trial.errors)
+    logger.info("share of free Gaussians %.2f, prior times %g: %s", share, choice.prior_factor, trial.errors)
+    if share == 0:
+        return _with_all_pixels(lattice, slices), choice
+    free = _with_all_pixels(free, slices)
+    if share == 1:
+        return free, choice
+    lattice = _with_all_pixels(lattice, slices)
+    for _ in range(stage.alternative.outer_iterations - LATTICE_ITERATIONS):
+        lattice = advance(stage.alternative, options, lattice)
+    return replace(free, partner=lattice, share=share), choice
+
+
+def held_out(slices: Slices, rng: np.random.Generator) -> Bool[np.ndarray, " p"]:
+    """Pixels in use that lie in blocks drawn at random."""
+    held = np.zeros(len(slices.mask), bool)
+    for s in range(slices.n_slices):
+        height, width = slices.shapes[s]
+        blocks = rng.random((-(-height // _BLOCK), -(-width // _BLOCK))) < _SHARE
+        held[slices.pixels_of(s)] = np.kron(blocks, np.ones((_BLOCK, _BLOCK), bool))[:height, :width].ravel()
+    return held & slices.mask
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Fits to the pixels that are not held out, and their errors on the others, by name and outer iteration."""
+
+    slices: Slices
+    held: Bool[np.ndarray, " p"]
+    limit: float
+    errors: dict[str, tuple[float, ...]]
+
+    def fitted(self, state: State, stage: Stage, options: SolverOptions, iterations: int, name: str) -> State:
+        """The state after some outer iterations."""
+        state = replace(state, operator=state.operator.with_mask(self.slices.mask & ~self.held))
+        for _ in range(iterations):
+            state = advance(stage, options, state)
+            self.errors[name] = (*self.errors.get(name, ()), self.error(self._predicted(state), state))
+        return state
+
+    def error(self, prediction: Float32[np.ndarray, " h"], state: State) -> float:
+        """Root mean square of the residuals (bright tissue is one), by the weights of slices."""
+        residuals = np.minimum(np.abs(self.slices.values[self.held] - prediction), self.limit)
+        return float(np.sqrt(np.average(residuals**2, weights=self._weights(state))))
+
+    def best_share(self, lattice: State, free: State) -> float:
+        """Of free Gaussians, in the average of both that predicts best: a least-squares fit of one number."""
+        of_lattice, of_free = self._predicted(lattice), self._predicted(free)
+        missing, change = self.slices.values[self.held] - of_lattice, of_free - of_lattice
+        trusted = np.minimum(np.abs(missing), np.abs(missing - change)) < self.limit
+        weights = self._weights(free) * trusted
+        power = float(np.sum(weights * change**2, dtype=np.float64))
+        share = float(np.sum(weights * change * missing, dtype=np.float64)) / power if power > 0 else 0.0
+        share = 0.0 if share < _LEAST_SHARE else 1.0 if share > 1 - _LEAST_SHARE else share
+        self.errors["average"] = (self.error(of_lattice + np.float32(share) * change, free),)
+        return share
+
+    def _predicted(self, state: State) -> Float32[np.ndarray, " h"]:
+        return state.operator.backend.host(state.prediction)[self.held]
+
+    def _weights(self, state: State) -> Float[np.ndarray, " h"]:
+        return self.slices.per_pixel(state.weights.slices)[self.held] + 1e-12
+
+
+def _fitted_lattice(trial: _Trial, stage: Stage, options: SolverOptions, previous: State) -> State:
+    """The lattice with the prior that predicts best; priors are compared over its last outer iteration."""
+    begun = trial.fitted(
+        begin_stage(trial.slices, stage, options, previous), stage, options, TRIAL_ITERATIONS, "lattice"
+    )
+    best = trial.fitted(begun, stage, options, 1, "lattice")
+    least = trial.errors["lattice"][-1]
+    for _ in range(_STEPS):
+        factor = _WEAKER * best.prior_factor
+        name = f"lattice, prior x {factor:g}"
+        weaker = trial.fitted(replace(begun, prior_factor=factor), stage, options, 1, name)
+        error = trial.errors[name][-1]
+        if error > (1 - _LEAST_GAIN) * least:
+            break
+        best, least = weaker, error
+    return best
+
+
+def _with_all_pixels(state: State, slices: Slices) -> State:
+    return replace(state, operator=state.operator.with_mask(slices.mask), diagonal=None)

@@ -1,0 +1,145 @@
+"""The final field is what predicts what it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsvr.io.checkpoint import read_checkpoint, write_checkpoint
+from gsvr.model.fields import GaussianField, LatticeField, SumField
+from gsvr.model.slices import Slices
+from gsvr.operators.any_field import predicted
+from gsvr.render.volume import render_volume
+from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.final_field import held_out
+from gsvr.solver.priors.lattice import LatticePrior
+from gsvr.solver.reconstruct import Progress, reconstruct
+from gsvr.solver.schedule import LATTICE_ITERATIONS, TRIAL_ITERATIONS, SolverOptions, Stage
+from gsvr.solver.seeding import SeedOptions
+from gsvr.workflows.pipeline import prepare_slices
+from tests.moving_brain import moving_brain, true_poses
+
+LATTICE = Stage("final", 1.5, 1, 4, 5, "none", 0.6)
+FREE = replace(LATTICE, outer_iterations=3, free=True, alternative=LATTICE)
+BEFORE = Stage("field", 2.5, 1, 3, 5, "none")
+OPTIONS = SolverOptions(stages=(BEFORE, FREE))
+
+
+@pytest.fixture(scope="module")
+def slices() -> Slices:
+    return prepare_slices(moving_brain().stacks, OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def poses(slices: Slices) -> np.ndarray:
+    return true_poses(slices, moving_brain())
+
+
+def test_blocks_are_held_out_all_over_the_pixels_in_use(slices: Slices):
+    held = held_out(slices, np.random.default_rng(0))
+    assert not (held & ~slices.mask).any()
+    assert held.sum() / slices.mask.sum() == pytest.approx(0.06, abs=0.01)
+    shares = slices.sum_per_slice(held) / np.maximum(slices.sum_per_slice(slices.mask), 1)
+    assert (shares[slices.sum_per_slice(slices.mask) > 500] > 0).all()
+    # in squares: nearly all neighbours within one are held out as well
+    image = slices.image(int(np.argmax(slices.sum_per_slice(held))), held)
+    whole = [
+        image[4 * r : 4 * r + 4, 4 * c : 4 * c + 4] for r in range(len(image) // 4) for c in range(image.shape[1] // 4)
+    ]
+    assert np.mean([block.all() for block in whole if block.any()]) > 0.5
+    np.testing.assert_array_equal(held, held_out(slices, np.random.default_rng(0)))
+    assert (held != held_out(slices, np.random.default_rng(1))).any()
+
+
+# so few Gaussians predict nothing
+LATTICE_ALONE = replace(OPTIONS, seeds=SeedOptions(most=60))
+# nor does so coarse a lattice
+FREE_ALONE = replace(OPTIONS, stages=(BEFORE, replace(FREE, alternative=replace(LATTICE, spacing=5.0))))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"), [(LATTICE_ALONE, LatticeField), (FREE_ALONE, GaussianField), (OPTIONS, SumField)]
+)
+def test_what_predicts_best_goes_on(slices: Slices, poses: np.ndarray, options: SolverOptions, kind: type):
+    heard: list[tuple[int, int]] = []
+    result = reconstruct(slices, options, lambda progress: heard.append((progress.iteration, progress.done)), poses)
+    choice = result.choice
+    assert choice is not None
+    assert isinstance(result.field, kind)
+    assert choice.share in {LatticeField: [0.0], GaussianField: [1.0]}.get(kind, [choice.share])
+    assert 0 <= choice.share <= 1
+    assert len(choice.errors["lattice"]) == LATTICE_ITERATIONS
+    assert len(choice.errors["free"]) == TRIAL_ITERATIONS
+    alone = min(errors[-1] for name, errors in choice.errors.items() if name != "average")
+    assert choice.errors["average"][-1] < 1.005 * alone
+    assert heard[-1] == (4 if kind is LatticeField else 3, 6)
+    # and is fitted to all pixels in the end
+    assert result.slices.mask.sum() == slices.mask.sum()
+    held = held_out(slices, np.random.default_rng(options.seed))
+    residuals = np.abs(result.prediction - slices.values)
+    assert residuals[held].mean() < 1.1 * residuals[slices.mask & ~held].mean()
+    # what is told of the volume is what the volume shows
+    field = result.field
+    shown = predicted(field, result.slices, result.poses, result.gains, options.profile)
+    used = result.slices.mask & (slices.per_pixel(result.slice_weights) > 0)
+    np.testing.assert_allclose(shown[used], result.prediction[used], rtol=0.01, atol=0.01 * slices.values.max())
+
+
+def test_an_average_predicts_better_than_either(slices: Slices, poses: np.ndarray):
+    choice = reconstruct(slices, OPTIONS, poses=poses).choice
+    assert choice is not None
+    assert 0 < choice.share < 1
+    assert choice.errors["average"][-1] < min(choice.errors["free"][-1], choice.errors["lattice"][-1])
+
+
+def test_a_prior_that_is_too_strong_is_made_weaker(slices: Slices, poses: np.ndarray):
+    strong = replace(OPTIONS, prior=LatticePrior(strength=0.8))
+    choice = reconstruct(slices, strong, poses=poses).choice
+    assert choice is not None
+    assert choice.prior_factor == 0.125
+    assert choice.errors["lattice, prior x 0.125"][-1] < 0.98 * choice.errors["lattice"][-1]
+
+
+def test_samples_are_of_the_average(slices: Slices, poses: np.ndarray):
+    result = reconstruct(slices, replace(OPTIONS, uncertainty_samples=2), poses=poses)
+    parts: list[np.ndarray] = []
+    for sample in result.deviations:
+        assert isinstance(sample, SumField)
+        parts += [render_volume(part, 2.0, result.mask).data.ravel() for part in sample.parts]
+    alike = np.corrcoef(parts)
+    # noise of the pixels is the same for both fields, so that their samples resemble each other, and no other
+    assert min(alike[0, 1], alike[2, 3]) > 0.2
+    assert np.abs(alike[:2, 2:]).max() < 0.1
+
+
+@pytest.mark.parametrize("options", [LATTICE_ALONE, OPTIONS])
+def test_a_resumed_run_goes_on_with_what_was_chosen(
+    slices: Slices, poses: np.ndarray, tmp_path: Path, options: SolverOptions
+):
+    kept: list[Checkpoint] = []
+
+    def keep(progress: Progress) -> None:
+        kept.append(progress.checkpoint())
+
+    whole = reconstruct(slices, options, keep, poses)
+    for checkpoint in (kept[0], kept[-2], kept[-1]):
+        write_checkpoint(tmp_path / "run.safetensors", checkpoint)
+        resumed = reconstruct(slices, options, checkpoint=read_checkpoint(tmp_path / "run.safetensors"))
+        np.testing.assert_array_equal(resumed.field.amplitudes, whole.field.amplitudes)
+        np.testing.assert_array_equal(resumed.prediction, whole.prediction)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"free": False}, "an alternative is on a lattice, to free Gaussians"),
+        ({"geometry_steps": 3}, "without geometry steps"),
+        ({"outer_iterations": 2}, "more than 2 outer iterations, and 3 on the lattice"),
+    ],
+)
+def test_a_stage_says_what_cannot_be_compared(wrong: dict[str, int], told: str):
+    with pytest.raises(ValueError, match=told):
+        replace(FREE, **wrong)  # pyright: ignore[reportArgumentType]
