@@ -21,6 +21,7 @@ from examples import super_resolution
 from examples.demo import Score, motion_error, on_black
 from gsvr.evaluation import compare
 from gsvr.io.atomic import atomic_path
+from gsvr.model.fields import Field
 from gsvr.model.point_spread import PROFILES
 from gsvr.report.picture import PictureOptions, mid_slices_picture, panel_box
 from gsvr.simulation.simulate import Simulation, SimulationOptions, simulate

@@ -132,6 +132,10 @@ def test_kill_9_loses_nothing(node: Node):
     node.write(0)
     node.write(1)
     node.wait_for(event="volume", quality="quick", stacks=["stack-0", "stack-1"])
+    saved, until = node.output / "watched" / "state" / "poses.json", time.monotonic() + _PATIENCE
+    while not (saved.is_file() and "stack-1" in saved.read_text()):  # just after it is told
+        assert time.monotonic() < until
+        time.sleep(0.01)
     node.end(signal.SIGKILL)  # before the final volume
     with (node.output / "watched" / "events.jsonl").open("ab") as file:
         file.write(b'{"time": 1, "ev')  # as if it had been writing
