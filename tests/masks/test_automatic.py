@@ -108,6 +108,15 @@ def test_a_brain_far_from_the_others_is_doubtful():
     assert "110 mm" in sentences[2] or "108 mm" in sentences[2]
 
 
+def test_one_of_three_that_none_confirms_is_doubtful():
+    brain, odd = candidate((0, 0, 0)), candidate((3, 0, 0), certainty=0.5)
+    assert (
+        doubts([[brain], [odd], [odd]], [brain, odd, odd])[0] == "no other stack shows a brain that confirms this one"
+    )
+    assert doubts([[brain], [odd]], [brain, odd])[0] is None
+    assert doubts([[brain], [brain], [odd]], [brain, brain, odd])[:2] == [None, None]
+
+
 def test_a_head_alone_or_a_masked_brain_shows_no_mother():
     rng = np.random.default_rng(0)
     affine = np.diag([1.5, 1.5, 4.0, 1.0])

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from gsvr.errors import InputError
+from gsvr.masks.automatic import FoundMask
 from gsvr.masks.first import first_masks
 from gsvr.masks.options import MaskOptions
 from tests.masks.ball_stacks import RADIUS, ball_stack, inside_ball, overlap
@@ -63,6 +64,23 @@ def test_stacks_cut_around_the_head_are_searched_among_others(monkeypatch: pytes
     monkeypatch.setattr(first, "is_searched", lambda *_: False)
     first_masks(stacks)
     assert len(asked) == 1
+
+
+def test_a_doubtful_stack_is_named_and_borrows(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    def pretended(volumes, names, *_):
+        ball = inside_ball(ball_stack(0))
+        return [
+            FoundMask(ball, 0.9, "it has horns" if name == "stack-2" else None, ball.astype(np.float32))
+            for name in names
+        ]
+
+    monkeypatch.setattr("gsvr.masks.automatic.find_brains", pretended)
+    stacks = [ball_stack(number, mask=False) for number in range(3)]
+    masks = first_masks(stacks, MaskOptions(automatic="always"))
+    assert masks.found == masks.drawn == [True, True, False]
+    assert masks.probabilities[2] is None
+    assert "stack-2: it has horns" in caplog.text
+    assert "stack-2: no mask, borrowing" in caplog.text
 
 
 def test_slices_keep_more_at_hand_than_they_use():

@@ -61,11 +61,11 @@ def found_masks(
         brain = next(brains)
         doubt = brain.doubt
         if doubt is None and any_drawn and not _agrees(brain.mask, carried_mask(stack, stacks, options.borrowed)):
-            doubt = f"{stack.name}: what looks like a brain is not where the drawn masks are"
+            doubt = "what looks like a brain is not where the drawn masks are"
         if doubt is None:
             logger.info("%s: brain found, confidence %.2f", stack.name, brain.confidence)
         else:
-            logger.warning("%s", doubt)
+            logger.warning("%s: %s", stack.name, doubt)
         masks.append(brain if doubt is None else None)
     if not any_drawn and not any(mask is not None for mask in masks):
         raise InputError(

@@ -9,6 +9,9 @@ import numpy as np
 
 from gsvr.masks.automatic.candidates import Candidate
 
+# Of so many stacks, one alone is not to be trusted.
+_CONFIRMED_FROM = 3
+
 
 @dataclass(frozen=True)
 class ChoiceOptions:
@@ -87,6 +90,8 @@ def doubts(
             sentences.append("other stacks show two parts that look like a brain (twins?)")
             continue
         sentences.append("no brain was found" if candidate is None else _doubt(parts, candidate, others, options))
+    if len(sentences) >= _CONFIRMED_FROM and sentences.count(None) == 1:
+        sentences[sentences.index(None)] = "no other stack shows a brain that confirms this one"
     return sentences
 
 
