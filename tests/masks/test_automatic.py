@@ -13,7 +13,7 @@ from gsvr.masks.automatic import find_brains, shows_more_than_a_brain
 from gsvr.masks.automatic.candidates import Candidate, find_candidates
 from gsvr.masks.automatic.choice import choose, doubts
 from gsvr.masks.automatic.network import neighbour_step, with_neighbours
-from gsvr.masks.automatic.resampling import averaging_weights, interpolating_weights
+from gsvr.masks.automatic.resampling import averaging_weights, interpolating_weights, resampled
 
 
 def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float, spacing: tuple[float, ...]) -> np.ndarray:
@@ -40,6 +40,15 @@ def test_resampling_keeps_a_constant_and_a_slope(spacing):
     inner = slice(5, -5)
     # weights of a triangle that no pixel lies on symmetrically shift the mean by a small part of a pixel
     np.testing.assert_allclose((up @ (down @ slope))[inner], slope[inner], atol=0.15)
+
+
+def test_each_axis_is_resampled_by_its_own_weights():
+    values = np.random.default_rng(0).normal(size=(12, 9, 4)).astype(np.float32)
+    across, down = averaging_weights(12, 1.3), interpolating_weights(17, 1.1)
+    assert down.shape == (17, 10)
+    down = down[:, :9]
+    expected = np.einsum("ci,rj,ijk->crk", across.toarray(), down.toarray(), values)
+    np.testing.assert_allclose(resampled(values, across, down), expected, atol=1e-5)
 
 
 def test_end_slices_stand_for_missing_neighbours():

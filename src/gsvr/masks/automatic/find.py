@@ -15,7 +15,7 @@ from gsvr.masks.automatic.candidates import Candidate, CandidateOptions, find_ca
 from gsvr.masks.automatic.choice import ChoiceOptions, choose, doubts
 from gsvr.masks.automatic.network import neighbour_step, probabilities, with_neighbours
 from gsvr.masks.automatic.regions import depth
-from gsvr.masks.automatic.resampling import NETWORK_SPACING, averaging_weights, interpolating_weights
+from gsvr.masks.automatic.resampling import NETWORK_SPACING, averaging_weights, interpolating_weights, resampled
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ def _look(data: np.ndarray, affine: np.ndarray, name: str, options: FindOptions)
     across = averaging_weights(data.shape[0], spacing[0])
     down = averaging_weights(data.shape[1], spacing[1])
     # (columns, rows, slices) to (slices, rows, columns)
-    slices = np.matmul(down, np.matmul(np.asarray(data, np.float32).transpose(2, 1, 0), across.T))
+    slices = np.ascontiguousarray(resampled(data, across, down).transpose(2, 1, 0))
     slices = normalised(np.clip(slices, 0, None))
     triples = with_neighbours(slices, neighbour_step(spacing[2]))
     coarse = np.eye(4)
-    for axis, (n, m) in enumerate([(data.shape[0], len(across)), (data.shape[1], len(down))]):
+    for axis, (n, m) in enumerate([(data.shape[0], slices.shape[2]), (data.shape[1], slices.shape[1])]):
         coarse[axis, axis] = NETWORK_SPACING / spacing[axis]
         coarse[axis, 3] = (n - 1) / 2 - (m - 1) / 2 * coarse[axis, axis]
     found = probabilities(triples, options.threads)
@@ -230,4 +230,4 @@ def _drawn(own: Opinion, others: Sequence[Opinion], options: FindOptions) -> tup
 def _on_own_grid(values: np.ndarray, shape: tuple[int, ...], pixel: tuple[float, float]) -> np.ndarray:
     """Values on pixels of 2 mm on the stack's own grid (columns, rows, slices), interpolated; ``pixel`` is in mm."""
     across, down = (interpolating_weights(n, spacing) for n, spacing in zip(shape, pixel, strict=False))
-    return np.ascontiguousarray(np.matmul(down, np.matmul(values, across.T)).transpose(2, 1, 0))
+    return resampled(values.transpose(2, 1, 0), across, down)
