@@ -35,8 +35,8 @@ _LIMIT = 6.0
 # The prior is made weaker by steps of this factor, so often at most, and only while that lowers the error by this
 # share: smaller differences are those of fits that have not converged.
 _WEAKER, _STEPS, _LEAST_GAIN = 0.5, 3, 0.005
-# A field with a smaller share is left out.
-_LEAST_SHARE = 0.05
+# Of free Gaussians, to choose from.
+_SHARES = np.linspace(0, 1, 21)
 
 
 def final_field(
@@ -61,7 +61,8 @@ def final_field(
     assert stage.alternative is not None
     inner = inner & slices.mask
     held = held_out(slices.with_mask(inner) if inner.any() else slices, np.random.default_rng(options.seed))
-    trial = _Trial(slices, held, _LIMIT * previous.weights.noise, {})
+    weights = slices.per_pixel(previous.weights.slices)[held] + 1e-12
+    trial = _Trial(slices, held, weights, _LIMIT * previous.weights.noise, {})
     lattice = _fitted_lattice(trial, stage.alternative, options, previous)
     free = begin_stage(slices, stage, options, lattice)
     free = replace(free, prior_factor=lattice.prior_factor)
@@ -92,10 +93,14 @@ def held_out(slices: Slices, rng: np.random.Generator) -> Bool[np.ndarray, " p"]
 
 @dataclass(frozen=True)
 class _Trial:
-    """Fits to the pixels that are not held out, and their errors on the others, by name and outer iteration."""
+    """Fits to the pixels that are not held out, and their errors on the others, by name and outer iteration.
+
+    `weights` are those of the pixels held out, the same for all that is compared.
+    """
 
     slices: Slices
     held: Bool[np.ndarray, " p"]
+    weights: Float[np.ndarray, " h"]
     limit: float
     errors: dict[str, tuple[float, ...]]
 
@@ -104,31 +109,24 @@ class _Trial:
         state = replace(state, operator=state.operator.with_mask(self.slices.mask & ~self.held))
         for _ in range(iterations):
             state = advance(stage, options, state)
-            self.errors[name] = (*self.errors.get(name, ()), self.error(self._predicted(state), state))
+            self.errors[name] = (*self.errors.get(name, ()), self._error(self._predicted(state)))
         return state
 
-    def error(self, prediction: Float32[np.ndarray, " h"], state: State) -> float:
-        """Root mean square of the residuals (bright tissue is one), by the weights of slices."""
-        residuals = np.minimum(np.abs(self.slices.values[self.held] - prediction), self.limit)
-        return float(np.sqrt(np.average(residuals**2, weights=self._weights(state))))
-
     def best_share(self, lattice: State, free: State) -> float:
-        """Of free Gaussians, in the average of both that predicts best: a least-squares fit of one number."""
+        """Of free Gaussians, in the average of both that predicts best."""
         of_lattice, of_free = self._predicted(lattice), self._predicted(free)
-        missing, change = self.slices.values[self.held] - of_lattice, of_free - of_lattice
-        trusted = np.minimum(np.abs(missing), np.abs(missing - change)) < self.limit
-        weights = self._weights(free) * trusted
-        power = float(np.sum(weights * change**2, dtype=np.float64))
-        share = float(np.sum(weights * change * missing, dtype=np.float64)) / power if power > 0 else 0.0
-        share = 0.0 if share < _LEAST_SHARE else 1.0 if share > 1 - _LEAST_SHARE else share
-        self.errors["average"] = (self.error(of_lattice + np.float32(share) * change, free),)
-        return share
+        errors = [self._error(of_lattice + np.float32(share) * (of_free - of_lattice)) for share in _SHARES]
+        best = int(np.argmin(errors))
+        self.errors["average"] = (errors[best],)
+        return round(float(_SHARES[best]), 2)
 
     def _predicted(self, state: State) -> Float32[np.ndarray, " h"]:
         return state.operator.backend.host(state.prediction)[self.held]
 
-    def _weights(self, state: State) -> Float[np.ndarray, " h"]:
-        return self.slices.per_pixel(state.weights.slices)[self.held] + 1e-12
+    def _error(self, prediction: Float32[np.ndarray, " h"]) -> float:
+        """Root mean square of the residuals (bright tissue is one)."""
+        residuals = np.minimum(np.abs(self.slices.values[self.held] - prediction), self.limit)
+        return float(np.sqrt(np.average(residuals**2, weights=self.weights)))
 
 
 def _fitted_lattice(trial: _Trial, stage: Stage, options: SolverOptions, previous: State) -> State:
