@@ -35,6 +35,7 @@ _COLOURS = {
     "default": "#0b6e99",
     "inr": "#d1603d",
     "paper": "#7a4ea3",
+    "published-code": "#c98a1b",
     "fast": "#3a8f5c",
     "uncorrected": "#8a8a8a",
     "known-poses": "#333333",
