@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ def checkpoint(field: LatticeField | GaussianField, diagonal: bool) -> Checkpoin
         mask=rng.random(11) > 0.5,
         poses=rng.normal(size=(3, 4, 4)),
         gains=rng.random(3),
+        thicknesses=rng.random(3),
         bias=rng.random((2, 9)),
         pixel_weights=rng.random(7, np.float32),
         slice_weights=rng.random(3),
@@ -63,6 +64,18 @@ def test_round_trip(tmp_path: Path, field: LatticeField | GaussianField, diagona
             before, after = before.amplitudes, after.amplitudes
         assert np.asarray(after).dtype == np.asarray(before).dtype, part.name
         np.testing.assert_array_equal(after, before, err_msg=part.name)
+
+
+def test_a_partner_is_kept(tmp_path: Path):
+    partner = replace(checkpoint(FIELD, diagonal=True), prior_factor=0.25)
+    written = replace(checkpoint(FREE, diagonal=False), partner=partner, share=0.6, prior_factor=0.5)
+    write_checkpoint(tmp_path / "c.safetensors", written)
+    read = read_checkpoint(tmp_path / "c.safetensors")
+    assert (read.share, read.prior_factor) == (0.6, 0.5)
+    assert read.partner is not None
+    assert read.partner.prior_factor == 0.25
+    np.testing.assert_array_equal(read.partner.field.amplitudes, FIELD.amplitudes)
+    np.testing.assert_array_equal(read.field.amplitudes, FREE.amplitudes)
 
 
 def test_bad_files_are_named(tmp_path: Path):

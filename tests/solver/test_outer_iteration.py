@@ -128,6 +128,20 @@ def test_a_field_is_handed_on_but_for_a_known_blur(coarse: float, fine: float):
     assert after.std() / before.std() == pytest.approx(blur, abs=0.01)
 
 
+def test_sites_that_lattices_share_keep_their_amplitudes():
+    field = wavy_field(2.0, 1.4)
+    n = field.lattice.shape[0]
+    other = Lattice(np.array([6.0, -4.0, 10.0]), 2.0, 1.4, np.ones((n, n, n), bool))
+    handed = resampled_amplitudes(field, other)
+    np.testing.assert_array_equal(handed[: n - 3, 2:, : n - 5], field.amplitudes[3:, : n - 2, 5:])
+    assert not handed[n - 3 :].any()
+    assert not handed[:, :2].any()
+    assert not handed[:, :, n - 5 :].any()
+    np.testing.assert_array_equal(resampled_amplitudes(field, field.lattice), field.amplitudes)
+    far = Lattice(np.full(3, 1000.0), 2.0, 1.4, np.ones((3, 3, 3), bool))
+    assert not resampled_amplitudes(field, far).any()
+
+
 def test_amplitudes_stay_on_the_support():
     field = wavy_field(5.0, 4.0)
     support = np.ones((20, 20, 20), bool)
@@ -277,7 +291,7 @@ def on_backend(state: State, options: SolverOptions) -> State:
     bias = np.zeros((len(SLICES.stack_names), 9))
     kept = Checkpoint.of("any", 1, False, state, SLICES.mask, bias).state(SLICES, options)
     rest = (SLICES, kept.poses, kept.gains, options.profile, options.backend, 6.0)
-    field = kept.field
+    field = kept.own_field
     operator = (
         LatticeOperator(field.lattice, *rest) if isinstance(field, LatticeField) else GaussianOperator(field, *rest)
     )

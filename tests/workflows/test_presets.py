@@ -23,7 +23,10 @@ def test_each_preset_has_its_own_options(monkeypatch: pytest.MonkeyPatch):
     assert not any(stage.free for stage in default_stages(free=False))
     monkeypatch.setattr(gsvr.backends.devices, "choose_device", lambda name: Device(name, "pretended"))
     assert chosen_options("default", "gaussian", "mps", 4, 3) == SolverOptions(
-        profile="gaussian", backend="mps", seed=4, uncertainty_samples=3
+        profile="gaussian", backend="mps", seed=4, uncertainty_samples=3, estimate_thickness=False
+    )
+    assert chosen_options("default", None, "mps", 4, 3, search=False) == SolverOptions(
+        backend="mps", seed=4, uncertainty_samples=3, search="none", estimate_thickness=False
     )
     assert chosen_options("paper", "slab", "cuda:1", 4, 0) == PublishedOptions(profile="slab", backend="cuda:1", seed=4)
 

@@ -76,7 +76,7 @@ def reconstruct_command(
         Path | None, typer.Option(help="Poses to start with (JSON as --output-poses writes it). Default: the headers.")
     ] = None,
     trust_headers: Annotated[
-        bool, typer.Option("--trust-headers", help="Never search for the place of a stack: it is near where it starts.")
+        bool, typer.Option("--trust-headers", help="Never search for the place of a stack, nor doubt thickness.")
     ] = False,
     bias_field: Annotated[
         str, typer.Option(help="Smooth brightness of each stack (coils): auto, estimated with the volume; off.")

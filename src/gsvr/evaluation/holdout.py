@@ -78,9 +78,10 @@ def leave_one_stack_out(
             if callback:
                 callback(name, progress)
 
-        reconstruct(rest, options, keep)
+        thickness = reconstruct(rest, options, keep).thickness
+        factor = thickness.factor if thickness is not None and thickness.used else 1.0
         scale = np.float32(intensity_scale(rest))
-        scaled = replace(held_out, values=held_out.values / scale)
+        scaled = replace(held_out, values=held_out.values / scale, thicknesses=factor * held_out.thicknesses)
         prediction = predict_unseen(scaled, list(fields.items()), options) * scale
         owner = held_out.per_pixel(np.arange(held_out.n_slices))
         agreement = slice_agreement(prediction, held_out.values, held_out.mask, owner)

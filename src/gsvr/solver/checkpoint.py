@@ -28,7 +28,7 @@ class Checkpoint:
         In the solver's units of intensity.
     mask
         Pixels in use (flat, as `Slices.mask`).
-    poses, gains
+    poses, gains, thicknesses
         Of every slice.
     bias
         Coefficients of the stacks' bias fields, see `gsvr.model.bias_field.BiasField`.
@@ -51,6 +51,7 @@ class Checkpoint:
     mask: Bool[np.ndarray, " p"]
     poses: Float[np.ndarray, "n 4 4"]
     gains: Float[np.ndarray, " n"]
+    thicknesses: Float[np.ndarray, " n"]
     bias: Float[np.ndarray, "stacks 9"]
     pixel_weights: Float32[np.ndarray, " q"]
     slice_weights: Float[np.ndarray, " n"]
@@ -85,6 +86,7 @@ class Checkpoint:
             mask=mask,
             poses=state.poses,
             gains=state.gains,
+            thicknesses=state.slices.thicknesses,
             bias=bias,
             pixel_weights=host(weights.pixels),
             slice_weights=weights.slices,

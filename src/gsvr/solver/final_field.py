@@ -6,9 +6,6 @@ few of them. What one gets wrong the other often gets right, so that their avera
 beforehand. So small blocks of pixels, scattered over all slices, are held out. The lattice is fitted to the others,
 with a prior that is made weaker as long as that predicts the blocks better; free Gaussians are seeded from it and
 fitted to the same pixels; and the shares are those whose average predicts the blocks best. Then the blocks come back.
-
-Blocks lie well inside the brain: around it skull and skin move otherwise, and the more Gaussians the better they are
-explained.
 """
 
 from __future__ import annotations
@@ -20,18 +17,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from gsvr.model.slices import Slices
+from gsvr.solver.held_out import error_limit, held_out
 from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.schedule import LATTICE_ITERATIONS, TRIAL_ITERATIONS, SolverOptions, Stage
 from gsvr.solver.state import FieldChoice, State
 
 logger = logging.getLogger(__name__)
 
-# How deep in the brain the pixels lie that are held out (mm).
-RIM = 4.0
-# Of these pixels, in squares of so many: wider than what the point spread function shares between pixels.
-_SHARE, _BLOCK = 0.06, 4
-# Residuals count up to so many standard deviations: what nothing explains says nothing about fields.
-_LIMIT = 6.0
 # The prior is made weaker by steps of this factor, so often at most, and only while that lowers the error by this
 # share: smaller differences are those of fits that have not converged.
 _WEAKER, _STEPS, _LEAST_GAIN = 0.5, 3, 0.005
@@ -51,7 +43,7 @@ def final_field(
     slices
         As for `gsvr.solver.outer_iteration.begin_stage`.
     inner
-        Pixels that lie deep in the brain (by `RIM`); those to hold out are drawn from them, or from all if there are
+        Pixels that lie deep in the brain; those to hold out are drawn from them, or from all if there are
         none.
     stage
         With an alternative.
@@ -62,7 +54,7 @@ def final_field(
     inner = inner & slices.mask
     held = held_out(slices.with_mask(inner) if inner.any() else slices, np.random.default_rng(options.seed))
     weights = slices.per_pixel(previous.weights.slices)[held] + 1e-12
-    trial = _Trial(slices, held, weights, _LIMIT * previous.weights.noise, {})
+    trial = _Trial(slices, held, weights, error_limit(previous), {})
     lattice = _fitted_lattice(trial, stage.alternative, options, previous)
     free = begin_stage(slices, stage, options, lattice)
     free = replace(free, prior_factor=lattice.prior_factor)
@@ -79,16 +71,6 @@ def final_field(
     for _ in range(stage.alternative.outer_iterations - LATTICE_ITERATIONS):
         lattice = advance(stage.alternative, options, lattice)
     return replace(free, partner=lattice, share=share), choice
-
-
-def held_out(slices: Slices, rng: np.random.Generator) -> Bool[np.ndarray, " p"]:
-    """Pixels in use that lie in blocks drawn at random."""
-    held = np.zeros(len(slices.mask), bool)
-    for s in range(slices.n_slices):
-        height, width = slices.shapes[s]
-        blocks = rng.random((-(-height // _BLOCK), -(-width // _BLOCK))) < _SHARE
-        held[slices.pixels_of(s)] = np.kron(blocks, np.ones((_BLOCK, _BLOCK), bool))[:height, :width].ravel()
-    return held & slices.mask
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,25 @@ def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stag
 def resampled_amplitudes(field: LatticeField, lattice: Lattice) -> Float32[np.ndarray, "nx ny nz"]:
     """Amplitudes on another lattice that give nearly the same volume: its values at the sites, rescaled.
 
-    A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3.
+    A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3. Lattices of one spacing share
+    their sites, see `lattice_covering`: there amplitudes stay as they are.
     """
+    if (lattice.spacing, lattice.sigma) == (field.lattice.spacing, field.lattice.sigma):
+        return _shared_sites(field, lattice)
     level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
     return lattice_values(field, lattice.axes) * level * lattice.support
+
+
+def _shared_sites(field: LatticeField, lattice: Lattice) -> Float32[np.ndarray, "nx ny nz"]:
+    """Amplitudes of the sites that both lattices have; zero at the others."""
+    shift = np.rint((lattice.origin - field.lattice.origin) / lattice.spacing).astype(int)
+    low, high = np.maximum(shift, 0), np.minimum(shift + lattice.shape, field.lattice.shape)
+    amplitudes = np.zeros(lattice.shape, np.float32)
+    if (high > low).all():
+        of_field = tuple(slice(*ends) for ends in zip(low, high, strict=True))
+        of_lattice = tuple(slice(*ends) for ends in zip(low - shift, high - shift, strict=True))
+        amplitudes[of_lattice] = field.amplitudes[of_field]
+    return amplitudes * lattice.support
 
 
 def begin_stage(
@@ -85,11 +100,7 @@ def begin_stage(
     if not isinstance(previous, LatticeField):
         raise ValueError(f"stage {stage.name!r} needs a field on a lattice to start from: free Gaussians come last")
     lattice = stage_lattice(slices, state.poses, stage, options)
-    # only what was fitted with the same Gaussians is on the lattice as it is
-    fitted = np.array_equal(lattice.support, previous.lattice.support) and (
-        (lattice.spacing, lattice.sigma) == (previous.lattice.spacing, previous.lattice.sigma)
-    )
-    field = previous if fitted else LatticeField(lattice, resampled_amplitudes(previous, lattice))
+    field = LatticeField(lattice, resampled_amplitudes(previous, lattice))
     if stage.free:
         field = seed_from_lattice(field, state.weights.white_noise, options.seeds_of(stage))
     operator = operator_of(field, slices, state.poses, state.gains, options.profile, options.backend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +18,10 @@ from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.bias_estimation import refined
 from gsvr.solver.checkpoint import Checkpoint
-from gsvr.solver.final_field import RIM, final_field
+from gsvr.solver.final_field import final_field
 from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
+from gsvr.solver.held_out import RIM
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
@@ -32,8 +34,11 @@ from gsvr.solver.schedule import (
     restart_stages,
 )
 from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
-from gsvr.solver.state import FieldChoice, Result, State, StopReconstruction
+from gsvr.solver.state import FieldChoice, Result, State, StopReconstruction, Thickness
+from gsvr.solver.thickness import estimated_thickness
 from gsvr.solver.uncertainty import posterior_deviations
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,6 +160,7 @@ class _Reconstruction:
         self._levelled, self._levels, self._scale = levelled(slices)
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
         self._choice: FieldChoice | None = None
+        self._thickness: Thickness | None = None
         if bias and options.bias is not None:
             self._set_bias(self._bias.with_polynomials(slices, bias))
 
@@ -174,6 +180,8 @@ class _Reconstruction:
                     checkpoint.finished,
                 )
             else:
+                if stage.alternative is not None and state is not None and number and self._options.estimate_thickness:
+                    self._look_at_thickness(stages[number - 1], state)
                 state, iteration = self._begun(stage, state)
                 finished = False
             if stage.alternative is not None and isinstance(state.operator, LatticeOperator):
@@ -209,6 +217,25 @@ class _Reconstruction:
         self._bias = bias
         self._scaled = replace(self._scaled, values=self._levelled.values / bias.at(self._levelled))
 
+    def _look_at_thickness(self, stage: Stage, state: State) -> None:
+        """Correct the thickness of slices where it is not what they look like; by the stage that is done."""
+        if not (state.has_field and isinstance(state.operator, LatticeOperator)):
+            return
+        options, slices = self._options, self._scaled
+        mask = consensus_mask(slices, self._slices.mask, state.poses, options.masks, options.profile)
+        inner = slices.with_mask(project_mask(mask, slices, state.poses, -RIM)).binned(stage.binning).mask
+        self._thickness = estimated_thickness(slices.binned(stage.binning), inner, stage, options, state)
+        if self._thickness is None or not self._thickness.used:
+            return
+        factor = self._thickness.factor
+        stated, found = (float(np.median(times * slices.thicknesses)) for times in (1.0, factor))
+        logger.warning(
+            "slices look %.1f mm thick, not %.1f mm as they are said to be, and are taken for that: check the "
+            "thickness, or trust the headers",
+            *(found, stated),
+        )
+        self._scaled = replace(slices, thicknesses=factor * slices.thicknesses)
+
     def _begun(self, stage: Stage, state: State | None) -> tuple[State, int]:
         """The first state of a stage, and how many of its outer iterations that took."""
         poses, inner = self._poses if state is None else state.poses, self._scaled.mask
@@ -232,6 +259,7 @@ class _Reconstruction:
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
         """The state that was saved."""
         self._scaled = self._scaled.with_mask(checkpoint.checked_mask(self._scaled))
+        self._scaled = replace(self._scaled, thicknesses=checkpoint.thicknesses)
         self._set_bias(replace(self._bias, coefficients=checkpoint.checked_bias(self._scaled)))
         return checkpoint.state(self._scaled.binned(stage.binning), self._options)
 
@@ -256,7 +284,7 @@ class _Reconstruction:
         prediction, uneven = self._prediction(state), self._bias.at(self._slices)
         return Result(
             field=state.field.scaled(self._scale),
-            slices=self._slices.with_mask(self._scaled.mask),
+            slices=replace(self._slices.with_mask(self._scaled.mask), thicknesses=self._scaled.thicknesses),
             mask=mask,
             poses=state.poses,
             pose_deviations=pose_deviations(state),
@@ -267,6 +295,7 @@ class _Reconstruction:
             prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
             bias=self._bias,
             choice=self._choice,
+            thickness=self._thickness,
             deviations=tuple(part.scaled(self._scale) for part in deviations),
         )
 

@@ -193,6 +193,8 @@ class SolverOptions:
         do not predict there; ``"all"``; or ``"none"``.
     bias
         How the bias field of each stack is estimated; None: there is none.
+    estimate_thickness
+        Whether slices are taken for as thick as they look, where that is not what was said (`gsvr.solver.thickness`).
     masks
         How masks are prepared.
     seeds
@@ -221,6 +223,7 @@ class SolverOptions:
     stack_motion: MotionModel = StackMotion()
     search: Search = "lost"
     bias: BiasOptions | None = BiasOptions()
+    estimate_thickness: bool = True
     prior: PriorOnLattices = LatticePrior()
     neighbours: PriorOnGaussians = NeighbourPrior()
     masks: MaskOptions = MaskOptions()

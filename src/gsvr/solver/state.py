@@ -127,6 +127,28 @@ class FieldChoice:
     errors: Mapping[str, tuple[float, ...]]
 
 
+@dataclass(frozen=True)
+class Thickness:
+    """How thick slices look, see `gsvr.solver.thickness`.
+
+    Attributes
+    ----------
+    factor
+        Times what they are said to be; one for all.
+    deviation
+        Standard deviation of its logarithm, from stack to stack.
+    used
+        Whether it is far enough from one to be used in place of what was said.
+    errors
+        Root mean square error (bright tissue is one) on pixels held out, by factor.
+    """
+
+    factor: float
+    deviation: float
+    used: bool
+    errors: Mapping[str, float]
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """A finished reconstruction, in the units of the input.
@@ -158,6 +180,8 @@ class Result:
         Smooth brightness of each stack, which the prediction has; None with the published settings.
     choice
         What decided on lattice, free Gaussians and the strength of the prior; None: nothing was compared.
+    thickness
+        How thick slices look; None: it was not estimated. If it is used, so it says in `slices`.
     deviations
         Samples of the field's posterior minus the field, see `gsvr.solver.uncertainty`; empty if none were asked for.
     """
@@ -174,6 +198,7 @@ class Result:
     prediction: Float32[np.ndarray, " p"]
     bias: BiasField | None = None
     choice: FieldChoice | None = None
+    thickness: Thickness | None = None
     deviations: tuple[Field, ...] = ()
 
     def __repr__(self) -> str:

@@ -378,6 +378,7 @@ def run_record(
         "iterations": reconstruction.iterations,
         "gaussians": result.field.n_gaussians,
         "field_choice": result.choice,
+        "thickness": result.thickness,
         "pixels": result.slices.n_pixels,
         "noise": result.noise,
         "volume_shape": volume.data.shape,

@@ -171,13 +171,16 @@ def prepare_slices(stacks: list[Stack], options: SolverOptions | PublishedOption
 
 
 def fitting_options(stacks: list[Stack], options: SolverOptions) -> SolverOptions:
-    """The options with stages whose Gaussians suit the in-plane pixel spacing and the thickness of the slices."""
+    """The options with stages whose Gaussians suit the in-plane pixel spacing and the thickness of the slices.
+
+    A thickness that was given for every stack is believed; what files say of it is not always right.
+    """
     spacing = float(np.median([stack.spacing[:2].mean() for stack in stacks]))
     thickness = float(np.median([stack.thickness for stack in stacks]))
     last, finest = options.stages[-1], float(np.clip(0.9 * spacing, 0.7, 1.5))
-    return replace(
-        options, stages=default_stages(finest, last.free, thickness, last.geometry_steps, moving_parts(options.stages))
-    )
+    stages = default_stages(finest, last.free, thickness, last.geometry_steps, moving_parts(options.stages))
+    doubted = options.estimate_thickness and any(stack.thickness_source != "given" for stack in stacks)
+    return replace(options, stages=stages, estimate_thickness=doubted)
 
 
 def initial_poses(path: Path, slices: Slices) -> Float[np.ndarray, "n 4 4"]:

@@ -67,6 +67,7 @@ def chosen_options(
     if preset not in _PUBLISHED:
         stages = default_stages(free=preset == "default", motion=cast(Motion, motion))
         given["search"] = "lost" if search else "none"
+        given["estimate_thickness"] = search and profile is None
         if bias_field == "off":
             given["bias"] = None
         return SolverOptions(stages=stages, backend=chosen.backend, uncertainty_samples=samples, **given)

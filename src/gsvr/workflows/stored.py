@@ -81,8 +81,20 @@ def stored_examination(
         if profile not in PROFILES:
             raise InputError(f"{record_path} names no slice profile ({profile!r}): reconstruct again")
         bias = _bias(record, record_path, len(stacks))
-        acquisition = _acquisition(read_field(field_path), stacks, poses, profile, bias)
+        factor = _thickness_factor(record, record_path)
+        acquisition = _acquisition(read_field(field_path), stacks, poses, profile, bias, factor)
     return Examination(stack_name(volume_path), record, volume, poses, acquisition, uncertainty)
+
+
+def _thickness_factor(record: dict[str, Any], record_path: Path) -> float:
+    """By what a run multiplied the thickness of the slices."""
+    told = record.get("thickness")
+    if not (isinstance(told, dict) and told.get("used")):
+        return 1.0
+    factor = told.get("factor")
+    if not (isinstance(factor, int | float) and 0 < factor < np.inf):
+        raise InputError(f"{record_path}: its factor on the thickness is {factor!r}: reconstruct again")
+    return float(factor)
 
 
 def _bias(record: dict[str, Any], record_path: Path, n_stacks: int) -> BiasField | None:
@@ -170,6 +182,7 @@ def _acquisition(
     poses: Sequence[SlicePose],
     profile: ProfileName,
     bias: BiasField | None,
+    thickness_factor: float,
 ) -> Acquisition | None:
     """Slices near the brain, with the pixels that the brain mask leaves, and what the field predicts of them."""
     if stored.mask is None or stored.mask.mask is None:
@@ -182,6 +195,7 @@ def _acquisition(
     matrices = np.stack([placed[key].matrix for key in keys])
     gains = np.array([float(placed[key].details.get("gain", 1.0)) for key in keys])
     slices = _masked(slices, stored.mask, stored.masks.margin, matrices, [placed[key] for key in keys])
+    slices = replace(slices, thicknesses=thickness_factor * slices.thicknesses)
     prediction = predicted(stored.field, slices, matrices, gains, profile)
     if bias is not None:
         prediction = prediction * bias.at(slices)

@@ -1,0 +1,91 @@
+"""Slices are taken for as thick as they look, where that is not what was said."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from gsvr.model.geometry import identity_poses
+from gsvr.model.slices import Slices
+from gsvr.model.volume import Volume
+from gsvr.simulation.simulate import SimulationOptions, simulate
+from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.reconstruct import Progress, reconstruct
+from gsvr.solver.schedule import SolverOptions, Stage
+from gsvr.solver.state import Result
+from gsvr.workflows.pipeline import prepare_slices
+
+LATTICE = Stage("final", 1.5, 1, 4, 5, "none", 0.6)
+FREE = replace(LATTICE, outer_iterations=3, free=True, alternative=LATTICE)
+OPTIONS = SolverOptions(stages=(Stage("field", 1.5, 1, 4, 5, "none"), FREE))
+
+
+@pytest.fixture(scope="module")
+def slices() -> Slices:
+    """Of a ball full of blobs that are wider than Gaussians of the lattice, and narrower than slices are thick."""
+    shape = (52, 52, 52)
+    blobs = gaussian_filter(np.random.default_rng(0).standard_normal(shape), 2.0)
+    inside = np.linalg.norm(np.indices(shape) - 25.5, axis=0) < 22
+    affine = np.eye(4)
+    affine[:3, 3] = -25.5
+    volume = Volume(((2 + blobs / blobs.std()).clip(0) * inside).astype(np.float32), affine, inside)
+    options = SimulationOptions(
+        n_stacks=3, in_plane_spacing=1.5, thickness=4.0, motion="none", gain=0.0, signal_loss=0.0
+    )
+    return prepare_slices(simulate(volume, options).stacks, OPTIONS)
+
+
+def told(slices: Slices, factor: float) -> Slices:
+    return replace(slices, thicknesses=factor * slices.thicknesses)
+
+
+def reconstructed(slices: Slices, options: SolverOptions = OPTIONS) -> Result:
+    return reconstruct(slices, options, poses=identity_poses(slices.n_slices))
+
+
+@pytest.mark.parametrize("factor", [0.75, 1.25])
+def test_a_thickness_that_is_said_wrong_is_found(slices: Slices, factor: float, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING, "gsvr.solver.reconstruct"):
+        result = reconstructed(told(slices, factor))
+    assert result.thickness is not None
+    assert result.thickness.used
+    np.testing.assert_allclose(result.slices.thicknesses, slices.thicknesses, rtol=0.05)
+    assert abs(np.log(result.thickness.factor * factor)) < 0.05
+    stated, found = factor * slices.thicknesses[0], result.slices.thicknesses[0]
+    assert f"slices look {found:.1f} mm thick, not {stated:.1f} mm" in caplog.text
+
+
+def test_what_is_said_right_stays(slices: Slices, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        result = reconstructed(slices)
+    assert result.thickness is not None
+    assert not result.thickness.used
+    assert result.thickness.factor == pytest.approx(1, abs=0.05)
+    assert 0 < result.thickness.deviation < 0.05
+    np.testing.assert_array_equal(result.slices.thicknesses, slices.thicknesses)
+    assert not caplog.text
+
+
+def test_headers_may_be_trusted(slices: Slices):
+    wrong = told(slices, 0.75)
+    result = reconstructed(wrong, replace(OPTIONS, estimate_thickness=False))
+    assert result.thickness is None
+    np.testing.assert_array_equal(result.slices.thicknesses, wrong.thicknesses)
+
+
+def test_a_resumed_run_goes_on_with_the_thickness_that_was_found(slices: Slices):
+    kept: list[Checkpoint] = []
+
+    def keep(progress: Progress) -> None:
+        kept.append(progress.checkpoint())
+
+    wrong = told(slices, 0.75)
+    whole = reconstruct(wrong, OPTIONS, keep, identity_poses(slices.n_slices))
+    for checkpoint in (kept[0], kept[-1]):
+        resumed = reconstruct(wrong, OPTIONS, checkpoint=checkpoint)
+        np.testing.assert_array_equal(resumed.slices.thicknesses, whole.slices.thicknesses)
+        np.testing.assert_array_equal(resumed.field.amplitudes, whole.field.amplitudes)
