@@ -50,7 +50,7 @@ from gsvr.io.field import write_field
 from gsvr.io.nifti import write_volume
 from gsvr.io.slice_folder import write_slice_folder
 from gsvr.io.transforms import SlicePose, write_poses_json
-from gsvr.model.fields import Field
+from gsvr.model.fields import Field, SumField
 from gsvr.model.slices import Slices
 from gsvr.simulation.phantom import brain_phantom
 from gsvr.simulation.simulate import SimulationOptions, simulate
@@ -126,6 +126,7 @@ def subjects(folder: Path) -> list[Subject]:
         Subject("volume", files["volume"], zipped, partial(_evaluated, evaluated), 800),
         Subject("poses", poses, text, partial(_evaluated, with_poses), 800),
         Subject("field, lattice", files["lattice"], tensors, partial(_shown, files["lattice"]), 1000),
+        Subject("field, sum", files["sum"], tensors, partial(_shown, files["sum"]), 1000),
         Subject("field, free Gaussians", files["gaussians"], tensors, partial(_shown, files["gaussians"]), 1000),
         Subject("checkpoint", files["checkpoint"], tensors, gone_on, 600),
         Subject("single slice", files["single slices"] / "7.nii.gz", zipped, from_slices, 400),
@@ -161,7 +162,11 @@ def _good_files(folder: Path) -> dict[str, Any]:
         simulation.stacks, gsvr.workflows.pipeline.prepare_masks(simulation.stacks, SolverOptions())
     )
     result = reconstruct(slices, _solver_options(), kept.append)
-    fields: dict[str, Field] = {"lattice": kept[0].state.field, "gaussians": result.field}
+    fields: dict[str, Field] = {
+        "lattice": kept[0].state.field,
+        "gaussians": result.field.to_gaussians(),
+        "sum": SumField((result.field.to_gaussians(),)),
+    }
     for name, field in fields.items():
         files[name] = folder / f"{name}.safetensors"
         write_field(files[name], field, {"noise": result.noise}, result.mask)

@@ -16,6 +16,7 @@ from gsvr.io.checkpoint import read_checkpoint, write_checkpoint
 from gsvr.io.field import write_field
 from gsvr.model.fields import GaussianField, LatticeField
 from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.state import FieldChoice, Thickness
 from tests.acquisitions import random_amplitudes, small_lattice
 
 LATTICE = small_lattice()
@@ -68,13 +69,19 @@ def test_round_trip(tmp_path: Path, field: LatticeField | GaussianField, diagona
 
 def test_a_partner_is_kept(tmp_path: Path):
     partner = replace(checkpoint(FIELD, diagonal=True), prior_factor=0.25)
-    written = replace(checkpoint(FREE, diagonal=False), partner=partner, share=0.6, prior_factor=0.5)
+    choice = FieldChoice(0.6, 0.5, 120, {"lattice": (0.3, 0.2, 0.1), "average": (0.05,)})
+    thickness = Thickness(1.3, 0.02, True, {"1": 0.1, "1.18": 0.05})
+    written = replace(
+        checkpoint(FREE, diagonal=False),
+        **{"partner": partner, "share": 0.6, "prior_factor": 0.5, "choice": choice, "thickness": thickness},
+    )
     write_checkpoint(tmp_path / "c.safetensors", written)
     read = read_checkpoint(tmp_path / "c.safetensors")
     assert (read.share, read.prior_factor) == (0.6, 0.5)
     assert read.partner is not None
     assert read.partner.prior_factor == 0.25
     np.testing.assert_array_equal(read.partner.field.amplitudes, FIELD.amplitudes)
+    assert (read.choice, read.thickness) == (written.choice, written.thickness)
     np.testing.assert_array_equal(read.field.amplitudes, FREE.amplitudes)
 
 
@@ -94,6 +101,9 @@ def test_bad_files_are_named(tmp_path: Path):
         ({"diagonal": np.ones((2, 2, 2), np.float32)}, {}, "the array 'diagonal' does not fit"),
         ({}, {"iteration": "four"}, "does not say where"),
         ({}, {"version": 0}, "has version 0"),
+        ({}, {"choice": {"share": 1}}, "does not say what decided"),
+        ({}, {"thickness": {"factor": "thick"}}, "does not say how thick"),
+        ({}, {"partner": 3}, "does not say what its second field is"),
     ):
         save_file(tensors | change, path, {"gsvr": json.dumps(header | header_change)})
         with pytest.raises(InputError, match=rf"c\.safetensors.*{message}"):

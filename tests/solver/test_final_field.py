@@ -114,6 +114,7 @@ def test_a_resumed_run_goes_on_with_what_was_chosen(
         resumed = reconstruct(slices, options, checkpoint=read_checkpoint(tmp_path / "run.safetensors"))
         np.testing.assert_array_equal(resumed.field.amplitudes, whole.field.amplitudes)
         np.testing.assert_array_equal(resumed.prediction, whole.prediction)
+        assert resumed.choice == whole.choice
 
 
 @pytest.mark.parametrize(

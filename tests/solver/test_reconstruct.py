@@ -182,11 +182,8 @@ def test_callback_may_stop(slices: Slices):
 
 def arrays_of(result: Result) -> list[np.ndarray]:
     """All that could differ."""
-    field = result.field
-    if isinstance(field, LatticeField):
-        place = [field.lattice.support]
-    else:
-        place = [field.means, field.log_scales, field.quaternions]
+    field = result.field.to_gaussians()
+    place = [field.means, field.log_scales, field.quaternions]
     deviations = [part.amplitudes for part in result.deviations]
     numbers = [result.poses, result.gains, result.slice_weights, result.residuals, result.prediction]
     masks = [result.slices.mask, np.asarray(result.mask.mask), result.mask.data]

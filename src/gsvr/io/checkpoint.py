@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from gsvr.errors import InputError
 from gsvr.io.field import check_tensors, field_from, field_tensors, part_of, read_tensors, write_tensors
+from gsvr.io.record import to_plain
 from gsvr.model.fields import SumField
 from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.state import FieldChoice, Thickness
 
 _FORMAT = "gsvr-checkpoint"
 _VERSION = 2
@@ -55,6 +58,8 @@ def _described(checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], dict[str,
     if checkpoint.diagonal is not None:
         tensors["diagonal"] = checkpoint.diagonal
     header |= {name: getattr(checkpoint, name) for name in ("stage", "iteration", "finished")}
+    decided = {"choice": checkpoint.choice, "thickness": checkpoint.thickness}
+    header |= {name: to_plain(asdict(told)) for name, told in decided.items() if told is not None}
     if checkpoint.partner is not None:
         of_partner, header[_PARTNER] = _described(checkpoint.partner)
         tensors |= {f"{_PARTNER}.{name}": array for name, array in of_partner.items()}
@@ -91,4 +96,36 @@ def _checkpoint_from(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any
     if partner is not None and not isinstance(partner, dict):
         raise InputError(f"{path} does not say what its second field is: write it again")
     other = None if partner is None else _checkpoint_from(part_of(tensors, f"{_PARTNER}."), partner, path)
-    return Checkpoint(stage, iteration, finished, field, diagonal=diagonal, partner=other, **arrays, **numbers)
+    if other is not None and (other.partner is not None or len(other.poses) != len(arrays["poses"])):
+        raise InputError(f"{path}: its second field does not fit the first: write it again")
+    return Checkpoint(
+        *(stage, iteration, finished, field),
+        diagonal=diagonal,
+        partner=other,
+        choice=_choice(header.get("choice"), path),
+        thickness=_thickness(header.get("thickness"), path),
+        **arrays,
+        **numbers,
+    )
+
+
+def _choice(told: Any, path: Path) -> FieldChoice | None:
+    """What decided on the final field, from the header."""
+    if told is None:
+        return None
+    try:
+        errors = {str(name): tuple(map(float, of_each)) for name, of_each in told["errors"].items()}
+        return FieldChoice(float(told["share"]), float(told["prior_factor"]), int(told["pixels"]), errors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} does not say what decided on its field: write it again") from error
+
+
+def _thickness(told: Any, path: Path) -> Thickness | None:
+    """How thick slices were found to be, from the header."""
+    if told is None:
+        return None
+    try:
+        errors = {str(name): float(error) for name, error in told["errors"].items()}
+        return Thickness(float(told["factor"]), float(told["deviation"]), bool(told["used"]), errors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} does not say how thick its slices are: write it again") from error

@@ -13,7 +13,7 @@ from gsvr.model.slices import Slices
 from gsvr.operators.any_field import operator_of
 from gsvr.solver.loss import Weights
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.state import State
+from gsvr.solver.state import FieldChoice, State, Thickness
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +42,8 @@ class Checkpoint:
         See `gsvr.solver.state.State`.
     partner
         The state's partner; its stage is of no meaning.
+    choice, thickness
+        What was decided so far, see `gsvr.solver.state.Result`.
     """
 
     stage: str
@@ -63,6 +65,8 @@ class Checkpoint:
     prior_factor: float = 1.0
     share: float = 1.0
     partner: Checkpoint | None = None
+    choice: FieldChoice | None = None
+    thickness: Thickness | None = None
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.stage!r}, iteration {self.iteration}, {self.field!r})"

@@ -52,7 +52,9 @@ def final_field(
     """
     assert stage.alternative is not None
     inner = inner & slices.mask
-    held = held_out(slices.with_mask(inner) if inner.any() else slices, np.random.default_rng(options.seed))
+    held = held_out(slices.with_mask(inner), np.random.default_rng(options.seed))
+    if not held.any():
+        held = held_out(slices, np.random.default_rng(options.seed))
     weights = slices.per_pixel(previous.weights.slices)[held] + 1e-12
     trial = _Trial(slices, held, weights, error_limit(previous), {})
     lattice = _fitted_lattice(trial, stage.alternative, options, previous)
@@ -107,6 +109,8 @@ class _Trial:
 
     def _error(self, prediction: Float32[np.ndarray, " h"]) -> float:
         """Root mean square of the residuals (bright tissue is one)."""
+        if not len(prediction):  # so few pixels say nothing
+            return 0.0
         residuals = np.minimum(np.abs(self.slices.values[self.held] - prediction), self.limit)
         return float(np.sqrt(np.average(residuals**2, weights=self.weights)))
 

@@ -44,10 +44,12 @@ def stage_lattice(slices: Slices, poses: Float[np.ndarray, "n 4 4"], stage: Stag
 def resampled_amplitudes(field: LatticeField, lattice: Lattice) -> Float32[np.ndarray, "nx ny nz"]:
     """Amplitudes on another lattice that give nearly the same volume: its values at the sites, rescaled.
 
-    A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3. Lattices of one spacing share
-    their sites, see `lattice_covering`: there amplitudes stay as they are.
+    A lattice of equal amplitudes c is a constant field c (sigma sqrt(2 pi) / spacing)^3. Sites that both
+    lattices have keep their amplitudes.
     """
-    if (lattice.spacing, lattice.sigma) == (field.lattice.spacing, field.lattice.sigma):
+    apart = (lattice.origin - field.lattice.origin) / lattice.spacing
+    alike = (lattice.spacing, lattice.sigma) == (field.lattice.spacing, field.lattice.sigma)
+    if alike and np.allclose(apart, np.rint(apart), atol=1e-6):
         return _shared_sites(field, lattice)
     level = np.float32((lattice.spacing / (lattice.sigma * np.sqrt(2 * np.pi))) ** 3)
     return lattice_values(field, lattice.axes) * level * lattice.support

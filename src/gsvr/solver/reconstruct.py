@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -38,8 +37,6 @@ from gsvr.solver.state import FieldChoice, Result, State, StopReconstruction, Th
 from gsvr.solver.thickness import estimated_thickness
 from gsvr.solver.uncertainty import posterior_deviations
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, repr=False)
 class Progress:
@@ -61,6 +58,8 @@ class Progress:
         Pixels in use (flat, as `Slices.mask`).
     bias
         Coefficients of the stacks' bias fields, see `gsvr.model.bias_field.BiasField`.
+    choice, thickness
+        What was decided so far, see `gsvr.solver.state.Result`.
     """
 
     stage: Stage
@@ -73,13 +72,16 @@ class Progress:
     stage_done: bool
     mask: Bool[np.ndarray, " p"]
     bias: Float[np.ndarray, "stacks 9"]
+    choice: FieldChoice | None = None
+    thickness: Thickness | None = None
 
     def __repr__(self) -> str:
         return f"Progress({self.stage.name!r}, {self.done} of {self.total}, {self.state!r})"
 
     def checkpoint(self) -> Checkpoint:
         """All that `reconstruct` needs to go on from here with the same result, to the bit."""
-        return Checkpoint.of(self.stage.name, self.iteration, self.stage_done, self.state, self.mask, self.bias)
+        kept = Checkpoint.of(self.stage.name, self.iteration, self.stage_done, self.state, self.mask, self.bias)
+        return replace(kept, choice=self.choice, thickness=self.thickness)
 
 
 Callback = Callable[[Progress], None]
@@ -195,7 +197,9 @@ class _Reconstruction:
                     mask = self._scaled.mask
                     bias = self._bias.coefficients
                     told = Progress(
-                        stage, iteration, done - left, total, state, self._scale, seconds, finished, mask, bias
+                        *(stage, iteration, done - left, total, state, self._scale, seconds, finished, mask, bias),
+                        choice=self._choice,
+                        thickness=self._thickness,
                     )
                     try:
                         callback(told)
@@ -227,14 +231,7 @@ class _Reconstruction:
         self._thickness = estimated_thickness(slices.binned(stage.binning), inner, stage, options, state)
         if self._thickness is None or not self._thickness.used:
             return
-        factor = self._thickness.factor
-        stated, found = (float(np.median(times * slices.thicknesses)) for times in (1.0, factor))
-        logger.warning(
-            "slices look %.1f mm thick, not %.1f mm as they are said to be, and are taken for that: check the "
-            "thickness, or trust the headers",
-            *(found, stated),
-        )
-        self._scaled = replace(slices, thicknesses=factor * slices.thicknesses)
+        self._scaled = replace(slices, thicknesses=self._thickness.factor * slices.thicknesses)
 
     def _begun(self, stage: Stage, state: State | None) -> tuple[State, int]:
         """The first state of a stage, and how many of its outer iterations that took."""
@@ -260,6 +257,7 @@ class _Reconstruction:
         """The state that was saved."""
         self._scaled = self._scaled.with_mask(checkpoint.checked_mask(self._scaled))
         self._scaled = replace(self._scaled, thicknesses=checkpoint.thicknesses)
+        self._choice, self._thickness = checkpoint.choice, checkpoint.thickness
         self._set_bias(replace(self._bias, coefficients=checkpoint.checked_bias(self._scaled)))
         return checkpoint.state(self._scaled.binned(stage.binning), self._options)
 

@@ -194,7 +194,8 @@ class SolverOptions:
     bias
         How the bias field of each stack is estimated; None: there is none.
     estimate_thickness
-        Whether slices are taken for as thick as they look, where that is not what was said (`gsvr.solver.thickness`).
+        Whether slices are taken for as thick as they look, where that is not what was said
+        (`gsvr.solver.thickness`); of three stacks or more, and before a stage with an alternative.
     masks
         How masks are prepared.
     seeds
@@ -212,7 +213,7 @@ class SolverOptions:
     uncertainty_samples
         How many samples of the posterior to draw when all stages are done; 0: none.
     seed
-        Decides those samples.
+        Decides those samples, and which pixels are held out.
     """
 
     stages: tuple[Stage, ...] = field(default_factory=default_stages)

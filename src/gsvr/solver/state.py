@@ -171,7 +171,8 @@ class Result:
     slice_weights
         Robust weight of each slice in the last outer iteration (one: believed as a whole; zero: without any pixel).
     noise
-        Robust standard deviation of the residuals (intensity).
+        Robust standard deviation of the residuals (intensity). Where two fits are averaged it is that of the free
+        Gaussians, as are weights, gains and `residuals`.
     residuals
         Root mean square residual of each slice (intensity).
     prediction

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Factors that are tried differ by this one, and there are at most so many of them.
 _STEP, _MOST = 1.18, 7
+# It takes so many stacks, with so many pixels held out in each: of two nobody knows which is right.
+_FEWEST_STACKS, _FEWEST_PIXELS = 3, 100
 # Outer iterations of each.
 _ITERATIONS = 2
 # Only so many pixels are looked at, around the middle of the brain, if there are more.
@@ -57,7 +59,7 @@ def estimated_thickness(
     held = held_out(slices.with_mask(middle & slices.mask), np.random.default_rng(options.seed))
     owners = slices.per_pixel(slices.stack_index)[held]
     stacks, counts = np.unique(owners, return_counts=True)
-    if len(stacks) < 2 or counts.min() < 100:
+    if len(stacks) < _FEWEST_STACKS or counts.min() < _FEWEST_PIXELS:
         return None
     weights, limit = slices.per_pixel(state.weights.slices)[held] + 1e-12, error_limit(state)
     squares: dict[int, Float[np.ndarray, " h"]] = {}
@@ -67,17 +69,15 @@ def estimated_thickness(
             squares[step] = _squares(slices, held, stage, options, state, _STEP**step, limit)
         return float(np.average(squares[step][of], weights=weights[of]))
 
-    best = 0
-    while len(squares) < _MOST:
+    best, bracketed = 0, False
+    while not bracketed and len(squares) < _MOST:
         better = min((best - 1, best, best + 1), key=error)
-        if better == best:
-            break
-        best = better
+        bracketed, best = better == best, better
     logs = [_minimum(best, lambda step, own=owners == stack: error(step, own)) for stack in stacks]
     logarithm, deviation = _minimum(best, error), float(np.std(logs, ddof=1) / np.sqrt(len(logs)))
     errors = {f"{_STEP**step:.3g}": float(np.sqrt(error(step))) for step in sorted(squares)}
     gained = np.sqrt(error(best)) < (1 - _LEAST_GAIN) * np.sqrt(error(0))
-    used = bool(gained) and abs(logarithm) > max(_LEAST, _LEAST_DEVIATIONS * deviation)
+    used = bracketed and bool(gained) and abs(logarithm) > max(_LEAST, _LEAST_DEVIATIONS * deviation)
     found = Thickness(round(float(np.exp(logarithm)), 3), deviation, used, errors)
     logger.info("slices look %.3f +- %.3f times as thick as stated: %s", found.factor, deviation, errors)
     return found

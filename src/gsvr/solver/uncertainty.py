@@ -48,16 +48,17 @@ def posterior_deviations(
 def _sample(state: State, seed: tuple[int, int]) -> Field:
     """One sample; where two fits are averaged, both of the same noise of the pixels."""
     if state.partner is None:
-        return _own_sample(state, seed)
+        return _own_sample(state, seed, 0)
     shares = (1 - state.share, state.partner), (state.share, state)
-    return SumField(tuple(_own_sample(of, seed).scaled(share) for share, of in shares))
+    return SumField(tuple(_own_sample(of, seed, number).scaled(share) for number, (share, of) in enumerate(shares)))
 
 
-def _own_sample(state: State, seed: tuple[int, int]) -> LatticeField | GaussianField:
-    operator, weights, strength, rng = state.operator, state.weights, state.white_strength, np.random.default_rng(seed)
+def _own_sample(state: State, seed: tuple[int, int], number: int) -> LatticeField | GaussianField:
+    """A sample of one fit; `seed` decides the noise of the pixels, and with `number` that of the prior."""
+    operator, weights, strength = state.operator, state.weights, state.white_strength
     assert state.prior is not None  # else it would have no strength
     prior = state.prior.at(state.amplitudes)
-    noise = operator.backend.array(weights.noise_sample(rng, operator.backend))
+    noise = operator.backend.array(weights.noise_sample(np.random.default_rng(seed), operator.backend))
     found = solve_amplitudes(
         operator,
         noise,
@@ -67,7 +68,7 @@ def _own_sample(state: State, seed: tuple[int, int]) -> LatticeField | GaussianF
         0 * state.amplitudes,
         0 * noise,
         _ITERATIONS,
-        pull=weights.white_noise * prior.noise(strength, rng),
+        pull=weights.white_noise * prior.noise(strength, np.random.default_rng((*seed, number))),
         diagonal=state.diagonal,
     )
     return operator.field(found.values)

@@ -363,6 +363,12 @@ def _run(
 ) -> Reconstruction:
     started = time.perf_counter()
     result, verdict, judging, iterations = _judged(job, callback, sampling)
+    if result.thickness is not None and result.thickness.used:
+        logger.warning(
+            "slices look %.2f times as thick as their files say (%.1f mm), and are taken for that: check the "
+            "thickness; if you know it, give --thicknesses",
+            *(result.thickness.factor, float(np.median([stack.thickness for stack in job.stacks]))),
+        )
     reconstructed = time.perf_counter()
     result, turn = turned_result(result, job.orientation, job.options.backend)
     turned = time.perf_counter()
