@@ -41,7 +41,6 @@ def checkpoint(field: LatticeField | GaussianField, diagonal: bool) -> Checkpoin
         mask=rng.random(11) > 0.5,
         poses=rng.normal(size=(3, 4, 4)),
         gains=rng.random(3),
-        thicknesses=rng.random(3),
         bias=rng.random((2, 9)),
         pixel_weights=rng.random(7, np.float32),
         slice_weights=rng.random(3),

@@ -23,7 +23,6 @@ _ARRAYS = {
     "mask": "p",
     "poses": "s44",
     "gains": "s",
-    "thicknesses": "s",
     "bias": "k9",
     "pixel_weights": "q",
     "slice_weights": "s",

@@ -28,7 +28,7 @@ class Checkpoint:
         In the solver's units of intensity.
     mask
         Pixels in use (flat, as `Slices.mask`).
-    poses, gains, thicknesses
+    poses, gains
         Of every slice.
     bias
         Coefficients of the stacks' bias fields, see `gsvr.model.bias_field.BiasField`.
@@ -53,7 +53,6 @@ class Checkpoint:
     mask: Bool[np.ndarray, " p"]
     poses: Float[np.ndarray, "n 4 4"]
     gains: Float[np.ndarray, " n"]
-    thicknesses: Float[np.ndarray, " n"]
     bias: Float[np.ndarray, "stacks 9"]
     pixel_weights: Float32[np.ndarray, " q"]
     slice_weights: Float[np.ndarray, " n"]
@@ -90,7 +89,6 @@ class Checkpoint:
             mask=mask,
             poses=state.poses,
             gains=state.gains,
-            thicknesses=state.slices.thicknesses,
             bias=bias,
             pixel_weights=host(weights.pixels),
             slice_weights=weights.slices,

@@ -14,10 +14,10 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float32
 
 from gsvr.model.slices import Slices
-from gsvr.solver.held_out import error_limit, held_out
+from gsvr.solver.held_out import HeldOut, held_out
 from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.schedule import LATTICE_ITERATIONS, TRIAL_ITERATIONS, SolverOptions, Stage
 from gsvr.solver.state import FieldChoice, State
@@ -43,8 +43,7 @@ def final_field(
     slices
         As for `gsvr.solver.outer_iteration.begin_stage`.
     inner
-        Pixels that lie deep in the brain; those to hold out are drawn from them, or from all if there are
-        none.
+        Pixels that lie deep in the brain; those to hold out are drawn from them, or from all if there are none.
     stage
         With an alternative.
     previous
@@ -55,8 +54,7 @@ def final_field(
     held = held_out(slices.with_mask(inner), np.random.default_rng(options.seed))
     if not held.any():
         held = held_out(slices, np.random.default_rng(options.seed))
-    weights = slices.per_pixel(previous.weights.slices)[held] + 1e-12
-    trial = _Trial(slices, held, weights, error_limit(previous), {})
+    trial = _Trial(slices, HeldOut.of(slices, held, previous), {})
     lattice = _fitted_lattice(trial, stage.alternative, options, previous)
     free = begin_stage(slices, stage, options, lattice)
     free = replace(free, prior_factor=lattice.prior_factor)
@@ -77,42 +75,31 @@ def final_field(
 
 @dataclass(frozen=True)
 class _Trial:
-    """Fits to the pixels that are not held out, and their errors on the others, by name and outer iteration.
-
-    `weights` are those of the pixels held out, the same for all that is compared.
-    """
+    """Fits to the pixels that are not held out, and their errors on the others, by name and outer iteration."""
 
     slices: Slices
-    held: Bool[np.ndarray, " p"]
-    weights: Float[np.ndarray, " h"]
-    limit: float
+    held: HeldOut
     errors: dict[str, tuple[float, ...]]
 
     def fitted(self, state: State, stage: Stage, options: SolverOptions, iterations: int, name: str) -> State:
         """The state after some outer iterations."""
-        state = replace(state, operator=state.operator.with_mask(self.slices.mask & ~self.held))
+        state = replace(state, operator=state.operator.with_mask(self.slices.mask & ~self.held.pixels))
         for _ in range(iterations):
             state = advance(stage, options, state)
-            self.errors[name] = (*self.errors.get(name, ()), self._error(self._predicted(state)))
+            self.errors[name] = (*self.errors.get(name, ()), self._error(self.held.predicted(state)))
         return state
 
     def best_share(self, lattice: State, free: State) -> float:
         """Of free Gaussians, in the average of both that predicts best."""
-        of_lattice, of_free = self._predicted(lattice), self._predicted(free)
+        of_lattice, of_free = self.held.predicted(lattice), self.held.predicted(free)
         errors = [self._error(of_lattice + np.float32(share) * (of_free - of_lattice)) for share in _SHARES]
         best = int(np.argmin(errors))
         self.errors["average"] = (errors[best],)
         return round(float(_SHARES[best]), 2)
 
-    def _predicted(self, state: State) -> Float32[np.ndarray, " h"]:
-        return state.operator.backend.host(state.prediction)[self.held]
-
     def _error(self, prediction: Float32[np.ndarray, " h"]) -> float:
         """Root mean square of the residuals (bright tissue is one)."""
-        if not len(prediction):  # so few pixels say nothing
-            return 0.0
-        residuals = np.minimum(np.abs(self.slices.values[self.held] - prediction), self.limit)
-        return float(np.sqrt(np.average(residuals**2, weights=self.weights)))
+        return float(np.sqrt(self.held.mean_square(prediction)))
 
 
 def _fitted_lattice(trial: _Trial, stage: Stage, options: SolverOptions, previous: State) -> State:

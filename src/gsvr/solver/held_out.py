@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Float32
 
 from gsvr.model.slices import Slices
 from gsvr.solver.state import State
@@ -27,6 +29,38 @@ def held_out(slices: Slices, rng: np.random.Generator) -> Bool[np.ndarray, " p"]
     return held & slices.mask
 
 
-def error_limit(state: State) -> float:
-    """The largest residual that counts, by the noise of a state."""
-    return _LIMIT * state.weights.noise
+@dataclass(frozen=True)
+class HeldOut:
+    """Some pixels to judge fits by, and how much each of them counts.
+
+    Attributes
+    ----------
+    pixels
+        Which they are.
+    values, weights
+        Theirs alone; the weights of their slices.
+    limit
+        The largest residual that counts.
+    """
+
+    pixels: Bool[np.ndarray, " p"]
+    values: Float32[np.ndarray, " h"]
+    weights: Float[np.ndarray, " h"]
+    limit: float
+
+    @staticmethod
+    def of(slices: Slices, pixels: Bool[np.ndarray, " p"], state: State) -> HeldOut:
+        """Some pixels of slices, by the weights and the noise of a state."""
+        weights = slices.per_pixel(state.weights.slices)[pixels] + 1e-12
+        return HeldOut(pixels, slices.values[pixels], weights, _LIMIT * state.weights.noise)
+
+    def predicted(self, state: State) -> Float32[np.ndarray, " h"]:
+        """What a state predicts of them."""
+        return state.operator.backend.host(state.prediction)[self.pixels]
+
+    def mean_square(
+        self, prediction: Float32[np.ndarray, " h"], of: Bool[np.ndarray, " h"] | slice = slice(None)
+    ) -> float:
+        """Of the residuals (bright tissue is one), or of some of them; zero if there are none, which says nothing."""
+        residuals = np.minimum(np.abs(self.values - prediction), self.limit)[of]
+        return float(np.average(residuals**2, weights=self.weights[of])) if len(residuals) else 0.0

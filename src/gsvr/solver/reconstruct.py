@@ -182,7 +182,7 @@ class _Reconstruction:
                     checkpoint.finished,
                 )
             else:
-                if stage.alternative is not None and state is not None and number and self._options.estimate_thickness:
+                if stage.alternative is not None and state is not None and self._options.estimate_thickness:
                     self._look_at_thickness(stages[number - 1], state)
                 state, iteration = self._begun(stage, state)
                 finished = False
@@ -228,10 +228,12 @@ class _Reconstruction:
         options, slices = self._options, self._scaled
         mask = consensus_mask(slices, self._slices.mask, state.poses, options.masks, options.profile)
         inner = slices.with_mask(project_mask(mask, slices, state.poses, -RIM)).binned(stage.binning).mask
-        self._thickness = estimated_thickness(slices.binned(stage.binning), inner, stage, options, state)
-        if self._thickness is None or not self._thickness.used:
-            return
-        self._scaled = replace(slices, thicknesses=self._thickness.factor * slices.thicknesses)
+        self._set_thickness(estimated_thickness(slices.binned(stage.binning), inner, stage, options, state))
+
+    def _set_thickness(self, thickness: Thickness | None) -> None:
+        self._thickness = thickness
+        if thickness is not None and thickness.used:
+            self._scaled = replace(self._scaled, thicknesses=thickness.factor * self._slices.thicknesses)
 
     def _begun(self, stage: Stage, state: State | None) -> tuple[State, int]:
         """The first state of a stage, and how many of its outer iterations that took."""
@@ -256,8 +258,8 @@ class _Reconstruction:
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
         """The state that was saved."""
         self._scaled = self._scaled.with_mask(checkpoint.checked_mask(self._scaled))
-        self._scaled = replace(self._scaled, thicknesses=checkpoint.thicknesses)
-        self._choice, self._thickness = checkpoint.choice, checkpoint.thickness
+        self._choice = checkpoint.choice
+        self._set_thickness(checkpoint.thickness)
         self._set_bias(replace(self._bias, coefficients=checkpoint.checked_bias(self._scaled)))
         return checkpoint.state(self._scaled.binned(stage.binning), self._options)
 

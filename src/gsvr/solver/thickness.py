@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 
 from gsvr.model.slices import Slices
-from gsvr.solver.held_out import error_limit, held_out
+from gsvr.solver.held_out import HeldOut, held_out
 from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.solver.state import State, Thickness
@@ -61,21 +61,22 @@ def estimated_thickness(
     stacks, counts = np.unique(owners, return_counts=True)
     if len(stacks) < _FEWEST_STACKS or counts.min() < _FEWEST_PIXELS:
         return None
-    weights, limit = slices.per_pixel(state.weights.slices)[held] + 1e-12, error_limit(state)
-    squares: dict[int, Float[np.ndarray, " h"]] = {}
+    unseen = HeldOut.of(slices, held, state)
+    predictions: dict[int, Float32[np.ndarray, " h"]] = {}
 
     def error(step: int, of: Bool[np.ndarray, " h"] | slice = slice(None)) -> float:
-        if step not in squares:
-            squares[step] = _squares(slices, held, stage, options, state, _STEP**step, limit)
-        return float(np.average(squares[step][of], weights=weights[of]))
+        if step not in predictions:
+            thick = replace(slices, thicknesses=_STEP**step * slices.thicknesses)
+            predictions[step] = unseen.predicted(_fitted(thick, held, stage, options, state))
+        return unseen.mean_square(predictions[step], of)
 
     best, bracketed = 0, False
-    while not bracketed and len(squares) < _MOST:
+    while not bracketed and len(predictions) < _MOST:
         better = min((best - 1, best, best + 1), key=error)
         bracketed, best = better == best, better
     logs = [_minimum(best, lambda step, own=owners == stack: error(step, own)) for stack in stacks]
     logarithm, deviation = _minimum(best, error), float(np.std(logs, ddof=1) / np.sqrt(len(logs)))
-    errors = {f"{_STEP**step:.3g}": float(np.sqrt(error(step))) for step in sorted(squares)}
+    errors = {f"{_STEP**step:.3g}": float(np.sqrt(error(step))) for step in sorted(predictions)}
     gained = np.sqrt(error(best)) < (1 - _LEAST_GAIN) * np.sqrt(error(0))
     used = bracketed and bool(gained) and abs(logarithm) > max(_LEAST, _LEAST_DEVIATIONS * deviation)
     found = Thickness(round(float(np.exp(logarithm)), 3), deviation, used, errors)
@@ -97,23 +98,13 @@ def _around_the_middle(
     return near, middle & inner
 
 
-def _squares(
-    slices: Slices,
-    held: Bool[np.ndarray, " p"],
-    stage: Stage,
-    options: SolverOptions,
-    state: State,
-    factor: float,
-    limit: float,
-) -> Float[np.ndarray, " h"]:
-    """Squared residuals of the pixels held out, if slices are so many times as thick."""
-    thick = replace(slices, thicknesses=factor * slices.thicknesses)
-    fitted = begin_stage(thick, stage, options, state)
+def _fitted(slices: Slices, held: Bool[np.ndarray, " p"], stage: Stage, options: SolverOptions, state: State) -> State:
+    """A fit to the pixels that are not held out."""
+    fitted = begin_stage(slices, stage, options, state)
     fitted = replace(fitted, operator=fitted.operator.with_mask(slices.mask & ~held))
     for _ in range(_ITERATIONS):
         fitted = advance(stage, options, fitted)
-    residuals = slices.values[held] - fitted.operator.backend.host(fitted.prediction)[held]
-    return np.minimum(np.abs(residuals), limit).astype(np.float64) ** 2
+    return fitted
 
 
 def _minimum(step: int, error: Callable[[int], float]) -> float:
