@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 from gsvr.model.slices import Slices
 
@@ -44,32 +44,32 @@ class BiasField:
     def none(cls, slices: Slices) -> BiasField:
         """No bias; the polynomials are those of these slices."""
         stack_of = slices.per_pixel(slices.stack_index)
-        positions, count = slices.pixel_positions(), len(slices.stack_names)
-        inside = [positions[slices.mask & (stack_of == stack)] for stack in range(count)]
+        positions, stack_of = slices.pixel_positions(pixels=slices.mask), stack_of[slices.mask]
+        inside = [positions[stack_of == stack] for stack in range(len(slices.stack_names))]
         centres = np.array([points.mean(axis=0) if len(points) else np.zeros(3) for points in inside])
         distances = [np.linalg.norm(points - centre, axis=1) for points, centre in zip(inside, centres, strict=True)]
         radius = float(np.percentile(np.concatenate(distances), 95))
-        radius, nothing = max(radius, 1e-3), np.zeros((count, N_TERMS))
+        radius, nothing = max(radius, 1e-3), np.zeros((len(inside), N_TERMS))
         terms = [_terms((points - centre) / radius) for points, centre in zip(inside, centres, strict=True)]
-        means = np.array([[term.mean() if len(term) else 0.0 for term in of_stack] for of_stack in terms])
+        means = np.array([of_stack.mean(axis=1) if of_stack.size else np.zeros(N_TERMS) for of_stack in terms])
         return cls(centres, radius, nothing, means)
 
     def at(self, slices: Slices) -> Float32[np.ndarray, " p"]:
         """Factor on the brightness of every pixel; geometric mean one over the stack's pixels in use."""
-        if not self.coefficients.any():
-            return np.ones(len(slices.values), np.float32)
-        stack_of = slices.per_pixel(slices.stack_index)
-        logarithm = np.zeros(len(stack_of))
-        for term, values in enumerate(self.terms(slices)):
-            logarithm += values * self.coefficients[stack_of, term]
-        limit = float(np.log(_LIMIT))
-        return np.exp(np.clip(logarithm, -limit, limit)).astype(np.float32)
+        factor, stack_of = np.ones(len(slices.values), np.float32), slices.per_pixel(slices.stack_index)
+        for stack in np.flatnonzero(self.coefficients.any(axis=1)).tolist():
+            inside = stack_of == stack
+            factor[inside] = np.exp(self._logarithm(slices, stack, inside))
+        return factor
 
-    def terms(self, slices: Slices) -> list[Float[np.ndarray, " p"]]:
-        """The polynomials at every pixel."""
-        stack_of = slices.per_pixel(slices.stack_index)
-        terms = _terms((slices.pixel_positions() - self.centres[stack_of]) / self.radius)
-        return [values - self.means[stack_of, term] for term, values in enumerate(terms)]
+    def terms(self, slices: Slices, stack: int, pixels: Bool[np.ndarray, " p"]) -> Float[np.ndarray, "9 q"]:
+        """The polynomials of a stack at some of its pixels."""
+        points = (slices.pixel_positions(pixels=pixels) - self.centres[stack]) / self.radius
+        return _terms(points) - self.means[stack][:, None]
+
+    def _logarithm(self, slices: Slices, stack: int, pixels: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " q"]:
+        limit = float(np.log(_LIMIT))
+        return np.clip(self.coefficients[stack] @ self.terms(slices, stack, pixels), -limit, limit)
 
     def polynomials(self, slices: Slices) -> dict[str, Float[np.ndarray, " 9"]]:
         """By stack: coefficients (1/mm and 1/mm^2) about the origin of acquired world, without the constant.
@@ -94,10 +94,12 @@ class BiasField:
 
     def spreads(self, slices: Slices) -> dict[str, float]:
         """By stack: standard deviation of the logarithm over its pixels in use; zero for one without any."""
-        logarithm, stack_of = np.log(self.at(slices)), slices.per_pixel(slices.stack_index)
-        inside = [logarithm[slices.mask & (stack_of == stack)] for stack in range(len(slices.stack_names))]
-        spreads = [float(values.std()) if len(values) else 0.0 for values in inside]
-        return dict(zip(slices.stack_names, spreads, strict=True))
+        stack_of, spreads = slices.per_pixel(slices.stack_index), dict.fromkeys(slices.stack_names, 0.0)
+        for stack in np.flatnonzero(self.coefficients.any(axis=1)).tolist():
+            inside = slices.mask & (stack_of == stack)
+            if inside.any():
+                spreads[slices.stack_names[stack]] = float(self._logarithm(slices, stack, inside).std())
+        return spreads
 
 
 def _square(coefficients: Float[np.ndarray, " 9"]) -> Float[np.ndarray, "3 3"]:
@@ -106,6 +108,6 @@ def _square(coefficients: Float[np.ndarray, " 9"]) -> Float[np.ndarray, "3 3"]:
     return np.array([[xx, xy / 2, zx / 2], [xy / 2, yy, yz / 2], [zx / 2, yz / 2, zz]])
 
 
-def _terms(points: Float[np.ndarray, "n 3"]) -> list[Float[np.ndarray, " n"]]:
+def _terms(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "9 n"]:
     x, y, z = points.T
-    return [x, y, z, x * x, y * y, z * z, x * y, y * z, z * x]
+    return np.stack([x, y, z, x * x, y * y, z * z, x * y, y * z, z * x])

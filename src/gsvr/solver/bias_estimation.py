@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from gsvr.model.bias_field import N_TERMS, BiasField
 from gsvr.solver.state import State
@@ -43,20 +44,25 @@ def refined(bias: BiasField, state: State, options: BiasOptions) -> BiasField:
         That the values of the state's slices were already divided by.
     """
     slices, host = state.slices, state.operator.backend.host
-    predicted = host(state.prediction).astype(np.float64)
-    weights = host(state.weights.pixels).astype(np.float64) / (options.model_noise * state.weights.noise**2)
-    residual = slices.values - predicted
-    # what differs from slice to slice is left to gains
-    count = np.maximum(slices.sum_per_slice(slices.mask), 1)
-    means = [slices.per_pixel(slices.sum_per_slice(values * slices.mask) / count) for values in bias.terms(slices)]
-    terms = [values - mean for values, mean in zip(bias.terms(slices), means, strict=True)]
-    stack_of, coefficients = slices.per_pixel(slices.stack_index), bias.coefficients.copy()
+    predicted, weights = host(state.prediction), host(state.weights.pixels)
+    stack_of, slice_of = slices.per_pixel(slices.stack_index), slices.per_pixel(np.arange(slices.n_slices))
+    coefficients = bias.coefficients.copy()
     for stack in np.unique(slices.stack_index):
         inside = slices.mask & (stack_of == stack)
-        jacobian = predicted[inside, None] * np.stack([values[inside] for values in terms], axis=1)
-        weighted = weights[inside, None] * jacobian
-        curvature = weighted.T @ jacobian + np.eye(N_TERMS) / options.spread**2
-        gradient = weighted.T @ residual[inside] - coefficients[stack] / options.spread**2
+        if not inside.any():
+            continue
+        prediction = predicted[inside].astype(np.float64)
+        jacobian = prediction * _within_slices(bias.terms(slices, int(stack), inside), slice_of[inside])
+        weighted = jacobian * (weights[inside] / (options.model_noise * state.weights.noise**2))
+        curvature = weighted @ jacobian.T + np.eye(N_TERMS) / options.spread**2
+        gradient = weighted @ (slices.values[inside] - prediction) - coefficients[stack] / options.spread**2
         coefficients[stack] += np.linalg.solve(curvature, gradient)
     found = replace(bias, coefficients=coefficients)
     return found if max(found.spreads(slices).values()) > options.least else bias
+
+
+def _within_slices(terms: Float[np.ndarray, "9 q"], slice_of: Int[np.ndarray, " q"]) -> Float[np.ndarray, "9 q"]:
+    """Minus their mean over each slice: what differs from slice to slice is left to gains."""
+    first = np.flatnonzero(np.diff(slice_of, prepend=-1))
+    counts = np.diff(first, append=len(slice_of))
+    return terms - np.repeat(np.add.reduceat(terms, first, axis=1) / counts, counts, axis=1)

@@ -32,7 +32,12 @@ _SHARES = np.linspace(0, 1, 21)
 
 
 def final_field(
-    slices: Slices, inner: Bool[np.ndarray, " p"], stage: Stage, options: SolverOptions, previous: State
+    slices: Slices,
+    inner: Bool[np.ndarray, " p"],
+    stage: Stage,
+    options: SolverOptions,
+    previous: State,
+    known: FieldChoice | None = None,
 ) -> tuple[State, FieldChoice]:
     """The state after `TRIAL_ITERATIONS` of what goes on, with all pixels in use again, and what decided.
 
@@ -48,29 +53,60 @@ def final_field(
         With an alternative.
     previous
         How the stage before ended, on a lattice.
+    known
+        A decision on much the same slices: nothing is held out, and nothing tried.
     """
     assert stage.alternative is not None
+    if known is None:
+        lattice, free, choice = _decided(slices, inner, stage, stage.alternative, options, previous)
+    else:
+        lattice, free, choice = *_as_decided(slices, stage, stage.alternative, options, previous, known), known
+    if choice.share == 0:
+        return lattice, choice
+    if choice.share == 1:
+        return free, choice
+    for _ in range(stage.alternative.outer_iterations - LATTICE_ITERATIONS):
+        lattice = advance(stage.alternative, options, lattice)
+    return replace(free, partner=lattice, share=choice.share), choice
+
+
+def _decided(
+    slices: Slices,
+    inner: Bool[np.ndarray, " p"],
+    stage: Stage,
+    on_lattice: Stage,
+    options: SolverOptions,
+    previous: State,
+) -> tuple[State, State, FieldChoice]:
+    """Lattice and free Gaussians with pixels held out, and what those say."""
     inner = inner & slices.mask
     held = held_out(slices.with_mask(inner), np.random.default_rng(options.seed))
     if not held.any():
         held = held_out(slices, np.random.default_rng(options.seed))
     trial = _Trial(slices, HeldOut.of(slices, held, previous), {})
-    lattice = _fitted_lattice(trial, stage.alternative, options, previous)
-    free = begin_stage(slices, stage, options, lattice)
-    free = replace(free, prior_factor=lattice.prior_factor)
-    free = trial.fitted(free, stage, options, TRIAL_ITERATIONS, "free")
+    lattice = _fitted_lattice(trial, on_lattice, options, previous)
+    free = trial.fitted(_seeded(slices, stage, options, lattice), stage, options, TRIAL_ITERATIONS, "free")
     share = trial.best_share(lattice, free)
     choice = FieldChoice(share, lattice.prior_factor, int(held.sum()), trial.errors)
     logger.info("share of free Gaussians %.2f, prior times %g: %s", share, choice.prior_factor, trial.errors)
-    if share == 0:
-        return _with_all_pixels(lattice, slices), choice
-    free = _with_all_pixels(free, slices)
-    if share == 1:
-        return free, choice
-    lattice = _with_all_pixels(lattice, slices)
-    for _ in range(stage.alternative.outer_iterations - LATTICE_ITERATIONS):
-        lattice = advance(stage.alternative, options, lattice)
-    return replace(free, partner=lattice, share=share), choice
+    return _with_all_pixels(lattice, slices), _with_all_pixels(free, slices), choice
+
+
+def _as_decided(
+    slices: Slices, stage: Stage, on_lattice: Stage, options: SolverOptions, previous: State, known: FieldChoice
+) -> tuple[State, State]:
+    """Lattice and free Gaussians as far as `_decided` brings them."""
+    lattice = replace(begin_stage(slices, on_lattice, options, previous), prior_factor=known.prior_factor)
+    for _ in range(LATTICE_ITERATIONS):
+        lattice = advance(on_lattice, options, lattice)
+    free = _seeded(slices, stage, options, lattice)
+    for _ in range(TRIAL_ITERATIONS if known.share > 0 else 0):
+        free = advance(stage, options, free)
+    return lattice, free
+
+
+def _seeded(slices: Slices, stage: Stage, options: SolverOptions, lattice: State) -> State:
+    return replace(begin_stage(slices, stage, options, lattice), prior_factor=lattice.prior_factor)
 
 
 @dataclass(frozen=True)

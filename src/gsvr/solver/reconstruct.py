@@ -87,6 +87,29 @@ class Progress:
 Callback = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, repr=False)
+class Earlier:
+    """What a reconstruction of some of the slices found, for another one to go on from.
+
+    Attributes
+    ----------
+    field
+        What the first stage starts from instead of nothing, in intensities of the input.
+    bias
+        Of its stacks, see `gsvr.model.bias_field.BiasField.polynomials`.
+    choice, thickness
+        What it decided, to be taken as it is; None: not decided yet.
+    """
+
+    field: LatticeField
+    bias: Mapping[str, Float[np.ndarray, " 9"]]
+    choice: FieldChoice | None = None
+    thickness: Thickness | None = None
+
+    def __repr__(self) -> str:
+        return f"Earlier({self.field!r})"
+
+
 def reconstruct(
     slices: Slices,
     options: SolverOptions | None = None,
@@ -94,8 +117,7 @@ def reconstruct(
     poses: Float[np.ndarray, "n 4 4"] | None = None,
     poses_are_good: bool = False,
     checkpoint: Checkpoint | None = None,
-    field: LatticeField | None = None,
-    bias: Mapping[str, Float[np.ndarray, " 9"]] | None = None,
+    earlier: Earlier | None = None,
     sampling: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Reconstruct a volume from slices.
@@ -116,11 +138,8 @@ def reconstruct(
         know them to a few tenths of a millimetre.
     checkpoint
         Go on from a state that was saved by a callback (`Progress.checkpoint`), with the same slices and options.
-    field
-        What the first stage starts from instead of nothing, in intensities of the input: a reconstruction of some of
-        these slices, for example. Without `poses` it makes little sense.
-    bias
-        Bias of some stacks to start with, see `gsvr.model.bias_field.BiasField.polynomials`; default: none.
+    earlier
+        Go on from what is known of some of these slices. Without `poses` it makes little sense.
     sampling
         Told how many samples of the uncertainty are drawn, and how many there will be, which takes about as long as all
         before; may raise `StopReconstruction` to have those alone.
@@ -139,7 +158,7 @@ def reconstruct(
     with threadpool_limits(1, "blas"):
         if poses is None:
             poses = first_poses(slices, options.search != "none" and moving_parts(options.stages) != "none")
-        return _Reconstruction(slices, options, poses, field, bias, sampling).run(callback, checkpoint)
+        return _Reconstruction(slices, options, poses, earlier, sampling).run(callback, checkpoint)
 
 
 class _Reconstruction:
@@ -150,21 +169,22 @@ class _Reconstruction:
         slices: Slices,
         options: SolverOptions,
         poses: Float[np.ndarray, "n 4 4"],
-        field: LatticeField | None = None,
-        bias: Mapping[str, Float[np.ndarray, " 9"]] | None = None,
+        earlier: Earlier | None = None,
         sampling: Callable[[int, int], None] | None = None,
     ) -> None:
         if len(poses) != slices.n_slices:
             raise ValueError(f"{len(poses)} poses for {slices.n_slices} slices: give one a slice")
         self._started = time.perf_counter()
-        self._slices, self._options, self._poses, self._field = slices, options, poses, field
+        self._slices, self._options, self._poses, self._earlier = slices, options, poses, earlier
         self._sampling = sampling
         self._levelled, self._levels, self._scale = levelled(slices)
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
         self._choice: FieldChoice | None = None
         self._thickness: Thickness | None = None
-        if bias and options.bias is not None:
-            self._set_bias(self._bias.with_polynomials(slices, bias))
+        if earlier is not None and options.bias is not None:
+            self._set_bias(self._bias.with_polynomials(slices, earlier.bias))
+        if earlier is not None and options.estimate_thickness:
+            self._set_thickness(earlier.thickness)
 
     def run(self, callback: Callback | None, checkpoint: Checkpoint | None) -> Result:
         """All stages, or those that a checkpoint leaves to be done."""
@@ -182,7 +202,7 @@ class _Reconstruction:
                     checkpoint.finished,
                 )
             else:
-                if stage.alternative is not None and state is not None and self._options.estimate_thickness:
+                if stage.alternative is not None and state is not None and self._thickness is None:
                     self._look_at_thickness(stages[number - 1], state)
                 state, iteration = self._begun(stage, state)
                 finished = False
@@ -223,9 +243,9 @@ class _Reconstruction:
 
     def _look_at_thickness(self, stage: Stage, state: State) -> None:
         """Correct the thickness of slices where it is not what they look like; by the stage that is done."""
-        if not (state.has_field and isinstance(state.operator, LatticeOperator)):
-            return
         options, slices = self._options, self._scaled
+        if not (options.estimate_thickness and state.has_field and isinstance(state.operator, LatticeOperator)):
+            return
         mask = consensus_mask(slices, self._slices.mask, state.poses, options.masks, options.profile)
         inner = slices.with_mask(project_mask(mask, slices, state.poses, -RIM)).binned(stage.binning).mask
         self._set_thickness(estimated_thickness(slices.binned(stage.binning), inner, stage, options, state))
@@ -238,7 +258,7 @@ class _Reconstruction:
     def _begun(self, stage: Stage, state: State | None) -> tuple[State, int]:
         """The first state of a stage, and how many of its outer iterations that took."""
         poses, inner = self._poses if state is None else state.poses, self._scaled.mask
-        if stage.consensus_mask and not (state is None and self._field is None):
+        if stage.consensus_mask and not (state is None and self._earlier is None):
             options = self._options
             mask = consensus_mask(self._scaled, self._slices.mask, poses, options.masks, options.profile)
             inside = project_mask(mask, self._scaled, poses, options.masks.margin)
@@ -246,12 +266,14 @@ class _Reconstruction:
                 inner = project_mask(mask, self._scaled, poses, -RIM)
             self._scaled = self._scaled.with_mask(inside)
         binned = self._scaled.binned(stage.binning)
-        if state is None and self._field is not None:
-            field = replace(self._field, amplitudes=self._field.amplitudes / np.float32(self._scale))
+        earlier = self._earlier
+        if state is None and earlier is not None:
+            field = replace(earlier.field, amplitudes=earlier.field.amplitudes / np.float32(self._scale))
             return state_from_field(binned, stage, self._options, field, poses), 0
         if stage.alternative is not None and state is not None and state.has_field:
             deep = self._scaled.with_mask(inner).binned(stage.binning).mask
-            state, self._choice = final_field(binned, deep, stage, self._options, state)
+            known = None if earlier is None else earlier.choice
+            state, self._choice = final_field(binned, deep, stage, self._options, state, known)
             return state, LATTICE_ITERATIONS if isinstance(state.operator, LatticeOperator) else TRIAL_ITERATIONS
         return begin_stage(binned, stage, self._options, state, self._poses), 0
 

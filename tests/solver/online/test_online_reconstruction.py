@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gsvr.evaluation import compare
-from gsvr.model.fields import LatticeField
+from gsvr.model.fields import GaussianField, LatticeField, SumField
 from gsvr.model.slices import Slices, Stack
 from gsvr.render.volume import render_volume
 from gsvr.solver.motion import displacements
@@ -23,7 +23,7 @@ from gsvr.solver.online.reconstruction import (
 )
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage, default_stages
-from gsvr.solver.state import Result, State
+from gsvr.solver.state import FieldChoice, Result, State, Thickness
 from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import errors_of_poses, moving_brain, small_brain
 
@@ -163,7 +163,8 @@ def test_stacks_that_do_not_fit_are_looked_for_in_intensities_near_one(monkeypat
     before, *_ = online()
     slices = slices_of_first(4)
     bright = replace(slices, values=slices.values * np.float32(700))
-    state = replace(before, field=replace(before.field, amplitudes=before.field.amplitudes * np.float32(700)))
+    brighter = replace(before.field, amplitudes=before.field.amplitudes * np.float32(700))
+    state = replace(before, earlier=replace(before.earlier, field=brighter))
     checked: list[State] = []
     monkeypatch.setattr(reconstruction, "with_lost_stacks", lambda _, __, state: checked.append(state) or state)
     still = replace(QUICK, stages=(*QUICK.stages[:2], QUICK.stages[-1]))
@@ -185,7 +186,7 @@ def stop(_: object) -> None:
 def test_the_bias_of_stacks_is_carried_along():
     before, *_ = online()
     name = moving_brain(n_stacks=N_STACKS).stacks[0].name
-    state = replace(before, bias={name: np.array([0.01, *np.zeros(8)])})
+    state = replace(before, earlier=replace(before.earlier, bias={name: np.array([0.01, *np.zeros(8)])}))
     heard: list[np.ndarray] = []
 
     def callback(progress: Progress) -> None:
@@ -196,3 +197,43 @@ def test_the_bias_of_stacks_is_carried_along():
         finish(state, slices_of_first(4), QUICK, callback)
     assert heard[0][0, 0] != 0
     assert not heard[0][1:].any()
+
+
+# with a final field to decide on
+LATTICE = replace(QUICK.stages[-1], outer_iterations=4)
+DECIDING = replace(
+    QUICK, stages=(*QUICK.stages[:-1], replace(LATTICE, outer_iterations=3, free=True, alternative=LATTICE))
+)
+
+
+def test_what_a_final_volume_decided_holds_until_there_are_half_as_many_stacks_again():
+    before, *_ = online()
+    found = Thickness(1.1, 0.01, True, {"1": 0.2, "1.18": 0.1})
+    choice = FieldChoice(0.35, 0.5, 7, {})
+    known = replace(before, earlier=replace(before.earlier, choice=choice, thickness=found), decided_by=3)
+    state, result = finish(known, slices_of_first(4), DECIDING)
+    assert result.choice == choice == state.earlier.choice
+    assert result.thickness == found == state.earlier.thickness
+    assert result.slices.thicknesses == pytest.approx(1.1 * slices_of_first(4).thicknesses)
+    assert isinstance(result.field, SumField)
+    assert state.decided_by == 3
+
+    anew, other = finish(replace(known, decided_by=2), slices_of_first(4), DECIDING)
+    assert other.choice is not None
+    assert other.choice.errors
+    assert anew.earlier.choice == other.choice
+    assert anew.decided_by == 4
+    quick, result = update(anew, slices_of_first(4), DECIDING)
+    assert result.choice is None
+    assert quick.earlier.choice == other.choice
+    assert psnr(other) > psnr(online()[-1]) - 0.1
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.0, LatticeField), (1.0, GaussianField)])
+def test_one_kind_of_field_alone_may_have_been_decided(share: float, kind: type):
+    before, *_ = online()
+    choice = FieldChoice(share, 1.0, 7, {})
+    known = replace(before, earlier=replace(before.earlier, choice=choice), decided_by=3)
+    _, result = finish(known, slices_of_first(4), replace(DECIDING, estimate_thickness=False))
+    assert isinstance(result.field, kind)
+    assert psnr(result) > psnr(online()[2])

@@ -276,8 +276,10 @@ def test_the_volume_is_shown_in_the_page_and_nothing_is_asked_of_others(driver: 
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert asked
-    # those with chrome: are the browser's own first page
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:", "chrome:"))] == []
+    # those with chrome: or chrome-untrusted: are the browser's own first page
+    assert [
+        url for url in asked if not url.startswith((address, "data:", "blob:", "chrome:", "chrome-untrusted:"))
+    ] == []
 
 
 def test_the_command_tells_the_address_and_ends_cleanly(tmp_path: Path):

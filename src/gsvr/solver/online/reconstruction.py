@@ -22,7 +22,7 @@ from gsvr.model.volume import Volume
 from gsvr.solver.gains import levelled
 from gsvr.solver.online.placement import SLICE_LEVELS, STACK_LEVELS, Placement, place
 from gsvr.solver.outer_iteration import advance, state_from_field
-from gsvr.solver.reconstruct import Callback, Progress, reconstruct
+from gsvr.solver.reconstruct import Callback, Earlier, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage, moving_parts
 from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
 from gsvr.solver.state import Result
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _FEW_STACKS = 3
 # From this spacing (mm) on, stages know better where slices belong than `place` does.
 _JOINING = 2.6
+# What was decided on the final field holds until there are so many times the stacks that decided it.
+_DECIDED_ANEW = 1.5
 # A quick volume has at most so many outer iterations a stage.
 _QUICK_ITERATIONS = 3
 # Stacks that do not fit the others are looked for here, as in the reconstruction of all at once.
@@ -49,19 +51,24 @@ class OnlineState:
         Of every slice so far, by the name of its stack and its number in it.
     n_stacks
         How many stacks that are.
-    field
-        The volume on a lattice, in intensities of the input.
     mask
         Consensus mask, in volume world.
-    bias
-        Of every stack, see `gsvr.model.bias_field.BiasField.polynomials`.
+    earlier
+        The volume on a lattice, bias fields, and what the last volume in final quality decided.
+    decided_by
+        How many stacks decided it.
     """
 
     poses: dict[SliceKey, Float[np.ndarray, "4 4"]]
     n_stacks: int
-    field: LatticeField
     mask: Volume
-    bias: dict[str, Float[np.ndarray, " 9"]]
+    earlier: Earlier
+    decided_by: int = 0
+
+    @property
+    def field(self) -> LatticeField:
+        """What slices are placed against."""
+        return self.earlier.field
 
     def __repr__(self) -> str:
         return f"OnlineState({len(self.poses)} slices of {self.n_stacks} stacks, {self.field!r})"
@@ -110,11 +117,11 @@ def update(
     """
     coarse, quick, _ = _parts(options, len(np.unique(slices.stack_index)))
     if state is None or not can_join(state, slices):
-        return _run(slices, options, (*coarse, *quick), None, None, {}, callback)
+        return _run(slices, options, (*coarse, *quick), None, None, callback)
     with threadpool_limits(1, "blas"):
         poses = _joined(state, slices, known or {}, options)
         poses = _found(state, slices, poses, options)
-    return _run(slices, options, quick, poses, state.field, state.bias, callback)
+    return _run(slices, options, quick, poses, state, callback)
 
 
 def can_join(state: OnlineState, slices: Slices) -> bool:
@@ -132,9 +139,11 @@ def finish(
     state, slices
         How `update` ended, and the slices that it was given.
     """
-    *_, fine = _parts(options, len(np.unique(slices.stack_index)))
-    poses = predicted_poses(slices, state.poses)
-    return _run(slices, options, fine, poses, state.field, state.bias, callback)
+    n_stacks = len(np.unique(slices.stack_index))
+    *_, fine = _parts(options, n_stacks)
+    if n_stacks >= _DECIDED_ANEW * state.decided_by:
+        state = replace(state, earlier=replace(state.earlier, choice=None, thickness=None), decided_by=n_stacks)
+    return _run(slices, options, fine, predicted_poses(slices, state.poses), state, callback)
 
 
 def predicted_poses(slices: Slices, known: dict[SliceKey, Float[np.ndarray, "4 4"]]) -> Float[np.ndarray, "n 4 4"]:
@@ -175,12 +184,12 @@ def _run(
     options: SolverOptions,
     stages: tuple[Stage, ...],
     poses: Float[np.ndarray, "n 4 4"] | None,
-    field: LatticeField | None,
-    bias: dict[str, Float[np.ndarray, " 9"]],
+    before: OnlineState | None,
     callback: Callback | None,
 ) -> tuple[OnlineState, Result]:
     """Run some stages; the state keeps their last field on a lattice, since slices move on lattices only."""
-    last: list[LatticeField] = [] if field is None else [field]
+    earlier = None if before is None else before.earlier
+    last: list[LatticeField] = [] if earlier is None else [earlier.field]
 
     def heard(progress: Progress) -> None:
         if not progress.stage.free:
@@ -190,13 +199,15 @@ def _run(
         if callback:
             callback(progress)
 
-    result = reconstruct(slices, replace(options, stages=stages), heard, poses, field=field, bias=bias)
+    result = reconstruct(slices, replace(options, stages=stages), heard, poses, earlier=earlier)
+    bias = {} if result.bias is None else result.bias.polynomials(slices)
+    choice = result.choice or (earlier and earlier.choice)
     state = OnlineState(
         poses=dict(zip(slices.keys, result.poses, strict=True)),
         n_stacks=len(np.unique(slices.stack_index)),
-        field=last[0],
         mask=result.mask,
-        bias={} if result.bias is None else result.bias.polynomials(slices),
+        earlier=Earlier(last[0], bias, choice, result.thickness),
+        decided_by=0 if before is None else before.decided_by,
     )
     return state, result
 

@@ -13,6 +13,7 @@ from gsvr.model.bias_field import N_TERMS
 from gsvr.model.fields import LatticeField
 from gsvr.model.validation import as_numbers
 from gsvr.solver.online.reconstruction import OnlineState
+from gsvr.solver.reconstruct import Earlier
 
 
 def write_state(folder: Path, state: OnlineState) -> None:
@@ -20,13 +21,18 @@ def write_state(folder: Path, state: OnlineState) -> None:
     _poses(folder).unlink(missing_ok=True)
     write_field(folder / "field.safetensors", state.field, {}, state.mask)
     with atomic_path(folder / "bias.json") as temporary:
-        temporary.write_text(json.dumps({name: bias.tolist() for name, bias in state.bias.items()}), encoding="utf-8")
+        temporary.write_text(
+            json.dumps({name: bias.tolist() for name, bias in state.earlier.bias.items()}), encoding="utf-8"
+        )
     records = [SlicePose(stack, index, pose) for (stack, index), pose in state.poses.items()]
     write_poses_json(_poses(folder), records)
 
 
 def read_state(folder: Path) -> OnlineState | None:
-    """What `write_state` wrote; None if it is not there, or not whole: then the stacks are reconstructed anew."""
+    """What `write_state` wrote; None if it is not there, or not whole: then the stacks are reconstructed anew.
+
+    What was decided on the final field is not kept: the next one decides.
+    """
     if not _poses(folder).is_file():
         return None
     try:
@@ -39,7 +45,8 @@ def read_state(folder: Path) -> OnlineState | None:
     if not isinstance(stored.field, LatticeField) or stored.mask is None:
         return None
     poses = {(record.stack, record.slice_index): record.matrix for record in records}
-    return OnlineState(poses, len({record.stack for record in records}), stored.field, stored.mask, bias)
+    n_stacks = len({record.stack for record in records})
+    return OnlineState(poses, n_stacks, stored.mask, Earlier(stored.field, bias))
 
 
 def _poses(folder: Path) -> Path:
