@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,7 @@ FREE = replace(LATTICE, outer_iterations=3, free=True, alternative=LATTICE)
 OPTIONS = SolverOptions(stages=(Stage("field", 1.5, 1, 4, 5, "none"), FREE))
 
 
-@pytest.fixture(scope="module")
-def slices() -> Slices:
+def simulated(**options_given: Any) -> Slices:
     """Of a ball full of blobs that are wider than Gaussians of the lattice, and narrower than slices are thick."""
     shape = (52, 52, 52)
     blobs = gaussian_filter(np.random.default_rng(0).standard_normal(shape), 2.0)
@@ -35,7 +35,13 @@ def slices() -> Slices:
     options = SimulationOptions(
         n_stacks=3, in_plane_spacing=1.5, thickness=4.0, motion="none", gain=0.0, signal_loss=0.0
     )
+    options = replace(options, **options_given)
     return prepare_slices(simulate(volume, options).stacks, OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def slices() -> Slices:
+    return simulated()
 
 
 def told(slices: Slices, factor: float) -> Slices:
@@ -62,6 +68,20 @@ def test_what_is_said_right_stays(slices: Slices):
     assert result.thickness.factor == pytest.approx(1, abs=0.05)
     assert 0 < result.thickness.deviation < 0.05
     np.testing.assert_array_equal(result.slices.thicknesses, slices.thicknesses)
+
+
+def test_a_gaussian_profile_is_told_from_a_slab(slices: Slices):
+    gaussian = simulated(profile="gaussian")
+    result = reconstructed(gaussian)
+    assert result.thickness is not None
+    assert result.thickness.gaussian
+    assert result.profile == "gaussian"
+    assert abs(np.log(result.thickness.factor)) < 0.05
+    for slab in (slices, told(slices, 0.75)):
+        other = reconstructed(slab)
+        assert other.thickness is not None
+        assert any(name.startswith("Gaussian") for name in other.thickness.errors)
+        assert (other.thickness.gaussian, other.profile) == (False, "slab")
 
 
 def test_two_stacks_do_not_tell(slices: Slices):

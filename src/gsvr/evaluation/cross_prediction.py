@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from gsvr.model.point_spread import Profile
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.gains import intensity_scale
@@ -56,15 +55,9 @@ class CrossPrediction:
     stack_ncc: Float[np.ndarray, " stacks"]
 
 
-def cross_prediction(result: Result, profile: Profile = "slab") -> CrossPrediction:
-    """Predict every slice of a result from the stacks of other groups.
-
-    Parameters
-    ----------
-    profile
-        Slice profile, see `gsvr.model.point_spread.PROFILES`.
-    """
-    slices, options = _levelled(result), SolverOptions(profile=profile)
+def cross_prediction(result: Result) -> CrossPrediction:
+    """Predict every slice of a result from the stacks of other groups."""
+    slices, options = _levelled(result), SolverOptions(profile=result.profile)
     unexplained, displacement = np.full(slices.n_slices, np.nan), np.full(slices.n_slices, np.nan)
     pairs, stack_ncc = [], np.full(len(slices.stack_names), np.nan)
     for held_out in _groups(slices):

@@ -78,11 +78,12 @@ def leave_one_stack_out(
             if callback:
                 callback(name, progress)
 
-        thickness = reconstruct(rest, options, keep).thickness
-        factor = thickness.factor if thickness is not None and thickness.used else 1.0
+        result = reconstruct(rest, options, keep)
+        looks = result.thickness
+        factor = looks.factor if looks is not None and looks.used else 1.0
         scale = np.float32(intensity_scale(rest))
         scaled = replace(held_out, values=held_out.values / scale, thicknesses=factor * held_out.thicknesses)
-        prediction = predict_unseen(scaled, list(fields.items()), options) * scale
+        prediction = predict_unseen(scaled, list(fields.items()), replace(options, profile=result.profile)) * scale
         owner = held_out.per_pixel(np.arange(held_out.n_slices))
         agreement = slice_agreement(prediction, held_out.values, held_out.mask, owner)
         scores.append(HoldoutScore(stack, agreement, prediction, held_out))

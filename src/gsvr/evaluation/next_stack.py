@@ -88,7 +88,6 @@ class NextStack:
 
 def next_stack(
     result: Result,
-    profile: Profile = "slab",
     directions: Float[np.ndarray, "d 3"] | None = None,
     options: NextStackOptions | None = None,
 ) -> NextStack:
@@ -98,8 +97,6 @@ def next_stack(
     ----------
     result
         The reconstruction so far.
-    profile
-        Slice profile, see `gsvr.model.point_spread.PROFILES`.
     directions
         Normals to choose from (volume world); default: evenly from everywhere.
     """
@@ -112,7 +109,7 @@ def next_stack(
     spectrum *= variance / float(np.sum(spectrum * measure))
     cells, density, brain = _pixels_per_mm3(result, options.cell)
     axes = (result.poses @ slices.frames)[:, :3, :3]
-    heard = _transfer(slices, axes, frequencies, profile)
+    heard = _transfer(slices, axes, frequencies, result.profile)
     precision = 1 / spectrum + density @ heard / result.noise**2
     now = _deviation(precision, measure, brain)
     # a stack as those that there are: their typical pixels and slices, believed as much
@@ -122,7 +119,7 @@ def next_stack(
     amount = float(np.mean(result.slice_weights[used])) / (float(np.prod(one.spacings[0])) * spacing)
 
     def gain_of(normal: np.ndarray) -> float:
-        added = _transfer(one, _axes_of(normal)[None], frequencies, profile)
+        added = _transfer(one, _axes_of(normal)[None], frequencies, result.profile)
         return 1 - _deviation(precision + amount * added / result.noise**2, measure, brain) / now
 
     gains = np.array([gain_of(normal) for normal in directions])

@@ -17,7 +17,6 @@ from jaxtyping import Bool
 
 from gsvr.evaluation.cross_prediction import CrossPrediction, cross_prediction
 from gsvr.evaluation.views import coverage, directions
-from gsvr.model.point_spread import Profile
 from gsvr.solver.state import Result
 
 Grade = Literal["good", "doubtful", "failed"]
@@ -156,7 +155,6 @@ class Verdict:
 
 def judge(
     result: Result,
-    profile: Profile = "slab",
     copies: Sequence[tuple[int, int]] = (),
     limits: Limits | None = None,
 ) -> Verdict:
@@ -164,21 +162,19 @@ def judge(
 
     Parameters
     ----------
-    profile
-        Slice profile that it was made with.
     copies
         Pairs of stacks that hold the same recording, see `gsvr.model.copies.copies`.
     limits
         What counts as bad.
     """
     limits = limits or Limits()
-    return graded(evidence_of(result, profile, copies, limits), limits)
+    return graded(evidence_of(result, copies, limits), limits)
 
 
-def evidence_of(result: Result, profile: Profile, copies: Sequence[tuple[int, int]], limits: Limits) -> Evidence:
+def evidence_of(result: Result, copies: Sequence[tuple[int, int]], limits: Limits) -> Evidence:
     """Collect the numbers."""
     slices, names = result.slices, result.slices.stack_names
-    seen = cross_prediction(result, profile)
+    seen = cross_prediction(result)
     used = slices.sum_per_slice(slices.mask) > 0
     believed = used & (result.slice_weights >= limits.believed)
     compared = _compared(result, seen, limits)

@@ -125,6 +125,7 @@ def _thickness(told: Any, path: Path) -> Thickness | None:
         return None
     try:
         errors = {str(name): float(error) for name, error in told["errors"].items()}
-        return Thickness(float(told["factor"]), float(told["deviation"]), bool(told["used"]), errors)
+        looks = float(told["factor"]), float(told["deviation"]), bool(told["used"])
+        return Thickness(*looks, errors, bool(told["gaussian"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} does not say how thick its slices are: write it again") from error

@@ -242,7 +242,7 @@ class _Reconstruction:
         self._scaled = replace(self._scaled, values=self._levelled.values / bias.at(self._levelled))
 
     def _look_at_thickness(self, stage: Stage, state: State) -> None:
-        """Correct the thickness of slices where it is not what they look like; by the stage that is done."""
+        """Correct thickness and profile of slices where they are not what they look like; by the stage that is done."""
         options, slices = self._options, self._scaled
         if not (options.estimate_thickness and state.has_field and isinstance(state.operator, LatticeOperator)):
             return
@@ -254,6 +254,7 @@ class _Reconstruction:
         self._thickness = thickness
         if thickness is not None and thickness.used:
             self._scaled = replace(self._scaled, thicknesses=thickness.factor * self._slices.thicknesses)
+            self._options = replace(self._options, profile=thickness.profile(self._options.profile))
 
     def _begun(self, stage: Stage, state: State | None) -> tuple[State, int]:
         """The first state of a stage, and how many of its outer iterations that took."""
@@ -315,6 +316,7 @@ class _Reconstruction:
             noise=state.weights.noise * self._scale,
             residuals=state.weights.residuals * self._scale * levels,
             prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
+            profile=options.profile,
             bias=self._bias,
             choice=self._choice,
             thickness=self._thickness,

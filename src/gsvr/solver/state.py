@@ -12,6 +12,7 @@ from gsvr.backends.protocol import Array
 from gsvr.model.bias_field import BiasField
 from gsvr.model.fields import Field, GaussianField, LatticeField, SumField
 from gsvr.model.notebook import mosaic_html
+from gsvr.model.point_spread import Profile
 from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.operators.acquisition import AcquisitionOperator
@@ -134,19 +135,26 @@ class Thickness:
     Attributes
     ----------
     factor
-        Times what they are said to be; one for all.
+        Times what they are said to be; one for all. Of a Gaussian it is its full width at half maximum.
     deviation
         Standard deviation of its logarithm, from stack to stack.
     used
         Whether it is far enough from one to be used in place of what was said.
     errors
         Root mean square error (bright tissue is one) on pixels held out, by factor.
+    gaussian
+        Whether a Gaussian profile predicts better than the slab that was assumed.
     """
 
     factor: float
     deviation: float
     used: bool
     errors: Mapping[str, float]
+    gaussian: bool = False
+
+    def profile(self, assumed: Profile) -> Profile:
+        """Of the slices, where another one was assumed."""
+        return "gaussian" if self.used and self.gaussian else assumed
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,6 +185,8 @@ class Result:
         Root mean square residual of each slice (intensity).
     prediction
         Predicted pixels (flat, as `Slices.values`).
+    profile
+        Slice profile that the prediction was made with.
     bias
         Smooth brightness of each stack, which the prediction has; None with the published settings.
     choice
@@ -197,6 +207,7 @@ class Result:
     noise: float
     residuals: Float[np.ndarray, " n"]
     prediction: Float32[np.ndarray, " p"]
+    profile: Profile = "slab"
     bias: BiasField | None = None
     choice: FieldChoice | None = None
     thickness: Thickness | None = None

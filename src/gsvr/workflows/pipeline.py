@@ -364,11 +364,20 @@ def _run(
     started = time.perf_counter()
     result, verdict, judging, iterations = _judged(job, callback, sampling)
     if result.thickness is not None and result.thickness.used:
-        logger.warning(
-            "slices look %.2f times as thick as their files say (%.1f mm), and are taken for that: check the "
-            "thickness; if you know it, give --thicknesses",
-            *(result.thickness.factor, float(np.median([stack.thickness for stack in job.stacks]))),
-        )
+        stated = float(np.median([stack.thickness for stack in job.stacks]))
+        seen = result.thickness.factor * stated
+        if result.thickness.gaussian:
+            logger.warning(
+                "slices look as if their profile were a Gaussian of %.3g mm (full width at half maximum), not a slab "
+                "of %.3g mm, and are taken for that; if you know better, give --profile and --thicknesses",
+                *(seen, stated),
+            )
+        else:
+            logger.warning(
+                "slices look %.3g mm thick, not %.3g mm as their files say, and are taken for that: check the "
+                "thickness; if you know it, give --thicknesses",
+                *(seen, stated),
+            )
     reconstructed = time.perf_counter()
     result, turn = turned_result(result, job.orientation, job.options.backend)
     turned = time.perf_counter()
@@ -421,7 +430,7 @@ def _judged(
 
     result, iterations = _reconstructed(job, job.options, heard, sampling)
     started = time.perf_counter()
-    verdict = judge(result, job.options.profile, job.copies)
+    verdict = judge(result, job.copies)
     seconds = time.perf_counter() - started
     options = job.options
     if isinstance(options, PublishedOptions) or options.search != "lost" or moving_parts(options.stages) == "none":
@@ -435,7 +444,7 @@ def _judged(
     )
     again, others = _reconstructed(job, replace(options, search="all"), callback, sampling)
     started = time.perf_counter()
-    second = judge(again, options.profile, job.copies)
+    second = judge(again, job.copies)
     seconds += time.perf_counter() - started
     shares = [100 * judged.evidence.agreeing for judged in (verdict, second)]
     better = shares[1] > shares[0]

@@ -72,7 +72,7 @@ def write_result(
     drawn = [stack.mask is not None for stack in given]
     masks = StackMasks(inside, [], drawn, [False] * len(given))
     job = Job(given, masks, result.slices, options, {}, copies(given), orientation=orientation)
-    verdict = judge(result, options.profile, job.copies)
+    verdict = judge(result, job.copies)
     result, turn = turned_result(result, orientation, options.backend)
     image = rendered_volume(result, output_resolution, options)
     reconstruction = Reconstruction(job, result, image, verdict, {}, turn=turn)

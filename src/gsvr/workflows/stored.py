@@ -81,20 +81,21 @@ def stored_examination(
         if profile not in PROFILES:
             raise InputError(f"{record_path} names no slice profile ({profile!r}): reconstruct again")
         bias = _bias(record, record_path, len(stacks))
-        factor = _thickness_factor(record, record_path)
+        factor, is_gaussian = _thickness(record, record_path)
+        profile = "gaussian" if is_gaussian else profile
         acquisition = _acquisition(read_field(field_path), stacks, poses, profile, bias, factor)
     return Examination(stack_name(volume_path), record, volume, poses, acquisition, uncertainty)
 
 
-def _thickness_factor(record: dict[str, Any], record_path: Path) -> float:
-    """By what a run multiplied the thickness of the slices."""
+def _thickness(record: dict[str, Any], record_path: Path) -> tuple[float, bool]:
+    """By what a run multiplied the thickness of the slices, and whether it took them for Gaussian."""
     told = record.get("thickness")
     if not (isinstance(told, dict) and told.get("used")):
-        return 1.0
+        return 1.0, False
     factor = told.get("factor")
     if not (isinstance(factor, int | float) and 0 < factor < np.inf):
         raise InputError(f"{record_path}: its factor on the thickness is {factor!r}: reconstruct again")
-    return float(factor)
+    return float(factor), bool(told.get("gaussian"))
 
 
 def _bias(record: dict[str, Any], record_path: Path, n_stacks: int) -> BiasField | None:

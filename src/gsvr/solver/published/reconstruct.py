@@ -250,4 +250,5 @@ def _result(
         noise=robust_deviation(residual[slices.mask]),
         residuals=np.sqrt(slices.sum_per_slice(residual**2) / count),
         prediction=prediction,
+        profile=options.profile,
     )

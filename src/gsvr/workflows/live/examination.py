@@ -418,7 +418,7 @@ class LiveExamination:
         if made.verdict.grade != "good" and self._joined:
             made = self._better_from_nothing(job, made, received)
         write_outputs(made, self.paths, self._options.settings, self._options.command)
-        found = next_stack(made.result, made.job.options.profile)
+        found = next_stack(made.result)
         self._show(made.result, made.volume, "final", made.verdict, found.map)
         with self._lock:
             self._unfinished = False
@@ -442,7 +442,7 @@ class LiveExamination:
         self._show(result, volume, "final")
         self._tell_volume(received, "final", result)
         write_state(self.folder / "state", state)
-        verdict = judge(result, job.options.profile, job.copies)
+        verdict = judge(result, job.copies)
         return Reconstruction(job, result, volume, verdict, job.timings)
 
     def _better_from_nothing(self, job: Job, made: Reconstruction, received: Sequence[_Received]) -> Reconstruction:
