@@ -152,8 +152,8 @@ def test_nothing_is_asked_of_a_network_and_nothing_is_complained_about(page: Pag
     messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert any(address.startswith("file:") for address in asked)  # the log is on
-    # those with chrome: are the browser's own first page
-    inside = ("file:", "data:", "blob:", "chrome:")
+    # those with chrome: or chrome-untrusted: are the browser's own first page
+    inside = ("file:", "data:", "blob:", "chrome:", "chrome-untrusted:")
     assert not [address[:80] for address in asked if not address.startswith(inside)]
     assert not [entry for entry in page.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 

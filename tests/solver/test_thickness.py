@@ -89,6 +89,11 @@ def test_two_stacks_do_not_tell(slices: Slices):
     assert reconstructed(told(two, 0.75)).thickness is None
 
 
+def test_nor_does_a_lattice_nearly_as_coarse_as_slices_are_thick(slices: Slices):
+    coarse = replace(OPTIONS, stages=(replace(OPTIONS.stages[0], spacing=3.2), FREE))
+    assert reconstructed(slices, coarse).thickness is None
+
+
 def test_headers_may_be_trusted(slices: Slices):
     wrong = told(slices, 0.75)
     result = reconstructed(wrong, replace(OPTIONS, estimate_thickness=False))

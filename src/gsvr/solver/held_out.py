@@ -58,9 +58,13 @@ class HeldOut:
         """What a state predicts of them."""
         return state.operator.backend.host(state.prediction)[self.pixels]
 
+    def squares(self, prediction: Float32[np.ndarray, " h"]) -> Float[np.ndarray, " h"]:
+        """Of the residuals (bright tissue is one)."""
+        return np.minimum(np.abs(self.values - prediction), self.limit).astype(np.float64) ** 2
+
     def mean_square(
         self, prediction: Float32[np.ndarray, " h"], of: Bool[np.ndarray, " h"] | slice = slice(None)
     ) -> float:
-        """Of the residuals (bright tissue is one), or of some of them; zero if there are none, which says nothing."""
-        residuals = np.minimum(np.abs(self.values - prediction), self.limit)[of]
-        return float(np.average(residuals**2, weights=self.weights[of])) if len(residuals) else 0.0
+        """Of the residuals, or of some of them; zero if there are none, which says nothing."""
+        squares = self.squares(prediction)[of]
+        return float(np.average(squares, weights=self.weights[of])) if len(squares) else 0.0

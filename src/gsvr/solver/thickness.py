@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _STEP, _MOST = 1.18, 7
 # It takes so many stacks, with so many pixels held out in each: of two nobody knows which is right.
 _FEWEST_STACKS, _FEWEST_PIXELS = 3, 100
+# A lattice with a wider spacing, as a share of the thickness, tells more of itself than of slices.
+_WIDEST = 0.75
 # Outer iterations of each.
 _ITERATIONS = 2
 # Only so many pixels are looked at, around the middle of the brain, if there are more.
@@ -33,11 +35,11 @@ _PIXELS = 200_000
 # Of those that are fitted, the outermost (mm) are not held out: what they see is fitted only in part.
 _EDGE = 4.0
 # Estimates are off by 1 to 5 %: so much (of the logarithm), and so many standard deviations, have to be exceeded, and
-# the error has to fall by such a share, before headers are not believed.
+# the error has to fall by such a share, before headers are not believed. A Gaussian has to be better than a slab by as
+# many where the slab looks as thick as it is said to be, and else by half as many: then it is no slab that was said.
 _LEAST, _LEAST_DEVIATIONS, _LEAST_GAIN = 0.08, 3.0, 0.005
-# A Gaussian that blurs as a slab is so many steps narrower (its full width at half maximum). It has to lower the error
-# by such a share: where slices are slabs it is better by 0.05 % at most, where they are Gaussian by 0.18 to 1.6 %.
-_NARROWER, _LEAST_GAIN_OF_GAUSSIAN = 2, 0.001
+# A Gaussian that blurs as a slab is so many steps narrower (its full width at half maximum).
+_NARROWER = 2
 
 
 def estimated_thickness(
@@ -54,6 +56,8 @@ def estimated_thickness(
     stage
         How finely to fit: the one that ended with `state`, on a lattice.
     """
+    if stage.spacing > _WIDEST * float(np.median(slices.thicknesses)):
+        return None
     stage = replace(stage, motion="none", consensus_mask=False)
     near, middle = _around_the_middle(slices, inner & slices.mask, state.poses)
     slices = slices.with_mask(near & slices.mask)
@@ -72,7 +76,11 @@ def estimated_thickness(
         fits = _Fits(slices, unseen, stage, replace(options, profile="gaussian"), state)
         other = fits.search(found.step - _NARROWER, stacks, owners)
         errors |= {f"Gaussian, {factor}": error for factor, error in fits.errors().items()}
-        gaussian = other.bracketed and other.least < (1 - _LEAST_GAIN_OF_GAUSSIAN) * found.least
+        # neighbouring pixels share what a fit gets wrong, slices hardly
+        gains = unseen.weights * (said.squares(found) - fits.squares(other))
+        gains = np.bincount(slices.per_pixel(np.arange(slices.n_slices))[held], gains)
+        least = _LEAST_DEVIATIONS * np.sqrt((gains**2).sum()) * (0.5 if used else 1.0)
+        gaussian = other.bracketed and bool(gains.sum() > least)
         found = other if gaussian else found
     thickness = Thickness(round(float(np.exp(found.logarithm)), 3), found.deviation, used or gaussian, errors, gaussian)
     logger.info("slices look %.3f times as thick as stated: %s", thickness.factor, thickness)
@@ -113,6 +121,12 @@ class _Fits:
             slices = replace(self._slices, thicknesses=_STEP**step * self._slices.thicknesses)
             self._predictions[step] = self._unseen.predicted(self._fitted(slices))
         return float(np.sqrt(self._unseen.mean_square(self._predictions[step], of)))
+
+    def squares(self, at: _Minimum) -> Float[np.ndarray, " h"]:
+        """Of the residuals of each pixel held out, by the parabola."""
+        before, here, after = (self._unseen.squares(self._predictions[at.step + step]) for step in (-1, 0, 1))
+        offset = at.logarithm / float(np.log(_STEP)) - at.step
+        return here + offset * (0.5 * (after - before) + 0.5 * offset * (before + after - 2 * here))
 
     def errors(self) -> dict[str, float]:
         """By factor."""
