@@ -17,7 +17,7 @@ from scipy import ndimage
 from benchmarks.acquisitions import acquire
 from benchmarks.machine import REPOSITORY, provenance
 from benchmarks.scoring import read_truth
-from benchmarks.subjects import SubjectMissingError, find_subject
+from benchmarks.subjects import BRAINS, SubjectMissingError, find_subject
 from gsvr.evaluation import compare
 from gsvr.io.record import write_record
 from gsvr.model.geometry import invert, transform_points
@@ -47,7 +47,8 @@ def measure(subject: str, motion: str, seed: int) -> dict[str, Any]:
     options = replace(SolverOptions(), uncertainty_samples=UNCERTAINTY_SAMPLES)
     reconstruction = run(prepare(StackInputs(acquisition.stacks, acquisition.masks, []), options))
     comparison = compare(reconstruction.volume, truth)
-    deviation = render_deviation(reconstruction.result.deviations, reconstruction.volume)
+    result = reconstruction.result
+    deviation = render_deviation(result.deviations, reconstruction.volume, result.difference)
     mask = comparison.mask & (truth.data > 0.05 * truth.data[comparison.mask].max())
     stated = comparison.gain * on_truth_grid(deviation, comparison.pose, truth)[mask].astype(np.float64)
     error = np.abs(comparison.aligned - truth.data)[mask].astype(np.float64)
@@ -86,7 +87,7 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Measure all subjects at hand."""
     rows: dict[str, dict[str, Any]] = {}
-    for subject in ("phantom", "atlas-27", "atlas-33"):
+    for subject in BRAINS:
         for motion in ("none", "moderate"):
             try:
                 rows[f"{subject}, {motion}, seed 0"] = row = measure(subject, motion, 0)

@@ -112,6 +112,16 @@ def test_deviations_are_zero_where_the_volume_is():
         render_deviation([], volume)
 
 
+def test_where_two_fields_differ_by_more_than_samples_it_is_their_difference():
+    lattice = small_lattice()
+    volume = render_volume(LatticeField(lattice, random_amplitudes(lattice)), 1.2)
+    sample, other = (LatticeField(lattice, random_amplitudes(lattice, seed)) for seed in (1, 2))
+    of_samples, of_difference = (render_deviation([field], volume).data for field in (sample, other))
+    deviation = render_deviation([sample], volume, other)
+    np.testing.assert_allclose(deviation.data, np.maximum(of_samples, of_difference), rtol=1e-5)
+    assert 0.2 < (of_difference > of_samples).mean() < 0.8
+
+
 @pytest.mark.parametrize("spacing", [0.5, 1.0, 1.5])
 def test_mask_keeps_its_size_at_any_spacing(spacing: float):
     lattice = small_lattice(4.0, 3.0, 24.0)

@@ -10,8 +10,10 @@ import pytest
 
 from gsvr.io.checkpoint import read_checkpoint, write_checkpoint
 from gsvr.model.fields import GaussianField, LatticeField, SumField
+from gsvr.model.geometry import pose_from_parts, rotation_from_vector, transform_points
 from gsvr.model.slices import Slices
 from gsvr.operators.any_field import predicted
+from gsvr.render.points import values_at
 from gsvr.render.volume import render_volume
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.held_out import held_out
@@ -19,6 +21,7 @@ from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import LATTICE_ITERATIONS, TRIAL_ITERATIONS, SolverOptions, Stage
 from gsvr.solver.seeding import SeedOptions
+from gsvr.solver.state import State
 from gsvr.workflows.pipeline import prepare_slices
 from tests.moving_brain import moving_brain, true_poses
 
@@ -77,6 +80,33 @@ def test_an_average_predicts_better_than_either(slices: Slices, poses: np.ndarra
     assert choice is not None
     assert 0 < choice.share < 1
     assert choice.errors["average"][-1] < min(choice.errors["free"][-1], choice.errors["lattice"][-1])
+
+
+def test_the_difference_is_that_of_the_two_fields(slices: Slices, poses: np.ndarray):
+    states: list[State] = []
+    result = reconstruct(slices, OPTIONS, lambda progress: states.append(progress.state), poses)
+    last = states[-1]
+    assert last.partner is not None
+    assert result.difference is not None
+    points = np.array([12.0, -7.0, 20.0]) + np.random.default_rng(0).uniform(-15, 15, (50, 3))
+    free, lattice = (values_at(state.own_field, points) for state in (last, last.partner))
+    shown = values_at(result.difference, points)
+    scale = np.vdot(shown, free - lattice) / np.vdot(shown, shown)  # of intensities
+    np.testing.assert_allclose(scale * shown, free - lattice, atol=0.02)
+    # and moves with the volume
+    pose = pose_from_parts(rotation_from_vector(np.array([0.0, 0.0, 0.4])), np.array([3.0, 0.0, 0.0]))
+    moved = result.turned(pose).difference
+    assert moved is not None
+    np.testing.assert_allclose(values_at(moved, transform_points(pose, points)), shown, atol=1e-3 * np.abs(shown).max())
+
+
+def test_the_volume_is_as_bright_as_its_slices(slices: Slices, poses: np.ndarray):
+    result = reconstruct(slices, OPTIONS, poses=poses)
+    whole = predicted(result.field, result.slices, result.poses, result.gains, result.profile)
+    if result.bias is not None:
+        whole *= result.bias.at(result.slices)
+    used = result.slices.mask
+    assert whole[used].mean() == pytest.approx(result.prediction[used].mean(), rel=1e-3)
 
 
 def test_a_prior_that_is_too_strong_is_made_weaker(slices: Slices, poses: np.ndarray):

@@ -293,6 +293,10 @@ class SumField:
         """The field with all intensities times a factor."""
         return SumField(tuple(part.scaled(factor) for part in self.parts))
 
+    def turned(self, pose: Float[np.ndarray, "4 4"]) -> SumField:
+        """The field moved rigidly, see `GaussianField.turned`; lattices become free Gaussians."""
+        return SumField(tuple(part.to_gaussians().turned(pose) for part in self.parts))
+
 
 Field = LatticeField | GaussianField | SumField
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.backends import Backend
+from gsvr.backends.windows import CUTOFF, WHOLE
 from gsvr.model.fields import Field, LatticeField, SumField, parts_of
 from gsvr.model.point_spread import Profile
 from gsvr.model.slices import Slices
@@ -20,6 +21,7 @@ def operator_of(
     gains: Float[np.ndarray, " n"] | None = None,
     profile: Profile = "slab",
     backend: Backend | str = "cpu",
+    cutoff: float = CUTOFF,
 ) -> LatticeOperator | GaussianOperator:
     """The acquisition of a field of any kind; parameters as of `gsvr.operators.acquisition.AcquisitionOperator`.
 
@@ -28,8 +30,8 @@ def operator_of(
     if isinstance(field, SumField):
         field = field.to_gaussians()
     if isinstance(field, LatticeField):
-        return LatticeOperator(field.lattice, slices, poses, gains, profile, backend)
-    return GaussianOperator(field, slices, poses, gains, profile, backend)
+        return LatticeOperator(field.lattice, slices, poses, gains, profile, backend, cutoff)
+    return GaussianOperator(field, slices, poses, gains, profile, backend, cutoff)
 
 
 def predicted(
@@ -40,8 +42,8 @@ def predicted(
     profile: Profile = "slab",
     backend: Backend | str = "cpu",
 ) -> Float32[np.ndarray, " p"]:
-    """The pixels in use as the field predicts them, on the host; parameters as of `operator_of`."""
-    operators = [(part, operator_of(part, slices, poses, gains, profile, backend)) for part in parts_of(field)]
+    """The pixels as the whole field predicts them, on the host; parameters as of `operator_of`."""
+    operators = [(part, operator_of(part, slices, poses, gains, profile, backend, WHOLE)) for part in parts_of(field)]
     return np.add.reduce(
         [
             operator.backend.host(operator.predict(operator.backend.array(part.amplitudes)))

@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gsvr.backends import Backend, named
+from gsvr.backends.windows import WHOLE
 from gsvr.model.fields import Field, GaussianField, SumField
 from gsvr.model.geometry import invert
 from gsvr.model.point_spread import PointSpread, ProfileName, point_spread
 from gsvr.model.slices import Slices
-from gsvr.render.sampling import CUTOFF, parallel_planes, plane_slices, sample_slices
+from gsvr.render.sampling import parallel_planes, plane_slices, sample_slices
 
 # Pixel rows that are rendered as one piece; pieces share the threads, and their number must not depend on how many.
 _STRIP_ROWS = 64
@@ -95,7 +96,7 @@ def render_plane(
     if isinstance(field, GaussianField) and field.nearest is None:
         spread = _spread(1, thickness, profile)
         planes = parallel_planes(invert(frame)[:3], (1, *shape), (1.0, *spacing), spread)
-        return named(backend).sample_planes(field, planes, CUTOFF)[0]
+        return named(backend).sample_planes(field, planes, WHOLE)[0]
     strips = _strips(frame, shape, spacing)
     return sample_slices(field, strips, _spread(strips.n_slices, thickness, profile), backend).reshape(shape)
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from gsvr.backends.cpu.gaussian_plan import sort_into_buckets
+from gsvr.backends.windows import WHOLE
 from gsvr.compiled import Structure, run
 from gsvr.model.fields import Field, GaussianField
-from gsvr.render.sampling import CUTOFF
 
 # Points whose sums are in memory at once.
 _AT_ONCE = 1 << 20
@@ -19,7 +19,7 @@ _AT_ONCE = 1 << 20
 _CUBE = 3.0
 
 
-def values_at(field: Field, points: ArrayLike, cutoff: float = CUTOFF) -> Float[np.ndarray, "*n"]:
+def values_at(field: Field, points: ArrayLike, cutoff: float = WHOLE) -> Float[np.ndarray, "*n"]:
     """Value of a field at points in any order; zero where there is no Gaussian.
 
     Parameters
@@ -38,7 +38,7 @@ def values_at(field: Field, points: ArrayLike, cutoff: float = CUTOFF) -> Float[
 
 
 def values_and_gradients_at(
-    field: Field, points: ArrayLike, cutoff: float = CUTOFF
+    field: Field, points: ArrayLike, cutoff: float = WHOLE
 ) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n 3"]]:
     """Value of a field at points, and its derivatives by their coordinates (per mm), see `values_at`.
 

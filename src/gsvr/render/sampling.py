@@ -8,14 +8,12 @@ from jaxtyping import Float, Float32, Int
 from gsvr.backends import Backend, named
 from gsvr.backends.planes import ParallelPlanes
 from gsvr.backends.views import nearest_radii, slice_views
-from gsvr.backends.windows import slice_windows
+from gsvr.backends.windows import WHOLE, slice_windows
 from gsvr.model.fields import Field, LatticeField, SumField
 from gsvr.model.geometry import identity_poses
 from gsvr.model.point_spread import PointSpread
 from gsvr.model.slices import Slices
 
-# Where Gaussians are cut off, in standard deviations: what is left out is below 4e-6 of each peak, as float32 is.
-CUTOFF = 5.0
 # Planes of a grid that are sampled at once: the pairs of a Gaussian and a plane are kept in memory.
 _PLANES_AT_ONCE = 128
 
@@ -34,7 +32,7 @@ def sample_grid(
         to_planes = np.array([[0, 1, 0, -y[0]], [0, 0, 1, -z[0]], [1, 0, 0, -x[0]]], dtype=np.float64)
         shape, spacing = (len(x), len(y), len(z)), (_step(x), _step(y), _step(z))
         planes = parallel_planes(to_planes, shape, spacing, PointSpread.points(1))
-        return named(backend).sample_planes(field, planes, CUTOFF)
+        return named(backend).sample_planes(field, planes, WHOLE)
     frames = np.zeros((len(x), 4, 4))
     frames[:, (1, 2, 0, 3), (0, 1, 2, 3)] = 1.0
     frames[:, :3, 3] = np.stack([x, np.full(len(x), y[0]), np.full(len(x), z[0])], axis=1)
@@ -55,11 +53,11 @@ def sample_slices(
     backend, still = named(backend), identity_poses(planes.n_slices)
     amplitudes = backend.array(field.amplitudes)
     if isinstance(field, LatticeField):
-        windows = slice_windows(field.lattice, planes, still, spread, CUTOFF)
+        windows = slice_windows(field.lattice, planes, still, spread, WHOLE)
         return backend.host(backend.lattice_kernel(field.lattice, windows).predict(amplitudes))
     exact = field.normalisation is None
     radii = None if field.nearest is None else nearest_radii(field.means, planes, still, field.nearest)
-    kernel = backend.gaussian_kernel(field, slice_views(planes, still, spread, CUTOFF, exact, radii))
+    kernel = backend.gaussian_kernel(field, slice_views(planes, still, spread, WHOLE, exact, radii))
     values = backend.host(kernel.predict(amplitudes))
     if field.normalisation is None:
         return values

@@ -91,10 +91,14 @@ def render_volume(
 def render_deviation(
     samples: Sequence[Field],
     volume: Volume,
+    difference: Field | None = None,
     smoothing: float = 2.0,
     backend: Backend | str = "cpu",
 ) -> Volume:
     """Standard deviation of every voxel of a volume, from samples of the field's posterior.
+
+    The posterior takes the model for right. Where two fields have been fitted that differ by more than their samples
+    do, their difference says how wrong they are.
 
     Parameters
     ----------
@@ -102,9 +106,11 @@ def render_deviation(
         Samples minus the estimate, see `gsvr.solver.uncertainty.posterior_deviations`.
     volume
         Whose grid, along the world's axes, and mask to use; where it is zero the deviation is too.
+    difference
+        Of the two fields that the volume is the average of, see `gsvr.solver.state.Result.difference`.
     smoothing
-        Standard deviation (mm) of the Gaussian that averages the variance over neighbouring voxels: a handful of
-        samples alone gives a speckled one.
+        Standard deviation (mm) of the Gaussian that averages variances over neighbouring voxels: a handful of samples
+        alone gives a speckled one, and two fields are the same somewhere.
     backend
         As of `render_volume`.
 
@@ -117,10 +123,14 @@ def render_deviation(
         raise ValueError("no samples of the posterior: ask for them in SolverOptions.uncertainty_samples")
     first, spacing = volume.affine[:3, 3], volume.spacing
     axes = tuple(first[axis] + spacing[axis] * np.arange(volume.data.shape[axis]) for axis in range(3))
-    variance = np.zeros(volume.data.shape)
-    for part in samples:
-        variance += sample_grid(part, (axes[0], axes[1], axes[2]), backend) ** 2
-    smooth = ndimage.gaussian_filter(variance / len(samples), smoothing / spacing)
+
+    def variance(fields: Sequence[Field]) -> np.ndarray:
+        squares = [sample_grid(field, (axes[0], axes[1], axes[2]), backend) ** 2 for field in fields]
+        return ndimage.gaussian_filter(np.mean(squares, axis=0, dtype=np.float64), smoothing / spacing)
+
+    smooth = variance(samples)
+    if difference is not None:
+        smooth = np.maximum(smooth, variance([difference]))
     deviation = np.sqrt(np.maximum(smooth, 0)) * (volume.data != 0)
     return Volume(deviation.astype(np.float32), volume.affine, volume.mask)
 

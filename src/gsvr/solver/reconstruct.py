@@ -21,6 +21,7 @@ from gsvr.solver.final_field import final_field
 from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.held_out import RIM
+from gsvr.solver.level import levelled_field
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
@@ -306,7 +307,7 @@ class _Reconstruction:
         deviations = posterior_deviations(state, options.uncertainty_samples, options.seed, self._sampling)
         prediction, uneven = self._prediction(state), self._bias.at(self._slices)
         return Result(
-            field=state.field.scaled(self._scale),
+            field=levelled_field(state).scaled(self._scale),
             slices=replace(self._slices.with_mask(self._scaled.mask), thicknesses=self._scaled.thicknesses),
             mask=mask,
             poses=state.poses,

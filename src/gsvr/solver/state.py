@@ -229,6 +229,14 @@ class Result:
             [plane for pair in pairs for plane in pair], facts, "slices as acquired and, beside each, as predicted"
         )
 
+    @property
+    def difference(self) -> Field | None:
+        """Free Gaussians minus the lattice, where the volume is the average of both; None: it is one alone."""
+        if self.choice is None or not isinstance(self.field, SumField):
+            return None
+        (lattice, free), share = self.field.parts, self.choice.share
+        return SumField((lattice.scaled(-1 / (1 - share)), free.scaled(1 / share)))
+
     def turned(self, pose: Float[np.ndarray, "4 4"]) -> Result:
         """The same result in another volume world (mm): what was at x is at ``pose @ x``.
 
@@ -236,8 +244,12 @@ class Result:
         """
         return replace(
             self,
-            field=self.field.to_gaussians().turned(pose),
+            field=_turned(self.field, pose),
             mask=replace(self.mask, affine=pose @ self.mask.affine),
             poses=pose @ self.poses,
-            deviations=tuple(part.to_gaussians().turned(pose) for part in self.deviations),
+            deviations=tuple(_turned(sample, pose) for sample in self.deviations),
         )
+
+
+def _turned(field: Field, pose: Float[np.ndarray, "4 4"]) -> GaussianField | SumField:
+    return field.turned(pose) if isinstance(field, SumField) else field.to_gaussians().turned(pose)

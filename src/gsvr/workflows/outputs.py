@@ -211,7 +211,9 @@ def _write_outputs(
     )
     deviation = None
     if paths.uncertainty is not None:
-        deviation = render_deviation(result.deviations, volume, backend=reconstruction.job.options.backend)
+        deviation = render_deviation(
+            result.deviations, volume, result.difference, backend=reconstruction.job.options.backend
+        )
         write_volume(paths.uncertainty, deviation.data, deviation.affine, space)
     if paths.orientation is None:
         other = f"{stack_name(paths.volume)}{_ORIENTATION_END}"
