@@ -21,6 +21,7 @@ from benchmarks.subjects import BRAINS, SubjectMissingError, find_subject
 from gsvr.evaluation import compare
 from gsvr.io.record import write_record
 from gsvr.model.geometry import invert, transform_points
+from gsvr.model.point_spread import FWHM_PER_SIGMA, IN_PLANE_FWHM_PER_SPACING
 from gsvr.model.volume import Volume
 from gsvr.render.volume import render_deviation
 from gsvr.solver.schedule import SolverOptions
@@ -30,6 +31,8 @@ from gsvr.workflows.pipeline import StackInputs, prepare, run
 RESULTS = REPOSITORY / "benchmarks" / "results" / "uncertainty.json"
 PICTURE = REPOSITORY / "docs" / "images" / "uncertainty.png"
 _BINS = 8
+# mm from what is not brain.
+_DEEP = 4.0
 
 
 def on_truth_grid(volume: Volume, pose: np.ndarray, truth: Volume) -> np.ndarray:
@@ -50,17 +53,34 @@ def measure(subject: str, motion: str, seed: int) -> dict[str, Any]:
     result = reconstruction.result
     deviation = render_deviation(result.deviations, reconstruction.volume, result.difference)
     mask = comparison.mask & (truth.data > 0.05 * truth.data[comparison.mask].max())
-    stated = comparison.gain * on_truth_grid(deviation, comparison.pose, truth)[mask].astype(np.float64)
+    everywhere = comparison.gain * on_truth_grid(deviation, comparison.pose, truth).astype(np.float64)
+    stated = everywhere[mask]
     error = np.abs(comparison.aligned - truth.data)[mask].astype(np.float64)
     order = np.argsort(stated)
     groups = np.array_split(order, _BINS)
     return {
         "coverage_1_sigma": float((error < stated).mean()),
         "coverage_2_sigma": float((error < 2 * stated).mean()),
+        **_as_pixels_see_it(comparison.aligned, truth, mask, everywhere, float(np.median(result.slices.spacings))),
         "stated_rms": float(np.sqrt((stated**2).mean())),
         "error_rms": float(np.sqrt((error**2).mean())),
         "groups_stated_rms": [float(np.sqrt((stated[group] ** 2).mean())) for group in groups],
         "groups_error_rms": [float(np.sqrt((error[group] ** 2).mean())) for group in groups],
+    }
+
+
+def _as_pixels_see_it(
+    aligned: np.ndarray, truth: Volume, mask: np.ndarray, stated: np.ndarray, spacing: float
+) -> dict[str, float]:
+    """Coverage deep in the brain of the truth seen through a pixel; what is finer no slice shows."""
+    width = IN_PLANE_FWHM_PER_SPACING / FWHM_PER_SIGMA * spacing
+    seen = ndimage.gaussian_filter(truth.data.astype(np.float64), width / truth.spacing)
+    deep = ndimage.distance_transform_edt(mask, sampling=truth.spacing) > _DEEP
+    gain, offset = np.polyfit(aligned[deep].astype(np.float64), seen[deep], 1)
+    error, within = np.abs(gain * aligned[deep] + offset - seen[deep]), gain * stated[deep]
+    return {
+        "coverage_1_sigma_as_seen": float((error < within).mean()),
+        "coverage_2_sigma_as_seen": float((error < 2 * within).mean()),
     }
 
 
@@ -96,7 +116,8 @@ def main() -> None:
                 continue
             print(
                 f"{subject:9s} {motion:9s} within 1 sigma {row['coverage_1_sigma']:.3f} (normal: 0.683), "
-                f"within 2 sigma {row['coverage_2_sigma']:.3f} (0.954)"
+                f"within 2 sigma {row['coverage_2_sigma']:.3f} (0.954); "
+                f"deep, as pixels see it, {row['coverage_1_sigma_as_seen']:.3f}, {row['coverage_2_sigma_as_seen']:.3f}"
             )
     write_record(RESULTS, {"rows": rows, "measured": provenance()})
     draw(rows, PICTURE)
