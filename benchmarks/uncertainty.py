@@ -75,7 +75,7 @@ def _as_pixels_see_it(
     """Coverage deep in the brain of the truth seen through a pixel; what is finer no slice shows."""
     width = IN_PLANE_FWHM_PER_SPACING / FWHM_PER_SIGMA * spacing
     seen = ndimage.gaussian_filter(truth.data.astype(np.float64), width / truth.spacing)
-    deep = ndimage.distance_transform_edt(mask, sampling=truth.spacing) > _DEEP
+    deep = np.asarray(ndimage.distance_transform_edt(mask, sampling=truth.spacing)) > _DEEP
     gain, offset = np.polyfit(aligned[deep].astype(np.float64), seen[deep], 1)
     error, within = np.abs(gain * aligned[deep] + offset - seen[deep]), gain * stated[deep]
     return {
