@@ -206,19 +206,19 @@ DECIDING = replace(
 )
 
 
-def test_what_a_final_volume_decided_holds_until_there_are_half_as_many_stacks_again():
+def test_what_a_final_volume_decided_holds_until_there_are_a_quarter_more_stacks_again():
     before, *_ = online()
     found = Thickness(1.1, 0.01, True, {"1": 0.2, "1.18": 0.1})
     choice = FieldChoice(0.35, 0.5, 7, {})
-    known = replace(before, earlier=replace(before.earlier, choice=choice, thickness=found), decided_by=3)
+    known = replace(before, earlier=replace(before.earlier, choice=choice, thickness=found), decided_by=4)
     state, result = finish(known, slices_of_first(4), DECIDING)
     assert result.choice == choice == state.earlier.choice
     assert result.thickness == found == state.earlier.thickness
     assert result.slices.thicknesses == pytest.approx(1.1 * slices_of_first(4).thicknesses)
     assert isinstance(result.field, SumField)
-    assert state.decided_by == 3
+    assert state.decided_by == 4
 
-    anew, other = finish(replace(known, decided_by=2), slices_of_first(4), DECIDING)
+    anew, other = finish(replace(known, decided_by=3), slices_of_first(4), DECIDING)
     assert other.choice is not None
     assert other.choice.errors
     assert anew.earlier.choice == other.choice
@@ -233,7 +233,7 @@ def test_what_a_final_volume_decided_holds_until_there_are_half_as_many_stacks_a
 def test_one_kind_of_field_alone_may_have_been_decided(share: float, kind: type):
     before, *_ = online()
     choice = FieldChoice(share, 1.0, 7, {})
-    known = replace(before, earlier=replace(before.earlier, choice=choice), decided_by=3)
+    known = replace(before, earlier=replace(before.earlier, choice=choice), decided_by=4)
     _, result = finish(known, slices_of_first(4), replace(DECIDING, estimate_thickness=False))
     assert isinstance(result.field, kind)
     assert psnr(result) > psnr(online()[2])

@@ -34,7 +34,7 @@ _FEW_STACKS = 3
 # From this spacing (mm) on, stages know better where slices belong than `place` does.
 _JOINING = 2.6
 # What was decided on the final field holds until there are so many times the stacks that decided it.
-_DECIDED_ANEW = 1.5
+_DECIDED_ANEW = 1.25
 # A quick volume has at most so many outer iterations a stage.
 _QUICK_ITERATIONS = 3
 # Stacks that do not fit the others are looked for here, as in the reconstruction of all at once.
