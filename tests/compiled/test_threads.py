@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gsvr.compiled import threads
-from gsvr.compiled.threads import in_a_hurry, parallel_for, parallel_map, quota_of_groups, thread_count
+from gsvr.compiled.threads import Lazy, in_a_hurry, parallel_for, parallel_map, quota_of_groups, thread_count
 from gsvr.errors import InputError
 
 
@@ -179,3 +179,31 @@ def test_who_is_in_a_hurry_has_the_cores_and_the_others_go_on_afterwards(monkeyp
         parallel_for(lambda _: parallel_for(lambda _: order.append("hurry"), 2), 2)
     thread.join(10)
     assert order == ["hurry"] * 4 + ["others"] * 2
+
+
+class _Kernel:
+    """What it needs is computed on all threads, when it is first asked for."""
+
+    def __init__(self, begun: Event) -> None:
+        self.begun = begun
+
+    @Lazy
+    def plan(self) -> list[int]:
+        """Slow to make."""
+        self.begun.set()
+        return parallel_map(lambda number: number**2, range(4))
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSVR_THREADS", "2")
+    begun = Event()
+    slow, hurried = _Kernel(begun), _Kernel(Event())
+    other = Thread(target=lambda: slow.plan, daemon=True)
+    with in_a_hurry():
+        other.start()
+        assert begun.wait(10)  # and waits now until nobody is in a hurry
+        assert hurried.plan == [0, 1, 4, 9]
+    other.join(10)
+    assert not other.is_alive()
+    assert slow.plan is slow.plan
+    assert _Kernel.plan.__doc__ == "Slow to make."

@@ -11,12 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from gsvr.errors import InputError
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+Owner = TypeVar("Owner")
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -187,6 +188,29 @@ def in_a_hurry() -> Iterator[None]:
         finally:
             _hurried = None
             _nobody_hurries.set()
+
+
+class Lazy(Generic[Owner, Value]):
+    """A property that is computed when it is first asked for, as `functools.cached_property` of Python 3.12.
+
+    That of Python 3.11 holds a lock of all instances while it computes. If it computes on all threads, and waits there
+    for one that is `in_a_hurry`, which asks for the same property of another instance, both wait forever.
+    """
+
+    def __init__(self, compute: Callable[[Owner], Value]) -> None:
+        self._compute, self._name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type[Owner]) -> Lazy[Owner, Value]: ...
+    @overload
+    def __get__(self, instance: Owner, owner: type[Owner]) -> Value: ...
+    def __get__(self, instance: Owner | None, owner: type[Owner]) -> Value | Lazy[Owner, Value]:
+        """The value, which is kept where Python looks first from now on."""
+        if instance is None:
+            return self
+        value = self._compute(instance)
+        instance.__dict__[self._name] = value
+        return value
 
 
 def _submit(work: Callable[[], Value]) -> Future[Value]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
 from gsvr.compiled import LANES, run
+from gsvr.compiled.threads import Lazy
 from gsvr.model.fields import GaussianField
 
 # Side of a cell, in typical standard deviations: the 27 cells around a Gaussian hold several times as many as are
@@ -39,7 +39,7 @@ class Neighbours:
     weights: Float32[np.ndarray, " pairs"]
     n_gaussians: int
 
-    @cached_property
+    @Lazy
     def by_gaussian(
         self,
     ) -> tuple[Int[np.ndarray, " n1"], Int32[np.ndarray, " twice_pairs"], Int32[np.ndarray, " twice_pairs"]]:

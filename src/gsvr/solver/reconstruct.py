@@ -22,6 +22,7 @@ from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.held_out import RIM
 from gsvr.solver.level import levelled_field
+from gsvr.solver.lost_slices import poses_with_lost_slices
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
@@ -230,8 +231,22 @@ class _Reconstruction:
                 state = with_lost_stacks(stage, self._options, state)
             elif not stage.free and number < len(stages) - 1:
                 self._correct_bias(state)
+                if stage.motion == "slices" and stage.consensus_mask:
+                    state = self._with_lost_slices(state)
         assert state is not None  # there is a stage, see `SolverOptions`
         return self._result(state)
+
+    def _with_lost_slices(self, state: State) -> State:
+        """The state with slices that went astray where they fit better, and the pixels that they show there."""
+        options, given = self._options, self._slices.mask
+        mask = consensus_mask(self._scaled, given, state.poses, options.masks, options.profile)
+        poses = poses_with_lost_slices(state, self._scaled.with_mask(given), mask, options)
+        moved = (poses != state.poses).any(axis=(1, 2))
+        if not moved.any():
+            return state
+        inside = project_mask(mask, self._scaled, poses, options.masks.margin)
+        self._scaled = self._scaled.with_mask(np.where(self._scaled.per_pixel(moved), inside, self._scaled.mask))
+        return replace(state, operator=state.operator.with_poses(poses))
 
     def _correct_bias(self, state: State) -> None:
         """Even out the brightness of stacks, by what the residuals of a state say."""

@@ -40,6 +40,9 @@ _LEAST_COVERED = 0.6
 _AGREES, _LEAST_COMPARED = 0.7, 0.2
 # Where no stack correlates so well at its best place, no place is better than where they stand: noise, or other brains.
 _HOPELESS = 0.35
+# Symmetric as brains are, a stack that moves much within itself correlates by 0.3 to 0.4 in wrong places as in the
+# right one: only so high a correlation speaks against the scanner's coordinates, unless all are searched for anyway.
+_CONVINCING = 0.5
 # After a search, one that others predict so much worse than they do a typical one is searched for once more.
 _ODD = 0.93
 # What a search finds has to correlate better by this.
@@ -231,7 +234,8 @@ def _placed(
     before = _agreement_of(field, slices, poses, stack)
     tried = [_settled(field, own, start, options, _FULL_STEPS) for start in (here, *turned)]
     found, reached = max(tried, key=lambda pair: pair[1].evidence)
-    better = reached.evidence > before.evidence and reached.correlation > before.correlation + _BETTER
+    least = max(before.correlation + _BETTER, _CONVINCING if options.search == "lost" else 0.0)
+    better = reached.evidence > before.evidence and reached.correlation > least
     logger.info(
         "%s: correlates by %.2f with what others predict of it; by %.2f at the best place found",
         slices.stack_names[stack],

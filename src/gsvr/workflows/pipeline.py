@@ -363,21 +363,9 @@ def _run(
 ) -> Reconstruction:
     started = time.perf_counter()
     result, verdict, judging, iterations = _judged(job, callback, sampling)
-    if result.thickness is not None and result.thickness.used:
-        stated = float(np.median([stack.thickness for stack in job.stacks]))
-        seen = result.thickness.factor * stated
-        if result.thickness.gaussian:
-            logger.warning(
-                "slices look as if their profile were a Gaussian of %.3g mm (full width at half maximum), not a slab "
-                "of %.3g mm, and are taken for that; if you know better, give --profile and --thicknesses",
-                *(seen, stated),
-            )
-        else:
-            logger.warning(
-                "slices look %.3g mm thick, not %.3g mm as their files say, and are taken for that: check the "
-                "thickness; if you know it, give --thicknesses",
-                *(seen, stated),
-            )
+    doubt = doubt_of_thickness(result, job.stacks)
+    if doubt is not None:
+        logger.warning("%s", doubt)
     reconstructed = time.perf_counter()
     result, turn = turned_result(result, job.orientation, job.options.backend)
     turned = time.perf_counter()
@@ -389,6 +377,24 @@ def _run(
         "verdict": judging,
     }
     return Reconstruction(job, result, volume, verdict, job.timings | timings, turn=turn, iterations=iterations)
+
+
+def doubt_of_thickness(result: Result, stacks: Sequence[Stack]) -> str | None:
+    """What to tell where slices were not taken for what their files say."""
+    looks = result.thickness
+    if looks is None or not looks.used:
+        return None
+    stated = float(np.median([stack.thickness for stack in stacks]))
+    if looks.gaussian:
+        return (
+            f"slices look as if their profile were a Gaussian of {looks.factor * stated:.3g} mm (full width at half "
+            f"maximum), not a slab of {stated:.3g} mm, and are taken for that; if you know better, give --profile and "
+            "--thicknesses"
+        )
+    return (
+        f"slices look {looks.factor * stated:.3g} mm thick, not {stated:.3g} mm as their files say, and are taken for "
+        "that: check the thickness; if you know it, give --thicknesses"
+    )
 
 
 def rendered_volume(result: Result, output_resolution: float, options: SolverOptions | PublishedOptions) -> Volume:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 from jaxtyping import Float32, Int
 
 from gsvr.compiled import Structure, run
+from gsvr.compiled.threads import Lazy
 from gsvr.model.fields import DIRECTIONS, Lattice
 
 
@@ -56,7 +55,7 @@ class CpuBonds:
     def weights(self) -> Float32[np.ndarray, "13 nx ny nz"]:
         return self._bonds
 
-    @cached_property
+    @Lazy
     def _row_sums(self) -> Float32[np.ndarray, "nx ny nz"]:
         out, ones = np.empty(self._bonds.shape[1:], np.float32), np.ones(self._bonds.shape[1:], np.float32)
         run("sum_bonds", len(out), self._structure, ones, out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
+from functools import reduce
 from itertools import combinations
 from operator import iadd
 
@@ -21,6 +21,7 @@ from gsvr.backends.cpu.gaussian_plan import (
 from gsvr.backends.protocol import GeometryGradient
 from gsvr.backends.views import SliceViews
 from gsvr.compiled import Structure, run
+from gsvr.compiled.threads import Lazy
 from gsvr.model.fields import GaussianField
 
 # Buckets whose adjoint is taken together: more read the plan in longer pieces, fewer share the cores better.
@@ -52,7 +53,7 @@ class CpuGaussianKernel:
         run("pad_gaussian_slices", len(self.views.shapes), self._unlimited, flat, padded)
         return padded
 
-    @cached_property
+    @Lazy
     def _products(self) -> list[_Part]:
         """Products of all components whose squares are not those of one part."""
         return [
@@ -132,7 +133,7 @@ class _Part:
         self._n_slices, self._n_pixels = len(views.shapes), int(views.first_pixel[-1])
         self._views = structure_of_views(views, components, limits)
 
-    @cached_property
+    @Lazy
     def pieces(self) -> Pieces:
         """The splats."""
         times = None if self._times is None else self._times._views

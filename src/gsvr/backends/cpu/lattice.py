@@ -13,7 +13,6 @@ place and the result does not depend on the number of threads.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,7 +20,7 @@ from jaxtyping import Float32
 from gsvr import compiled
 from gsvr.backends.windows import SliceWindows
 from gsvr.compiled import LANES, Structure
-from gsvr.compiled.threads import thread_count
+from gsvr.compiled.threads import Lazy, thread_count
 from gsvr.model.fields import Lattice
 
 # Order of the derivative planes: value, d/du, d/dv, d/dw, torque about u, v, w.
@@ -46,7 +45,7 @@ class CpuLatticeKernel:
         self._frames: list[np.ndarray] = []
         self._c_windows = _structure(windows)
 
-    @cached_property
+    @Lazy
     def _touched(self) -> tuple[Structure, np.ndarray]:
         """Sites of every lattice row that touch a slice, and where the splats of each (slice, plane) start."""
         nx, ny, nz = self.lattice.shape
@@ -62,7 +61,7 @@ class CpuLatticeKernel:
         sites = Structure("touched_sites", nx=nx, ny=ny, nz=nz, first=first, count=count, splat_first=splat_first)
         return sites, splat_first
 
-    @cached_property
+    @Lazy
     def _splats(self) -> Structure:
         """Where each splat's window starts, its two ratios and its scale."""
         touched, _ = self._touched

@@ -34,7 +34,7 @@ class PlacedSlice:
     movement
         See `gsvr.solver.motion.movements`; NaN for the first.
     agreement
-        See `gsvr.solver.online.placement.Placement`.
+        See `gsvr.solver.placement.Placement`.
     """
 
     number: int

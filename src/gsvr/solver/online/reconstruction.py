@@ -20,8 +20,8 @@ from gsvr.model.geometry import identity_poses
 from gsvr.model.slices import SliceKey, Slices
 from gsvr.model.volume import Volume
 from gsvr.solver.gains import levelled
-from gsvr.solver.online.placement import SLICE_LEVELS, STACK_LEVELS, Placement, place
 from gsvr.solver.outer_iteration import advance, state_from_field
+from gsvr.solver.placement import SLICE_LEVELS, STACK_LEVELS, Placement, place
 from gsvr.solver.reconstruct import Callback, Earlier, Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage, moving_parts
 from gsvr.solver.stack_alignment import first_poses, with_lost_stacks

@@ -43,7 +43,15 @@ from gsvr.workflows.live.events import EventLog
 from gsvr.workflows.live.journal import Journal
 from gsvr.workflows.live.saved_state import read_state, write_state
 from gsvr.workflows.outputs import OutputPaths, slice_records, write_outputs
-from gsvr.workflows.pipeline import Job, Reconstruction, fitting_options, job_of, rendered_volume, with_margin
+from gsvr.workflows.pipeline import (
+    Job,
+    Reconstruction,
+    doubt_of_thickness,
+    fitting_options,
+    job_of,
+    rendered_volume,
+    with_margin,
+)
 from gsvr.workflows.provenance import InputFile, Provenance, hashed_files
 
 logger = logging.getLogger(__name__)
@@ -443,7 +451,9 @@ class LiveExamination:
         self._tell_volume(received, "final", result)
         write_state(self.folder / "state", state)
         verdict = judge(result, job.copies)
-        return Reconstruction(job, result, volume, verdict, job.timings)
+        doubt = doubt_of_thickness(result, job.stacks)
+        warnings = (*job.provenance.warnings, *(() if doubt is None else (doubt,)))
+        return Reconstruction(job, result, volume, verdict, job.timings, warnings)
 
     def _better_from_nothing(self, job: Job, made: Reconstruction, received: Sequence[_Received]) -> Reconstruction:
         """Where stacks that joined one by one make no good volume, all at once may: whichever is better."""

@@ -12,7 +12,7 @@ from gsvr.model.geometry import identity_poses, pose_about
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.motion import displacements
-from gsvr.solver.online.placement import SLICE_LEVELS, coarser, place
+from gsvr.solver.placement import SLICE_LEVELS, coarser, place
 from gsvr.solver.reconstruct import reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
 from gsvr.workflows.pipeline import prepare_slices
