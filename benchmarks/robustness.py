@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,7 @@ from gsvr.solver.state import Result
 from gsvr.workflows.pipeline import job_of, run
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "robustness.jsonl"
+PICTURE = REPOSITORY / "docs" / "images" / "robustness.png"
 # A slice bears content if it truly shows at least this share of the brain that its stack's typical slice shows.
 _CONTENT = 0.2
 # How near (mm) to its true place a slice is recovered.
@@ -97,19 +102,45 @@ def confusion_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def severity_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """For each kind of acquisition the brains in which it succeeded, and the mean share of slices within 1 mm."""
-    lines = ["| acquisition | recovered | slices within 1 mm |", "|---|---:|---:|"]
+def shares_by_kind(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Of slices within 1 mm, brain by brain, for each kind of acquisition."""
     usual = asdict(Case(""))
     groups: dict[str, list[float]] = {}
     for row in rows:
         if not row["case"]["wrong"]:
             changed = [f"{key} {value}" for key, value in row["case"].items() if key != "brain" and value != usual[key]]
             groups.setdefault(", ".join(changed) or "usual", []).append(row["truth"]["near"])
-    for name, shares in groups.items():
+    return groups
+
+
+def severity_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """For each kind of acquisition the brains in which it succeeded, and the mean share of slices within 1 mm."""
+    lines = ["| acquisition | recovered | slices within 1 mm |", "|---|---:|---:|"]
+    for name, shares in shares_by_kind(rows).items():
         recovered = sum(share >= SUCCESS for share in shares)
         lines.append(f"| {name} | {recovered} of {len(shares)} | {100 * np.mean(shares):.0f} % |")
     return "\n".join(lines)
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The share of every brain, a line for each kind of acquisition."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    groups = shares_by_kind(rows)
+    figure, axes = pyplot.subplots(figsize=(8, 0.22 * len(groups) + 1), layout="constrained")
+    for line, shares in enumerate(groups.values()):
+        axes.plot(100 * np.sort(shares), np.full(len(shares), line), "o", color="#0b6e99", alpha=0.4, markersize=5)
+        axes.plot(100 * np.mean(shares), line, "|", color="#d1603d", markersize=11, markeredgewidth=2)
+    axes.axvline(100 * SUCCESS, color="0.6", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="slices within 1 mm (%); a dot for each brain, their mean in red", xlim=(-2, 102))
+    axes.set_yticks(range(len(groups)), list(groups), fontsize=8)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
 
 
 def read_rows() -> list[dict[str, Any]]:
@@ -122,18 +153,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fresh", action="store_true", help="make all rows anew")
     parser.add_argument("--tables", action="store_true", help="only show the tables of the rows that are there")
+    parser.add_argument("--workers", type=int, default=1, help="processes, each of which then has one thread")
     asked = parser.parse_args()
     if asked.fresh:
         RESULTS.unlink(missing_ok=True)
     done = [row["case"] for row in read_rows()]
-    for case in () if asked.tables else all_cases():
-        if asdict(case) in done:
-            continue
-        row = run_case(case) | {"measured": provenance()}
-        with RESULTS.open("a", encoding="utf-8") as output:
-            output.write(json.dumps(to_plain(row)) + "\n")
-        print(f"{row['truth']['near']:.2f} {row['verdict']['grade']:8s} {case}", flush=True)
+    missing = [] if asked.tables else [case for case in all_cases() if asdict(case) not in done]
+    if asked.workers > 1:
+        os.environ["GSVR_THREADS"] = "1"
+    with ProcessPoolExecutor(asked.workers, get_context("spawn")) as workers:
+        for case, made in zip(missing, workers.map(run_case, missing), strict=True):
+            row = made | {"measured": provenance()}
+            with RESULTS.open("a", encoding="utf-8") as output:
+                output.write(json.dumps(to_plain(row)) + "\n")
+            print(f"{row['truth']['near']:.2f} {row['verdict']['grade']:8s} {case}", flush=True)
     rows = read_rows()
+    draw(rows, PICTURE)
     for title, chosen in (("limits set on", BRAINS[0::2]), ("checked on", BRAINS[1::2])):
         print(f"\n{title} {', '.join(chosen)}\n")
         print(confusion_table([row for row in rows if row["case"]["brain"] in chosen]))

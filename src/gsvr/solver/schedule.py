@@ -49,7 +49,8 @@ class Stage:
     sigma_ratio
         Standard deviation of the Gaussians as a share of the spacing.
     consensus_mask
-        Whether to settle first, from the poses so far, which pixels show the anatomy.
+        Whether to settle first, from the poses so far, which pixels show the anatomy; and where slices move, to look in
+        the end for those that went astray (`gsvr.solver.lost_slices`).
     free
         Whether the Gaussians leave the lattice: as many as `SolverOptions.seeds_of` says, seeded from the previous
         stage's field. Only without motion.
