@@ -229,6 +229,7 @@ class _Reconstruction:
                         return self._result(state)
             if number == 0 and stage.motion == "stacks":
                 state = with_lost_stacks(stage, self._options, state)
+                self._correct_bias(state)
             elif not stage.free and number < len(stages) - 1:
                 self._correct_bias(state)
                 if stage.motion == "slices" and stage.consensus_mask:
