@@ -82,3 +82,14 @@ def test_more_slices_than_any_stack_has_are_not_kept(new: LiveExamination):
         new.see(slice_arrival("series-1", number % 3))
     new.place()
     assert len(events(new, "slice")) == 500
+
+
+def test_parts_give_way_to_the_whole_also_after_a_restart(new: LiveExamination, tmp_path: Path):
+    receive(new, tmp_path, 0)
+    receive(new, tmp_path, 1)
+    part, again = (one.path for one in new.arrivals)
+    receive(new, tmp_path, 2)
+    new.receive(Arrival("study", again, None, time.time(), "whole", replaces=(part,)))
+    assert [one.path.name for one in new.arrivals] == ["stack-1.nii.gz", "stack-2.nii.gz"]
+    restarted = LiveExamination(new.folder, LiveOptions(SolverOptions(), 2.0))
+    assert {one.path.name for one in restarted.arrivals} == {"stack-1.nii.gz", "stack-2.nii.gz"}

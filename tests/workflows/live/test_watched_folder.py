@@ -14,10 +14,12 @@ import pytest
 
 from gsvr.errors import InputError
 from gsvr.io.nifti import read_stack
+from gsvr.model.slices import Stack
 from gsvr.workflows.live.arrival import Arrival, Refusal, SliceArrival
 from gsvr.workflows.live.dicom_series import DicomSeries, SeriesOptions
 from gsvr.workflows.live.watched_folder import WatchedFolder, WatchOptions, folder_name
 from tests.acquisitions import small_stack
+from tests.moving_brain import coarse_brain
 from tests.stack_files import write_stack
 
 QUICK = WatchOptions(interval=0.01, patience=0.2)
@@ -165,18 +167,21 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
         WatchedFolder(tmp_path / "missing")
 
 
-@pytest.fixture
-def instances(tmp_path: Path) -> list[Path]:
-    """A stack of 12 slices as DICOM files under names that say nothing, in the order of acquisition."""
+def dicom_files(stack: Stack, folder: Path) -> list[Path]:
+    """A stack as DICOM files under names that say nothing, in the order of acquisition."""
     pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'gsvr[dicom]'")
     from gsvr.io.dicom.acquired import ExaminationLabels, SeriesLabels, classic_series
 
-    stack = small_stack("a", np.eye(3), (1.1, 1.1, 3.0), 3.0, 0)
     paths = []
     for number, instance in enumerate(classic_series(stack, ExaminationLabels.new(), SeriesLabels(4))):
-        paths.append(tmp_path / f"IM{number:04d}")
+        paths.append(folder / f"IM{number:04d}")
         instance.save_as(paths[-1], enforce_file_format=True)
     return paths
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> list[Path]:
+    return dicom_files(small_stack("a", np.eye(3), (1.1, 1.1, 3.0), 3.0, 0), tmp_path)
 
 
 def test_dicom_slices_are_delivered_as_they_come_and_the_stack_once_complete(tmp_path: Path, instances: list[Path]):
@@ -241,3 +246,23 @@ def test_studies_that_are_long_over_are_forgotten_and_never_become_half_a_stack(
     got: list[Any] = []
     series.deliver_complete(got.append)
     assert got == []  # too few slices for a stack
+
+
+def test_parts_of_a_series_that_paused_count_no_longer_when_it_is_complete(tmp_path: Path):
+    series = DicomSeries(tmp_path / "out", SeriesOptions(0.3, 0.3))
+    looks = Looks(tmp_path / "watched", series=series)
+    instances = dicom_files(coarse_brain().stacks[0], tmp_path)
+    late = instances.pop(3)  # in the middle of the stack
+    for path in instances:
+        shutil.copyfile(path, looks.folder / path.name)
+    looks.look()
+    time.sleep(0.4)
+    parts = [one for one in looks.look() if isinstance(one, Arrival)]
+    assert len(parts) > 1
+    assert not any(part.replaces for part in parts)
+    shutil.copyfile(late, looks.folder / late.name)
+    looks.look()
+    time.sleep(0.4)
+    (whole,) = [one for one in looks.look() if isinstance(one, Arrival)]
+    assert read_stack(whole.path).n_slices == len(instances) + 1
+    assert set(whole.replaces) == {part.path for part in parts} - {whole.path}

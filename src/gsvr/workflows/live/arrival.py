@@ -28,6 +28,8 @@ class Arrival:
         Of the file: one that was delivered before and has not changed is passed over.
     dicom
         One of the DICOM files that it was made of, or None: what is derived from it belongs to their study.
+    replaces
+        Images that arrived before and are parts of this one, which count no longer.
     """
 
     examination: str
@@ -36,6 +38,7 @@ class Arrival:
     time: float
     version: str
     dicom: Path | None = None
+    replaces: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

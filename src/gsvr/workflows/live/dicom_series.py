@@ -54,6 +54,7 @@ class _Series:
     first: float = float("inf")
     latest: float = 0.0
     delivered: int = 0
+    paths: set[Path] = field(default_factory=set)
 
     def quiet(self, options: SeriesOptions) -> float:
         """Seconds without another instance after which it is complete."""
@@ -137,21 +138,28 @@ class DicomSeries:
                 for stack in left_out:
                     if stack.stack.first.series == uid:
                         logger.info("%s is not used: %s", stack.stack.name, stack.reason)
-                for stack in chosen:
-                    if stack.first.series == uid:
-                        self._deliver(stack, one.latest, deliver)
+                own = {self._path(stack): stack for stack in chosen if stack.first.series == uid}
+                # what came before may have been parts of what is one stack now
+                gone = tuple(sorted(one.paths - set(own)))
+                for path, stack in own.items():
+                    self._deliver(stack, path, gone, one.latest, deliver)
+                one.paths = set(own)
 
-    def _deliver(self, found: DicomStack, arrived: float, deliver: Deliver) -> None:
+    def _path(self, found: DicomStack) -> Path:
+        return self._output_dir / examination_of(found.frames) / "stacks" / f"{_name(found)}.nii.gz"
+
+    def _deliver(
+        self, found: DicomStack, path: Path, replaces: tuple[Path, ...], arrived: float, deliver: Deliver
+    ) -> None:
         examination = examination_of(found.frames)
         try:
             stack = read_dicom_stack(found)
-            path = self._output_dir / examination / "stacks" / f"{_name(found)}.nii.gz"
             write_received_stack(path, stack, found.times)
         except InputError as error:
             deliver(Refusal(examination, str(error), arrived))
             return
         version = _digest(" ".join(sorted(frame.instance for frame in found.frames)))
-        deliver(Arrival(examination, path, None, arrived, version, found.first.file))
+        deliver(Arrival(examination, path, None, arrived, version, found.first.file, replaces))
 
 
 def examination_of(frames: Sequence[Frame]) -> str:

@@ -171,8 +171,7 @@ class LiveExamination:
         """Take up the arrivals of an earlier process."""
         for place in (self.folder, self.folder / "state"):
             remove_leftovers(place)
-        before = self._journal.before
-        for arrival in {arrival.path: arrival for arrival in before}.values():
+        for arrival in self._journal.before:
             self._take(arrival)
         self.latest = self._stored()
         joined = set() if self._state is None else {name for name, _ in self._state.poses}
@@ -298,6 +297,8 @@ class LiveExamination:
             self.events.tell("error", reason=self._plain(error, arrival.path), latency_seconds=_since(arrival.time))
             return False
         with self._lock:
+            for path in arrival.replaces:
+                self._received.pop(path, None)
             self._received[arrival.path] = _Received(arrival, stack, files)
             self._versions.add(arrival.version)
             self._left_out.discard(arrival.path)
