@@ -205,7 +205,7 @@ class _Reconstruction:
                 )
             else:
                 if stage.alternative is not None and state is not None and self._thickness is None:
-                    self._look_at_thickness(stages[number - 1], state)
+                    state = self._with_thickness(stages[number - 1], state)
                 state, iteration = self._begun(stage, state)
                 finished = False
             if stage.alternative is not None and isinstance(state.operator, LatticeOperator):
@@ -258,14 +258,28 @@ class _Reconstruction:
         self._bias = bias
         self._scaled = replace(self._scaled, values=self._levelled.values / bias.at(self._levelled))
 
-    def _look_at_thickness(self, stage: Stage, state: State) -> None:
-        """Correct thickness and profile of slices where they are not what they look like; by the stage that is done."""
+    def _with_thickness(self, stage: Stage, state: State) -> State:
+        """Correct thickness and profile of slices where they are not what they look like, and poses by those.
+
+        Parameters
+        ----------
+        stage
+            The one that ended with the state, which is then done once more.
+        """
         options, slices = self._options, self._scaled
         if not (options.estimate_thickness and state.has_field and isinstance(state.operator, LatticeOperator)):
-            return
+            return state
         mask = consensus_mask(slices, self._slices.mask, state.poses, options.masks, options.profile)
         inner = slices.with_mask(project_mask(mask, slices, state.poses, -RIM)).binned(stage.binning).mask
         self._set_thickness(estimated_thickness(slices.binned(stage.binning), inner, stage, options, state))
+        if self._thickness is None or not self._thickness.used:
+            return state
+        state = begin_stage(self._scaled.binned(stage.binning), stage, self._options, state)
+        for iteration in range(1, stage.outer_iterations + 1):
+            state, finished = self._advanced(stage, iteration, state)
+            if finished:
+                break
+        return state
 
     def _set_thickness(self, thickness: Thickness | None) -> None:
         self._thickness = thickness

@@ -36,7 +36,7 @@ _PIXELS = 200_000
 _EDGE = 4.0
 # Estimates are off by 1 to 5 %: so much (of the logarithm), and so many standard deviations, have to be exceeded, and
 # the error has to fall by such a share, before headers are not believed. A Gaussian has to be better than a slab by as
-# many where the slab looks as thick as it is said to be, and else by half as many: then it is no slab that was said.
+# many where the slab looks as thick as it is said to be, and else by a third as many: then it is no slab that was said.
 _LEAST, _LEAST_DEVIATIONS, _LEAST_GAIN = 0.08, 3.0, 0.005
 # A Gaussian that blurs as a slab is so many steps narrower (its full width at half maximum).
 _NARROWER = 2
@@ -79,7 +79,7 @@ def estimated_thickness(
         # neighbouring pixels share what a fit gets wrong, slices hardly
         gains = unseen.weights * (said.squares(found) - fits.squares(other))
         gains = np.bincount(slices.per_pixel(np.arange(slices.n_slices))[held], gains)
-        least = _LEAST_DEVIATIONS * np.sqrt((gains**2).sum()) * (0.5 if used else 1.0)
+        least = _LEAST_DEVIATIONS * np.sqrt((gains**2).sum()) * (1 / 3 if used else 1.0)
         gaussian = other.bracketed and bool(gains.sum() > least)
         found = other if gaussian else found
     thickness = Thickness(round(float(np.exp(found.logarithm)), 3), found.deviation, used or gaussian, errors, gaussian)
