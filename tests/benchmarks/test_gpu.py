@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,6 +68,15 @@ def test_wrong_kernels_are_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert [name for name, error in found["errors"].items() if error > found["tolerance"]] == ["lattice: adjoint"]
 
 
+def cut_off_at_six(made: Callable[..., None]) -> Callable[..., None]:
+    """An operator's ``__init__``, whatever cut-off is asked for."""
+
+    def make(*arguments: object, **named: object) -> None:
+        made(*arguments, **named | {"cutoff": 6.0})
+
+    return make
+
+
 @pytest.mark.slow
 @without_a_card
 def test_every_part_runs_and_is_kept_under_the_cards_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -89,7 +98,7 @@ def test_every_part_runs_and_is_kept_under_the_cards_name(monkeypatch: pytest.Mo
     monkeypatch.setattr(gpu_card, "default_stages", lambda *_: stages)
     # with pixels this large the two backends differ by what the usual cut-off leaves out
     for operator in (LatticeOperator, GaussianOperator):
-        monkeypatch.setattr(operator, "__init__", partialmethod(operator.__init__, cutoff=6.0))
+        monkeypatch.setattr(operator, "__init__", cut_off_at_six(operator.__init__))
     monkeypatch.setattr(gpu_card, "VOXEL", 3.0)
     milliseconds = gpu_card.milliseconds
     monkeypatch.setattr(gpu_card, "milliseconds", lambda work: milliseconds(work, repeats=1))

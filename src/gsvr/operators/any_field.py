@@ -30,8 +30,8 @@ def operator_of(
     if isinstance(field, SumField):
         field = field.to_gaussians()
     if isinstance(field, LatticeField):
-        return LatticeOperator(field.lattice, slices, poses, gains, profile, backend, cutoff)
-    return GaussianOperator(field, slices, poses, gains, profile, backend, cutoff)
+        return LatticeOperator(field.lattice, slices, poses, gains, profile, backend, cutoff=cutoff)
+    return GaussianOperator(field, slices, poses, gains, profile, backend, cutoff=cutoff)
 
 
 def predicted(
