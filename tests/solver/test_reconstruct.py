@@ -16,8 +16,8 @@ from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.render.points import values_at
 from gsvr.render.volume import render_deviation, render_volume
+from gsvr.solver.brightness import field_as_bright_as_slices
 from gsvr.solver.gains import intensity_scale
-from gsvr.solver.level import levelled_field
 from gsvr.solver.motion import displacements
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
@@ -130,7 +130,9 @@ def test_callback_hears_every_outer_iteration_in_order(heard: list[Progress], re
     assert seconds == sorted(seconds)
     last = heard[-1]
     np.testing.assert_array_equal(last.state.poses, result.poses)
-    np.testing.assert_array_equal(levelled_field(last.state).scaled(last.scale).amplitudes, result.field.amplitudes)
+    np.testing.assert_array_equal(
+        field_as_bright_as_slices(last.state).scaled(last.scale).amplitudes, result.field.amplitudes
+    )
     np.testing.assert_array_equal(last.mask, result.slices.mask)
 
 

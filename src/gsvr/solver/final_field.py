@@ -95,12 +95,14 @@ def _decided(
 def _as_decided(
     slices: Slices, stage: Stage, on_lattice: Stage, options: SolverOptions, previous: State, known: FieldChoice
 ) -> tuple[State, State]:
-    """Lattice and free Gaussians as far as `_decided` brings them."""
+    """Lattice and free Gaussians as far as `_decided` brings them; the lattice twice where it is to be alone."""
     lattice = replace(begin_stage(slices, on_lattice, options, previous), prior_factor=known.prior_factor)
     for _ in range(LATTICE_ITERATIONS):
         lattice = advance(on_lattice, options, lattice)
+    if known.share == 0:
+        return lattice, lattice
     free = _seeded(slices, stage, options, lattice)
-    for _ in range(TRIAL_ITERATIONS if known.share > 0 else 0):
+    for _ in range(TRIAL_ITERATIONS):
         free = advance(stage, options, free)
     return lattice, free
 

@@ -168,8 +168,7 @@ def advance(stage: Stage, options: SolverOptions, state: State) -> State:
         return state
     operator, weights = state.operator, state.weights
     equations = operator.pose_equations(state.amplitudes, operator.pixels.values, weights.pixels)
-    moved = operator.with_poses(motion.moved(state.slices, operator.poses, equations, weights.noise**2))
-    return replace(state, operator=moved, prediction=moved.predict(state.amplitudes), diagonal=None)
+    return state.moved(motion.moved(state.slices, operator.poses, equations, weights.noise**2))
 
 
 def reweighted(options: SolverOptions, state: State) -> State:

@@ -16,12 +16,12 @@ from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
 from gsvr.solver.bias_estimation import refined
+from gsvr.solver.brightness import field_as_bright_as_slices
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.final_field import final_field
 from gsvr.solver.gains import levelled
 from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.held_out import RIM
-from gsvr.solver.level import levelled_field
 from gsvr.solver.lost_slices import poses_with_lost_slices
 from gsvr.solver.motion import displacements
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
@@ -247,7 +247,7 @@ class _Reconstruction:
             return state
         inside = project_mask(mask, self._scaled, poses, options.masks.margin)
         self._scaled = self._scaled.with_mask(np.where(self._scaled.per_pixel(moved), inside, self._scaled.mask))
-        return replace(state, operator=state.operator.with_poses(poses))
+        return state.moved(poses)
 
     def _correct_bias(self, state: State) -> None:
         """Even out the brightness of stacks, by what the residuals of a state say."""
@@ -337,7 +337,7 @@ class _Reconstruction:
         deviations = posterior_deviations(state, options.uncertainty_samples, options.seed, self._sampling)
         prediction, uneven = self._prediction(state), self._bias.at(self._slices)
         return Result(
-            field=levelled_field(state).scaled(self._scale),
+            field=field_as_bright_as_slices(state).scaled(self._scale),
             slices=replace(self._slices.with_mask(self._scaled.mask), thicknesses=self._scaled.thicknesses),
             mask=mask,
             poses=state.poses,

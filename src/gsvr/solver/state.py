@@ -99,6 +99,11 @@ class State:
         """Acquired world -> volume world, one a slice."""
         return self.operator.poses
 
+    def moved(self, poses: Float[np.ndarray, "n 4 4"]) -> State:
+        """The same field, and its prediction of slices at other poses."""
+        operator = self.operator.with_poses(poses)
+        return replace(self, operator=operator, prediction=operator.predict(self.amplitudes), diagonal=None)
+
     @property
     def gains(self) -> Float[np.ndarray, " n"]:
         """Intensity factor of each slice, weighted mean one."""

@@ -16,7 +16,7 @@ from gsvr.solver.state import State
 _SLICES = 12
 
 
-def levelled_field(state: State) -> Field:
+def field_as_bright_as_slices(state: State) -> Field:
     """The field of a state, with amplitudes so much lower as it is brighter when it is seen whole."""
     if state.partner is None:
         return state.own_field.scaled(_share_seen(state))
