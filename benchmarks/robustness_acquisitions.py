@@ -42,6 +42,10 @@ class Case:
         One of `BRAINS`.
     motion, n_stacks, noise, gain, bias, signal_loss, seed
         As in `gsvr.simulation.simulate.SimulationOptions`.
+    spots
+        Share of slices that keep only 10 to 40 % of their signal in a part of the brain.
+    stripes
+        Share of its signal that every other slice lacks, as where slices excite their neighbours.
     turn, shift
         By how much (degrees, mm) the subject turned and moved between any two stacks.
     coverage
@@ -57,6 +61,8 @@ class Case:
     gain: float = 0.03
     bias: float = 0.0
     signal_loss: float = 0.01
+    spots: float = 0.0
+    stripes: float = 0.0
     turn: float = 0.0
     shift: float = 0.0
     coverage: float = 1.0
@@ -142,6 +148,8 @@ def acquire_case(case: Case) -> Acquired:
         signal = signal * coil_field(stack.affine, stack.data.shape, points, case.bias, rng)
         if case.wrong == "noise" or (case.wrong == "one noise" and number == 1):
             signal = 0 * signal
+        if case.spots or case.stripes:
+            signal = signal * _unevenness(stack, case, number)
         data = magnitude(signal, case.noise * brightest, rng)
         recorded.append(replace(stack, name=f"stack-{number}", data=data))
     stacks = recorded
@@ -155,6 +163,22 @@ def acquire_case(case: Case) -> Acquired:
         if number and (case.turn or case.shift):
             stacks[number], poses[number] = _turned(stacks[number], poses[number], case.turn, case.shift, rng)
     return Acquired(stacks, poses, truth)
+
+
+def _unevenness(stack: Stack, case: Case, number: int) -> np.ndarray:
+    """Factor on every pixel: spots where signal is lost, and every other slice darker."""
+    assert stack.mask is not None
+    rng, factor = np.random.default_rng([case.seed, 2, number]), np.ones(stack.data.shape)
+    factor[:, :, 1::2] -= case.stripes
+    grid = np.moveaxis(np.indices(stack.data.shape[:2]), 0, -1)
+    for k in np.flatnonzero(stack.mask.any(axis=(0, 1))):
+        if rng.random() >= case.spots:
+            continue
+        shown = np.argwhere(stack.mask[:, :, k])
+        centre, radius, kept = rng.choice(shown), rng.uniform(0.2, 0.45) * np.sqrt(len(shown)), rng.uniform(0.1, 0.4)
+        outside = 1 / (1 + np.exp(radius - np.linalg.norm(grid - centre, axis=-1)))
+        factor[:, :, k] *= kept + (1 - kept) * outside
+    return factor
 
 
 def _chosen(case: Case) -> tuple[list[Stack], list[np.ndarray]]:
@@ -211,7 +235,9 @@ def all_cases() -> list[Case]:
         *({"motion": motion} for motion in ("none", "mild", "moderate", "severe")),
         *({"motion": m, "n_stacks": n} for m in ("moderate", "severe") for n in (2, 3, 6)),
         *({"signal_loss": share} for share in (0.1, 0.2, 0.3)),
+        *({"spots": share} for share in (0.1, 0.3)),
         *({"gain": spread} for spread in (0.1, 0.3)),
+        *({"stripes": share} for share in (0.2, 0.4)),
         *({"bias": spread} for spread in (0.2, 0.4)),
         *({"noise": spread} for spread in (0.1, 0.2, 0.4)),
         *({"turn": degrees, "shift": shift} for degrees, shift in ((30, 10), (60, 20), (90, 30), (180, 20))),

@@ -77,6 +77,25 @@ def test_a_stack_in_the_wrong_place_is_named():
     assert verdict.evidence.stacks[1].displacement > max(others)
 
 
+def test_a_verdict_says_how_far_a_stack_lies_from_the_others():
+    result = found(0, 1, 2)
+    members = result.slices.stack_index == 1
+    assert result.mask.mask is not None
+    centre = result.mask.centre(result.mask.mask)
+    before = judge(result).evidence.stacks[1]
+    assert before.apart < 6
+    assert before.turned < 12
+    poses = result.poses.copy()
+    poses[members] = poses[members] @ pose_about(np.deg2rad([40.0, 0, 0]), np.array([0.0, 30.0, 0.0]), centre)
+    verdict = judge(replace(result, poses=poses))
+    moved = verdict.evidence.stacks[1]
+    assert moved.apart == pytest.approx(30, abs=8)
+    assert moved.turned == pytest.approx(40, abs=12)
+    turned = judge(replace(result, poses=poses).turned(pose_about(np.array([0.3, 1, 0.2]), np.ones(3), np.zeros(3))))
+    assert turned.evidence.stacks[1].apart == pytest.approx(moved.apart, abs=0.3)
+    assert turned.evidence.stacks[1].turned == pytest.approx(moved.turned, abs=0.1)
+
+
 def test_what_slices_are_moved_by_is_what_the_prediction_wants_back():
     result = found(0, 1, 2)
     before = cross_prediction(result)
@@ -106,6 +125,10 @@ def test_one_recording_under_three_names_is_doubtful():
     assert any("parallel" in reason for reason in verdict.reasons)
 
 
+def _far(agreeing: float, apart: float, turned: float) -> StackEvidence:
+    return StackEvidence("a", 30, agreeing, 2.0, 0.1, 0.9, apart, turned)
+
+
 @pytest.mark.parametrize(
     ("change", "grade", "word"),
     [
@@ -115,12 +138,16 @@ def test_one_recording_under_three_names_is_doubtful():
         ({"predicted_ncc": 0.1}, "failed", "correlate"),
         ({"agreeing": 0.3}, "failed", "30 %"),
         ({"agreeing": 0.8}, "doubtful", "80 %"),
-        ({"displacement": 1.2}, "doubtful", "1.2 mm"),
+        ({"displacement": 0.7}, "doubtful", "0.7 mm"),
+        ({"displacement": 1.2}, "failed", "1.2 mm"),
+        ({"displacement": 1.2, "stacks": GOOD.stacks[:2]}, "doubtful", "1.2 mm"),
         ({"coverage": 0.4}, "doubtful", "40 % of the brain"),
         ({"directions": 1.0}, "doubtful", "parallel"),
         ({"directions": 1.0, "anisotropy": 1.0}, "good", "97 %"),
         ({"copies": (("a", "b"),)}, "doubtful", "b holds the same recording as a"),
         ({"stacks": (StackEvidence("a", 9, 0.2, 9.0, 0.5), *GOOD.stacks[1:])}, "doubtful", "a disagrees"),
+        ({"stacks": (_far(0.2, 38.0, 12.0), *GOOD.stacks[1:])}, "doubtful", "in a the brain lay 38 mm and 12 degrees from"),
+        ({"stacks": (_far(0.9, 38.0, 62.0), *GOOD.stacks[1:])}, "good", "97 %"),
         ({"stacks": (StackEvidence("a", 0, np.nan, np.nan, np.nan), *GOOD.stacks[1:])}, "good", "97 %"),
     ],
 )

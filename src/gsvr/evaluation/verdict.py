@@ -17,9 +17,13 @@ from jaxtyping import Bool
 
 from gsvr.evaluation.cross_prediction import CrossPrediction, cross_prediction
 from gsvr.evaluation.views import coverage, directions
+from gsvr.model.geometry import invert, nearest_rotation, vector_from_rotation
 from gsvr.solver.state import Result
 
 Grade = Literal["good", "doubtful", "failed"]
+# From where on (mm, degrees) it is worth saying how far a stack that disagrees lies from the others.
+_FAR, _MUCH = 10.0, 20.0
+_PAIR = 2
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,9 @@ class Limits:
         Shares of slices that lie where the others predict them: below the first a run is doubtful, below the second
         failed.
     typical
-        Distance (mm) that the others want to move the typical slice by, above which a run is doubtful: stacks that do
-        not fit together, such as those of different brains or with strong bias fields, are all moved a little.
+        Distances (mm) that the others want to move the typical slice by, as for `agreeing`: stacks that do not fit
+        together, such as those of different brains or with strong bias fields, are all moved. Two stacks determine each
+        other too little for them to have failed by that.
     ncc
         Correlation of all pixels with their prediction, as for `agreeing`.
     of_stack
@@ -57,7 +62,7 @@ class Limits:
     displacement_of_doubted: float = 0.6
     unexplained: float = 0.3
     agreeing: tuple[float, float] = (0.9, 0.5)
-    typical: float = 0.45
+    typical: tuple[float, float] = (0.45, 0.95)
     ncc: tuple[float, float] = (0.7, 0.4)
     of_stack: float = 0.6
     coverage: float = 0.7
@@ -69,7 +74,8 @@ class Limits:
 class StackEvidence:
     """What the other stacks say of one: the numbers of `Evidence` for its slices alone.
 
-    ``predicted_ncc`` is the correlation of its pixels with what the stacks of other directions predict of them.
+    ``predicted_ncc`` is the correlation of its pixels with what the stacks of other directions predict of them;
+    ``apart`` (mm) and ``turned`` (degrees) say how far the brain was in it from where it was in the typical other one.
     """
 
     name: str
@@ -78,6 +84,8 @@ class StackEvidence:
     displacement: float
     unexplained: float
     predicted_ncc: float = float("nan")
+    apart: float = float("nan")
+    turned: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -180,12 +188,13 @@ def evidence_of(result: Result, copies: Sequence[tuple[int, int]], limits: Limit
     compared = _compared(result, seen, limits)
     near = np.where(believed, limits.displacement, limits.displacement_of_doubted)
     agrees = (seen.displacement < near) & (seen.unexplained < limits.unexplained)
+    apart = _apart(result, used)
     stacks = tuple(
         StackEvidence(
             *(names[stack], *_summary(seen, agrees, compared & (slices.stack_index == stack))),
-            float(seen.stack_ncc[stack]),
+            *(float(seen.stack_ncc[stack]), *apart.get(stack, (float("nan"), float("nan")))),
         )
-        for stack in np.unique(slices.stack_index)
+        for stack in np.unique(slices.stack_index).tolist()
     )
     compared_in_all, agreeing, displacement, unexplained = _summary(seen, agrees, compared)
     return Evidence(
@@ -216,6 +225,25 @@ def _compared(result: Result, seen: CrossPrediction, limits: Limits) -> Bool[np.
     return content & np.isfinite(seen.displacement)
 
 
+def _apart(result: Result, used: Bool[np.ndarray, " n"]) -> dict[int, tuple[float, float]]:
+    """How far (mm), and by what angle (degrees), the brain was in each stack from where it was in the typical other."""
+    assert result.mask.mask is not None
+    slices, centre = result.slices, result.mask.centre(result.mask.mask)
+    to_scanner = invert(result.poses)
+    places, axes = {}, {}
+    for stack in np.unique(slices.stack_index[used]).tolist():
+        members = to_scanner[used & (slices.stack_index == stack)]
+        places[stack] = np.median(members[:, :3, :3] @ centre + members[:, :3, 3], axis=0)
+        axes[stack] = nearest_rotation(members[:, :3, :3].mean(axis=0))
+    found = {}
+    for stack in places if len(places) > 1 else ():
+        others = [other for other in places if other != stack]
+        away = np.linalg.norm(places[stack] - np.median([places[other] for other in others], axis=0))
+        between = [np.linalg.norm(vector_from_rotation(axes[stack] @ axes[other].T)) for other in others]
+        found[stack] = float(away), float(np.rad2deg(np.median(between)))
+    return found
+
+
 def _summary(
     seen: CrossPrediction, agrees: Bool[np.ndarray, " n"], members: Bool[np.ndarray, " n"]
 ) -> tuple[int, float, float, float]:
@@ -231,6 +259,7 @@ def graded(evidence: Evidence, limits: Limits | None = None) -> Verdict:
     """The verdict that follows from the numbers."""
     limits = limits or Limits()
     share = f"{100 * evidence.agreeing:.0f} % of the slices lie where the other stacks predict them"
+    moved = f"the typical slice lies {evidence.displacement:.1f} mm from where the other stacks predict it"
     failures, doubts, advice = [], [], []
     if evidence.compared == 0:
         failures.append("no two stacks show the same part of the brain")
@@ -240,10 +269,12 @@ def graded(evidence: Evidence, limits: Limits | None = None) -> Verdict:
         advice.append("check that all stacks show the same brain, and not only noise")
     elif evidence.agreeing < limits.agreeing[1]:
         failures.append(f"only {share}")
+    elif evidence.displacement > limits.typical[1] and sum(s.compared > 0 for s in evidence.stacks) > _PAIR:
+        failures.append(moved)
     elif evidence.agreeing < limits.agreeing[0]:
         doubts.append(f"only {share}")
-    elif evidence.displacement > limits.typical:
-        doubts.append(f"the typical slice lies {evidence.displacement:.1f} mm from where the other stacks predict it")
+    elif evidence.displacement > limits.typical[0]:
+        doubts.append(moved)
         advice.append("check that all stacks show one brain; add stacks, or correct bias fields (N4)")
     elif evidence.predicted_ncc < limits.ncc[0]:
         doubts.append(f"stacks and what the others predict of them correlate by {evidence.predicted_ncc:.2f} only")
@@ -253,6 +284,7 @@ def graded(evidence: Evidence, limits: Limits | None = None) -> Verdict:
         advice.append(f"look at {_listed(odd)}: repeat or leave out")
     elif (failures or doubts) and not advice:
         advice.append("compare volume and stacks; more stacks, or masks of the brain alone, may help")
+    doubts += [_lay_apart(stack) for stack in _far_away(evidence, odd)]
     if evidence.coverage < limits.coverage:
         doubts.append(f"two stacks see only {100 * evidence.coverage:.0f} % of the brain")
         advice.append("add stacks that cover the rest")
@@ -265,6 +297,19 @@ def graded(evidence: Evidence, limits: Limits | None = None) -> Verdict:
     if failures or doubts:
         return Verdict("failed" if failures else "doubtful", (*failures, *doubts), tuple(advice), evidence)
     return Verdict("good", (share,), (), evidence)
+
+
+def _far_away(evidence: Evidence, odd: Sequence[str]) -> list[StackEvidence]:
+    """Those that disagree and lie far from the others; the farthest, where all disagree and one will have caused it."""
+    far = [s for s in evidence.stacks if s.name in odd and (s.apart >= _FAR or s.turned >= _MUCH)]
+    if len(odd) < len(evidence.stacks) or not far:
+        return far
+    return [max(far, key=lambda stack: stack.apart)]
+
+
+def _lay_apart(stack: StackEvidence) -> str:
+    how_far = f"{stack.apart:.0f} mm and {stack.turned:.0f} degrees"
+    return f"in {stack.name} the brain lay {how_far} from where it lay in the others"
 
 
 def _listed(names: Sequence[str]) -> str:

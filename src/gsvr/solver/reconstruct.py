@@ -24,6 +24,7 @@ from gsvr.solver.geometry_refinement import refine_geometry
 from gsvr.solver.held_out import RIM
 from gsvr.solver.lost_slices import poses_with_lost_slices
 from gsvr.solver.motion import displacements
+from gsvr.solver.noise_floor import noise_floor
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
 from gsvr.solver.schedule import (
@@ -179,7 +180,8 @@ class _Reconstruction:
         self._started = time.perf_counter()
         self._slices, self._options, self._poses, self._earlier = slices, options, poses, earlier
         self._sampling = sampling
-        self._levelled, self._levels, self._scale = levelled(slices)
+        self._floor = noise_floor(slices)
+        self._levelled, self._levels, self._scale = levelled(replace(slices, values=slices.values - self._floor))
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
         self._choice: FieldChoice | None = None
         self._thickness: Thickness | None = None
@@ -346,7 +348,7 @@ class _Reconstruction:
             slice_weights=np.where(self._scaled.sum_per_slice(self._scaled.mask) > 0, state.weights.slices, 0.0),
             noise=state.weights.noise * self._scale,
             residuals=state.weights.residuals * self._scale * levels,
-            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
+            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven + self._floor,
             profile=options.profile,
             bias=self._bias,
             choice=self._choice,
