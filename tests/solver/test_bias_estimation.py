@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gsvr.model.bias_field import BiasField
 from gsvr.model.slices import Stack
 from gsvr.simulation.artefacts import coil_field
+from gsvr.solver.bias_estimation import BiasOptions, first_guess
 from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.gains import levelled
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions
 from gsvr.workflows.pipeline import prepare_slices
@@ -64,6 +67,36 @@ def test_bias_is_found_and_poses_are_better():
     agreements = [np.corrcoef(predicted, recorded)[0, 1] for predicted in (uneven, even)]
     assert agreements[0] > 0.95
     assert agreements[0] > agreements[1] + 0.01
+
+
+def test_strong_bias_is_seen_before_anything_is_aligned():
+    """As far as stacks differ in it; within slices, since gains have the rest."""
+    simulation = moving_brain("mild", n_stacks=4)
+    stacks, fields = biased(simulation.stacks, 0.4)
+    slices, _, _ = levelled(prepare_slices(stacks, OPTIONS))
+    found = first_guess(BiasField.none(slices), slices, BiasOptions())
+    assert max(found.spreads(slices).values()) > 0.2
+    of_pixel = []
+    for s in range(slices.n_slices):
+        field = np.log(fields[slices.stack_index[s]][:, :, slices.slice_index[s]])
+        image = stacks[slices.stack_index[s]].data[:, :, slices.slice_index[s]]
+        # slices are cropped: find the rectangle by its pixels
+        shape, axes = slices.shapes[s], stacks[slices.stack_index[s]].affine
+        first = np.rint(np.linalg.solve(axes, slices.frames[s][:, 3])[:2]).astype(int)
+        box = tuple(slice(start, start + extent) for start, extent in zip(first, shape, strict=True))
+        assert image[box].shape == tuple(shape)
+        of_pixel.append(field[box].ravel())
+    count = np.maximum(slices.sum_per_slice(slices.mask), 1)
+    true, estimated = (
+        (values - slices.per_pixel(slices.sum_per_slice(values * slices.mask) / count))[slices.mask]
+        for values in (np.concatenate(of_pixel).astype(np.float64), np.log(found.at(slices)).astype(np.float64))
+    )
+    assert np.corrcoef(true, estimated)[0, 1] > 0.8
+
+
+def test_anatomy_is_not_taken_for_bias():
+    slices, _, _ = levelled(prepare_slices(moving_brain("mild").stacks, OPTIONS))
+    assert not first_guess(BiasField.none(slices), slices, BiasOptions()).coefficients.any()
 
 
 def test_where_there_is_none_none_is_corrected():

@@ -15,7 +15,7 @@ from gsvr.model.bias_field import BiasField
 from gsvr.model.fields import LatticeField
 from gsvr.model.slices import Slices
 from gsvr.operators.lattice import LatticeOperator
-from gsvr.solver.bias_estimation import refined
+from gsvr.solver.bias_estimation import first_guess, refined
 from gsvr.solver.brightness import field_as_bright_as_slices
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.final_field import final_field
@@ -185,6 +185,8 @@ class _Reconstruction:
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
         self._choice: FieldChoice | None = None
         self._thickness: Thickness | None = None
+        if options.bias is not None:
+            self._set_bias(first_guess(self._bias, self._levelled, options.bias))
         if earlier is not None and options.bias is not None:
             self._set_bias(self._bias.with_polynomials(slices, earlier.bias))
         if earlier is not None and options.estimate_thickness:
