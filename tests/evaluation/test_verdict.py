@@ -146,7 +146,7 @@ def _far(agreeing: float, apart: float, turned: float) -> StackEvidence:
         ({"directions": 1.0, "anisotropy": 1.0}, "good", "97 %"),
         ({"copies": (("a", "b"),)}, "doubtful", "b holds the same recording as a"),
         ({"stacks": (StackEvidence("a", 9, 0.2, 9.0, 0.5), *GOOD.stacks[1:])}, "doubtful", "a disagrees"),
-        ({"stacks": (_far(0.2, 38.0, 12.0), *GOOD.stacks[1:])}, "doubtful", "in a the brain lay 38 mm and 12 degrees from"),
+        ({"stacks": (_far(0.2, 38.0, 12.0), *GOOD.stacks[1:])}, "doubtful", "the brain lay 38 mm and 12 degrees from"),
         ({"stacks": (_far(0.9, 38.0, 62.0), *GOOD.stacks[1:])}, "good", "97 %"),
         ({"stacks": (StackEvidence("a", 0, np.nan, np.nan, np.nan), *GOOD.stacks[1:])}, "good", "97 %"),
     ],
