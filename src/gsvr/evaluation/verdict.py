@@ -62,7 +62,7 @@ class Limits:
     displacement_of_doubted: float = 0.6
     unexplained: float = 0.3
     agreeing: tuple[float, float] = (0.9, 0.5)
-    typical: tuple[float, float] = (0.45, 0.95)
+    typical: tuple[float, float] = (0.43, 0.95)
     ncc: tuple[float, float] = (0.7, 0.4)
     of_stack: float = 0.6
     coverage: float = 0.7
