@@ -189,7 +189,7 @@ class Result:
     residuals
         Root mean square residual of each slice (intensity).
     prediction
-        Predicted pixels (flat, as `Slices.values`), with bias and noise floor.
+        Predicted signal of the pixels (flat, as `Slices.values`), with bias; without the noise floor of magnitudes.
     profile
         Slice profile that the prediction was made with.
     bias
