@@ -17,6 +17,7 @@ from gsvr.render.points import values_at
 from gsvr.render.volume import render_volume
 from gsvr.solver.checkpoint import Checkpoint
 from gsvr.solver.held_out import held_out
+from gsvr.solver.noise_floor import noise_floor
 from gsvr.solver.priors.lattice import LatticePrior
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import LATTICE_ITERATIONS, TRIAL_ITERATIONS, SolverOptions, Stage
@@ -70,7 +71,7 @@ def test_what_predicts_best_goes_on(slices: Slices, poses: np.ndarray, options: 
     assert residuals[held].mean() < 1.1 * residuals[slices.mask & ~held].mean()
     # what is told of the volume is what the volume shows
     field = result.field
-    shown = predicted(field, result.slices, result.poses, result.gains, options.profile)
+    shown = predicted(field, result.slices, result.poses, result.gains, options.profile) + noise_floor(slices)
     used = result.slices.mask & (slices.per_pixel(result.slice_weights) > 0)
     np.testing.assert_allclose(shown[used], result.prediction[used], rtol=0.01, atol=0.01 * slices.values.max())
 
@@ -105,6 +106,7 @@ def test_the_volume_is_as_bright_as_its_slices(slices: Slices, poses: np.ndarray
     whole = predicted(result.field, result.slices, result.poses, result.gains, result.profile)
     if result.bias is not None:
         whole *= result.bias.at(result.slices)
+    whole += noise_floor(slices)
     used = result.slices.mask
     assert whole[used].mean() == pytest.approx(result.prediction[used].mean(), rel=1e-3)
 

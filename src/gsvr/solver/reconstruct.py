@@ -180,8 +180,8 @@ class _Reconstruction:
         self._started = time.perf_counter()
         self._slices, self._options, self._poses, self._earlier = slices, options, poses, earlier
         self._sampling = sampling
-        signal = replace(slices, values=slices.values - noise_floor(slices))
-        self._levelled, self._levels, self._scale = levelled(signal)
+        self._floor = noise_floor(slices)
+        self._levelled, self._levels, self._scale = levelled(replace(slices, values=slices.values - self._floor))
         self._scaled, self._bias = self._levelled, BiasField.none(slices)
         self._choice: FieldChoice | None = None
         self._thickness: Thickness | None = None
@@ -350,7 +350,7 @@ class _Reconstruction:
             slice_weights=np.where(self._scaled.sum_per_slice(self._scaled.mask) > 0, state.weights.slices, 0.0),
             noise=state.weights.noise * self._scale,
             residuals=state.weights.residuals * self._scale * levels,
-            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven,
+            prediction=prediction * scale * self._slices.per_pixel(levels.astype(np.float32)) * uneven + self._floor,
             profile=options.profile,
             bias=self._bias,
             choice=self._choice,
@@ -359,7 +359,7 @@ class _Reconstruction:
         )
 
     def _prediction(self, state: State) -> Float32[np.ndarray, " p"]:
-        """Of the signal of all pixels, on the host."""
+        """Of the signal of all pixels, on the host, in the intensities of the stages."""
         operator, prediction = state.operator, state.prediction
         if state.slices.binning != self._scaled.binning:
             prediction = operator.with_slices(self._scaled).predict(state.amplitudes)

@@ -189,7 +189,7 @@ class Result:
     residuals
         Root mean square residual of each slice (intensity).
     prediction
-        Predicted signal of the pixels (flat, as `Slices.values`), with bias; without the noise floor of magnitudes.
+        Predicted pixels (flat, as `Slices.values`), with bias and noise floor.
     profile
         Slice profile that the prediction was made with.
     bias
