@@ -70,9 +70,9 @@ def test_everything_moved_together(finished) -> None:
     assert volume.mask is not None
     inside = np.argwhere(volume.mask)[::50].astype(float)
     points = transform_points(volume.affine, inside)
-    # volumes are rendered down to a few millionths of the Gaussians' peaks, and dark voxels lie around zero
-    faint = 2e-5 * volume.data.max()
-    assert np.allclose(values_at(stored.field, points), volume.data[tuple(inside.astype(int).T)], rtol=1e-3, atol=faint)
+    # what rendering leaves out is a share of the Gaussians' peaks, wherever the voxel; dark ones lie around zero
+    difference = np.abs(values_at(stored.field, points) - volume.data[tuple(inside.astype(int).T)])
+    assert difference.max() < 2e-5 * volume.data.max()
     deviation = read_volume(paths.uncertainty)
     assert np.array_equal(deviation.affine, volume.affine)
     assert (deviation.data[volume.mask] > 0).mean() > 0.95

@@ -23,6 +23,7 @@ from gsvr.solver.state import Result
 Grade = Literal["good", "doubtful", "failed"]
 # From where on (mm, degrees) it is worth saying how far a stack that disagrees lies from the others.
 _FAR, _MUCH = 10.0, 20.0
+# Stacks that determine each other too little to have failed by what they are moved by.
 _PAIR = 2
 
 
@@ -44,8 +45,8 @@ class Limits:
         failed.
     typical
         Distances (mm) that the others want to move the typical slice by, as for `agreeing`: stacks that do not fit
-        together, such as those of different brains or with strong bias fields, are all moved. Two stacks determine each
-        other too little for them to have failed by that.
+        together, such as those of different brains or with strong bias fields, are all moved. Two stacks alone have not
+        failed by that.
     ncc
         Correlation of all pixels with their prediction, as for `agreeing`.
     of_stack
