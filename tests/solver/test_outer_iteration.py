@@ -289,7 +289,7 @@ def test_a_stronger_prior_gives_a_smoother_field(options: SolverOptions):
 def on_backend(state: State, options: SolverOptions) -> State:
     """The same state on another backend, with a cut-off so wide that what backends leave out is nothing."""
     bias = np.zeros((len(SLICES.stack_names), 9))
-    kept = Checkpoint.of("any", 1, False, state, SLICES.mask, bias).state(SLICES, options)
+    kept = Checkpoint.of("any", 1, False, state, SLICES.mask, bias).state(SLICES, options, STILL)
     rest = (SLICES, kept.poses, kept.gains, options.profile, options.backend, 6.0)
     field = kept.own_field
     operator = (

@@ -14,13 +14,16 @@ from gsvr.model.slices import Slices
 from gsvr.model.volume import Volume
 from gsvr.simulation.simulate import SimulationOptions, simulate
 from gsvr.solver.checkpoint import Checkpoint
+from gsvr.solver.held_out import HeldOut
+from gsvr.solver.outer_iteration import advance, begin_stage
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
-from gsvr.solver.state import Result
+from gsvr.solver.state import Result, State
+from gsvr.solver.thickness import estimated_thickness
 from gsvr.workflows.pipeline import prepare_slices
 
 LATTICE = Stage("final", 1.5, 1, 4, 5, "none", 0.6)
-FREE = replace(LATTICE, outer_iterations=3, free=True, alternative=LATTICE)
+FREE = replace(LATTICE, free=True, alternative=LATTICE)
 OPTIONS = SolverOptions(stages=(Stage("field", 1.5, 1, 4, 5, "none"), FREE))
 
 
@@ -50,6 +53,31 @@ def told(slices: Slices, factor: float) -> Slices:
 
 def reconstructed(slices: Slices, options: SolverOptions = OPTIONS) -> Result:
     return reconstruct(slices, options, poses=identity_poses(slices.n_slices))
+
+
+def test_what_is_held_out_is_not_remembered(slices: Slices, monkeypatch: pytest.MonkeyPatch):
+    """Fits start from one whose amplitudes do not depend on those pixels."""
+    begun: list[State] = []
+
+    class Kept(Exception):  # noqa: N818, it ends the estimate
+        pass
+
+    def keep(_: Slices, unseen: HeldOut, __: Stage, ___: SolverOptions, state: State) -> None:
+        begun.append(state)
+        held[:] = [unseen.pixels]
+        raise Kept
+
+    held: list[np.ndarray] = []
+    monkeypatch.setattr("gsvr.solver.thickness._Fits", keep)
+    stage, everything = OPTIONS.stages[0], np.ones_like(slices.mask)
+    before = advance(stage, OPTIONS, begin_stage(slices, stage, OPTIONS, None, identity_poses(slices.n_slices)))
+    for values in (slices.values, slices.values):
+        changed = values.copy()
+        if held:
+            changed[held[0]] += 3
+        with pytest.raises(Kept):
+            estimated_thickness(replace(slices, values=changed), everything, stage, OPTIONS, before)
+    np.testing.assert_allclose(begun[1].amplitudes, begun[0].amplitudes, atol=1e-4)
 
 
 @pytest.mark.parametrize("factor", [0.75, 1.25])

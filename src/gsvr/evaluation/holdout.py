@@ -21,6 +21,9 @@ from gsvr.solver.gains import intensity_scale
 from gsvr.solver.reconstruct import Progress, reconstruct
 from gsvr.solver.schedule import SolverOptions, Stage
 
+# Times that poses are refined against the field of the last stage, whose own iterations are for that.
+_AT_LAST = 3
+
 Fields = dict[Stage, Field]
 
 
@@ -105,7 +108,7 @@ def predict_unseen(
     poses, gains = identity_poses(slices.n_slices), None
     for stage, field in fields:
         binned = slices.binned(stage.binning)
-        for _ in range(stage.outer_iterations):
+        for _ in range(_AT_LAST if stage.motion == "none" else stage.outer_iterations):
             poses, gains = _fit_unseen(binned, stage, field, options, poses, gains)
     field = fields[-1][1]
     return predicted(field, slices, poses, gains, options.profile, options.backend)

@@ -145,16 +145,16 @@ class Checkpoint:
             )
         return self.bias
 
-    def state(self, slices: Slices, options: SolverOptions) -> State:
+    def state(self, slices: Slices, options: SolverOptions, stage: Stage) -> State:
         """The state again, with the binned slices of its stage."""
         operator = operator_of(self.field, slices, self.poses, self.gains, options.profile, options.backend)
         array = operator.backend.array
         weights = Weights(array(self.pixel_weights), self.slice_weights, self.noise, self.white_noise, self.residuals)
         diagonal = None if self.diagonal is None else array(self.diagonal)
-        amplitudes, prior = array(self.field.amplitudes), options.prior_on(operator)
+        amplitudes, prior = array(self.field.amplitudes), options.prior_on(operator, stage)
         return State(
             *(amplitudes, operator, prior, weights, array(self.prediction), diagonal),
             prior_factor=self.prior_factor,
-            partner=None if self.partner is None else self.partner.state(slices, options),
+            partner=None if self.partner is None else self.partner.state(slices, options, stage.alternative or stage),
             share=self.share,
         )

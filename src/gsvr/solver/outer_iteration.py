@@ -107,7 +107,7 @@ def begin_stage(
         field = seed_from_lattice(field, state.weights.white_noise, options.seeds_of(stage))
     operator = operator_of(field, slices, state.poses, state.gains, options.profile, options.backend)
     start = operator.backend.array(field.amplitudes)
-    return State(start, operator, options.prior_on(operator), state.weights, operator.predict(start))
+    return State(start, operator, options.prior_on(operator, stage), state.weights, operator.predict(start))
 
 
 def _first_state(
@@ -120,7 +120,7 @@ def _first_state(
     operator = _stage_operator(slices, stage, options, poses)
     nothing = operator.backend.array(np.zeros(operator.lattice.shape, np.float32))
     weights = _first_weights(operator)
-    return State(nothing, operator, options.prior_on(operator), weights, 0 * operator.pixels.values)
+    return State(nothing, operator, options.prior_on(operator, stage), weights, 0 * operator.pixels.values)
 
 
 def state_from_field(
@@ -139,7 +139,7 @@ def state_from_field(
     """
     operator = _stage_operator(slices, stage, options, poses)
     start = operator.backend.array(resampled_amplitudes(field, operator.lattice))
-    return State(start, operator, options.prior_on(operator), _first_weights(operator), operator.predict(start))
+    return State(start, operator, options.prior_on(operator, stage), _first_weights(operator), operator.predict(start))
 
 
 def _stage_operator(

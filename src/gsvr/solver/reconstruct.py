@@ -27,14 +27,7 @@ from gsvr.solver.motion import displacements
 from gsvr.solver.noise_floor import noise_floor
 from gsvr.solver.outer_iteration import advance, begin_stage, state_from_field
 from gsvr.solver.pose_uncertainty import pose_deviations
-from gsvr.solver.schedule import (
-    LATTICE_ITERATIONS,
-    TRIAL_ITERATIONS,
-    SolverOptions,
-    Stage,
-    moving_parts,
-    restart_stages,
-)
+from gsvr.solver.schedule import SolverOptions, Stage, moving_parts, restart_stages
 from gsvr.solver.stack_alignment import first_poses, with_lost_stacks
 from gsvr.solver.state import FieldChoice, Result, State, StopReconstruction, Thickness
 from gsvr.solver.thickness import estimated_thickness
@@ -310,7 +303,8 @@ class _Reconstruction:
             deep = self._scaled.with_mask(inner).binned(stage.binning).mask
             known = None if earlier is None else earlier.choice
             state, self._choice = final_field(binned, deep, stage, self._options, state, known)
-            return state, LATTICE_ITERATIONS if isinstance(state.operator, LatticeOperator) else TRIAL_ITERATIONS
+            goes_on = stage.alternative if isinstance(state.operator, LatticeOperator) else stage
+            return state, goes_on.trial_iterations
         return begin_stage(binned, stage, self._options, state, self._poses), 0
 
     def _restored(self, stage: Stage, checkpoint: Checkpoint) -> State:
@@ -319,7 +313,7 @@ class _Reconstruction:
         self._choice = checkpoint.choice
         self._set_thickness(checkpoint.thickness)
         self._set_bias(replace(self._bias, coefficients=checkpoint.checked_bias(self._scaled)))
-        return checkpoint.state(self._scaled.binned(stage.binning), self._options)
+        return checkpoint.state(self._scaled.binned(stage.binning), self._options, stage)
 
     def _advanced(self, stage: Stage, iteration: int, state: State) -> tuple[State, bool]:
         """The state after an outer iteration, and whether it was the stage's last."""

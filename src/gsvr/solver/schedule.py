@@ -21,10 +21,9 @@ from gsvr.solver.seeding import SeedOptions
 
 Motion = Literal["stacks", "slices", "none"]
 Search = Literal["none", "lost", "all"]
-# Outer iterations after which free Gaussians are compared with a lattice, and those that this had before, of which the
-# last is for the strength of its prior, see `gsvr.solver.final_field`.
-TRIAL_ITERATIONS = 2
-LATTICE_ITERATIONS = TRIAL_ITERATIONS + 1
+# Outer iterations of free Gaussians and of a lattice that come last, with all pixels, where pixels were held out before
+# (`gsvr.solver.final_field`). On a lattice the prior takes one to notice what the pixels have added.
+_CLOSING_FREE, _CLOSING_LATTICE = 1, 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Stage:
         Pixels averaged along each in-plane axis.
     outer_iterations
         Of weights, amplitudes and motion, at most: a stage ends early once half of the slices (or stacks) move by less
-        than `settled` in one of them.
+        than `settled` in one of them, or where it has an alternative, once the prediction of pixels held out no longer
+        improves.
     inner_iterations
         Conjugate-gradient steps in each of them.
     motion
@@ -56,12 +56,16 @@ class Stage:
         stage's field. Only without motion.
     alternative
         A stage on a lattice of the same spacing that comes first: the free Gaussians are seeded from it, and the volume
-        is the average of both that best predicts pixels which neither has seen (`gsvr.solver.final_field`). That is
-        decided after `TRIAL_ITERATIONS` outer iterations of this stage and `LATTICE_ITERATIONS` of the other.
+        is the average of both that best predicts pixels which neither has seen (`gsvr.solver.final_field`). The lattice
+        goes on for as long as it predicts them better, the free Gaussians for as long as the average does, but for
+        `trial_iterations` at most. Then all pixels are fitted in those that are left.
     settled
         Median motion in an outer iteration, as a share of the spacing, at which the stage has done its work.
     geometry_steps
         Steps that free Gaussians move and change their shape in, before the last outer iteration.
+    sharpened
+        Whether the preconditioner on a lattice sharpens, so that fewer steps suffice: for the volume, not for motion,
+        see `gsvr.solver.priors.lattice`.
     told_apart
         Distance (mm) of what the slices can tell apart: where it exceeds the spacing there are only about as many free
         Gaussians as would be seeded from a lattice of this spacing.
@@ -79,6 +83,7 @@ class Stage:
     alternative: Stage | None = None
     settled: float = 0.02
     geometry_steps: int = 0
+    sharpened: bool = False
     told_apart: float = 0.0
 
     def __post_init__(self) -> None:
@@ -94,11 +99,16 @@ class Stage:
         other = self.alternative
         if other is not None and (not self.free or other.free or self.geometry_steps):
             raise ValueError(f"{at}an alternative is on a lattice, to free Gaussians without geometry steps")
-        least = TRIAL_ITERATIONS, LATTICE_ITERATIONS
-        if other is not None and not (self.outer_iterations > least[0] and other.outer_iterations > least[1]):
-            raise ValueError(f"{at}a trial needs more than {least[0]} outer iterations, and {least[1]} on the lattice")
+        if other is not None and min(self.trial_iterations, other.trial_iterations) < 1:
+            most = f"{_CLOSING_FREE} outer iteration, and {_CLOSING_LATTICE} on the lattice"
+            raise ValueError(f"{at}a trial needs more than {most}")
         if self.free and self.motion != "none":
             raise ValueError(f"{at}free Gaussians need motion 'none': slices move on a lattice only")
+
+    @property
+    def trial_iterations(self) -> int:
+        """Outer iterations that may be made with pixels held out, see `alternative`."""
+        return self.outer_iterations - (_CLOSING_FREE if self.free else _CLOSING_LATTICE)
 
 
 def default_stages(
@@ -123,12 +133,12 @@ def default_stages(
         What moves: ``"slices"``; ``"stacks"`` as a whole, for subjects that move between stacks only; or ``"none"``,
         for stacks that lie where they belong: super-resolution alone.
     """
-    last = Stage("final volume", finest, 1, 4, 5, "none", sigma_ratio=0.6, consensus_mask=True)
+    last = Stage("final volume", finest, 1, 7, 2, "none", sigma_ratio=0.6, consensus_mask=True, sharpened=True)
     if free:
         last = replace(
             last,
-            outer_iterations=3,
-            inner_iterations=6,
+            outer_iterations=4,
+            inner_iterations=4,
             free=True,
             alternative=None if geometry_steps else last,
             told_apart=thickness / 3,
@@ -249,10 +259,10 @@ class SolverOptions:
         """What moves the slices in a stage; None: nothing."""
         return {"stacks": self.stack_motion, "slices": self.motion, "none": None}[stage.motion]
 
-    def prior_on(self, operator: LatticeOperator | GaussianOperator) -> Prior:
-        """The prior on the amplitudes of an operator."""
+    def prior_on(self, operator: LatticeOperator | GaussianOperator, stage: Stage) -> Prior:
+        """The prior on the amplitudes of an operator in a stage."""
         if isinstance(operator, LatticeOperator):
-            return self.prior.on(operator)
+            return self.prior.on(operator, stage.sharpened)
         return self.neighbours.on(operator, self.seeds.level)
 
     def seeds_of(self, stage: Stage) -> SeedOptions:

@@ -110,6 +110,10 @@ class State:
         return self.operator.gains
 
 
+# Keys of `FieldChoice.errors`.
+LATTICE, FREE, AVERAGE = "lattice", "free", "average"
+
+
 @dataclass(frozen=True)
 class FieldChoice:
     """Why the final field is what it is, see `gsvr.solver.final_field`.
@@ -124,7 +128,7 @@ class FieldChoice:
         How many were held out.
     errors
         Root mean square error on them (bright tissue is one) by the field and the factor of its prior, after every
-        outer iteration; that of the average at last.
+        outer iteration; and that of the average with the free Gaussians after each of theirs.
     """
 
     share: float

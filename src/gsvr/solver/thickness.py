@@ -2,8 +2,9 @@
 
 Thicker slices blur more, and only the right blur makes slices of different stacks agree. So pixels that are held out
 decide, as for the final field (`gsvr.solver.final_field`): a field is fitted to the others for several thicknesses, all
-of them times one factor, and the minimum of a parabola through the errors is the estimate. The headers are believed
-where it differs by little. Where slabs are assumed, Gaussians are tried, too, and taken if they predict better.
+of them times one factor, and the minimum of a parabola through the errors is the estimate. All fits start from one that
+was made without those pixels; otherwise they would still remember them. The headers are believed where the estimate
+differs by little. Where slabs are assumed, Gaussians are tried, too, and taken if they predict better.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _STEP, _MOST = 1.18, 7
 _FEWEST_STACKS, _FEWEST_PIXELS = 3, 100
 # A lattice with a wider spacing, as a share of the thickness, tells more of itself than of slices.
 _WIDEST = 0.75
-# Outer iterations of each.
-_ITERATIONS = 2
+# Outer iterations of the fit that all others go on from, and of each of them.
+_FIRST, _ITERATIONS = 4, 2
 # Only so many pixels are looked at, around the middle of the brain, if there are more.
 _PIXELS = 200_000
 # Of those that are fitted, the outermost (mm) are not held out: what they see is fitted only in part.
@@ -67,13 +68,15 @@ def estimated_thickness(
     if len(stacks) < _FEWEST_STACKS or counts.min() < _FEWEST_PIXELS:
         return None
     unseen = HeldOut.of(slices, held, state)
-    said = _Fits(slices, unseen, stage, options, state)
+    begun = begin_stage(slices.with_mask(slices.mask & ~held), stage, options, None, state.poses)
+    begun = _fitted(begun, unseen, stage, options, _FIRST)
+    said = _Fits(slices, unseen, stage, options, begun)
     found = said.search(0, stacks, owners)
     gained = found.least < (1 - _LEAST_GAIN) * said.error(0)
     far = abs(found.logarithm) > max(_LEAST, _LEAST_DEVIATIONS * found.deviation)
     used, gaussian, errors = found.bracketed and gained and far, False, said.errors()
     if options.profile == "slab":
-        fits = _Fits(slices, unseen, stage, replace(options, profile="gaussian"), state)
+        fits = _Fits(slices, unseen, stage, replace(options, profile="gaussian"), begun)
         other = fits.search(found.step - _NARROWER, stacks, owners)
         errors |= {f"Gaussian, {factor}": error for factor, error in fits.errors().items()}
         # neighbouring pixels share what a fit gets wrong, slices hardly
@@ -99,10 +102,10 @@ class _Minimum:
 
 
 class _Fits:
-    """Fits with one profile, by how many steps of thickness."""
+    """Fits with one profile, by how many steps of thickness, that go on from one."""
 
-    def __init__(self, slices: Slices, unseen: HeldOut, stage: Stage, options: SolverOptions, state: State) -> None:
-        self._slices, self._unseen, self._stage, self._options, self._state = slices, unseen, stage, options, state
+    def __init__(self, slices: Slices, unseen: HeldOut, stage: Stage, options: SolverOptions, begun: State) -> None:
+        self._slices, self._unseen, self._stage, self._options, self._begun = slices, unseen, stage, options, begun
         self._predictions: dict[int, Float32[np.ndarray, " h"]] = {}
 
     def search(self, step: int, stacks: Int[np.ndarray, " s"], owners: Int[np.ndarray, " h"]) -> _Minimum:
@@ -119,7 +122,9 @@ class _Fits:
         """Root mean square of the residuals of pixels held out, or of some of them."""
         if step not in self._predictions:
             slices = replace(self._slices, thicknesses=_STEP**step * self._slices.thicknesses)
-            self._predictions[step] = self._unseen.predicted(self._fitted(slices))
+            stage, options, unseen = self._stage, self._options, self._unseen
+            fit = _fitted(begin_stage(slices, stage, options, self._begun), unseen, stage, options, _ITERATIONS)
+            self._predictions[step] = unseen.predicted(fit)
         return float(np.sqrt(self._unseen.mean_square(self._predictions[step], of)))
 
     def squares(self, at: _Minimum) -> Float[np.ndarray, " h"]:
@@ -132,14 +137,6 @@ class _Fits:
         """By factor."""
         return {f"{_STEP**step:.3g}": self.error(step) for step in sorted(self._predictions)}
 
-    def _fitted(self, slices: Slices) -> State:
-        """A fit to the pixels that are not held out."""
-        fitted = begin_stage(slices, self._stage, self._options, self._state)
-        fitted = replace(fitted, operator=fitted.operator.with_mask(slices.mask & ~self._unseen.pixels))
-        for _ in range(_ITERATIONS):
-            fitted = advance(self._stage, self._options, fitted)
-        return fitted
-
     def _minimum(self, step: int, of: Bool[np.ndarray, " h"] | slice) -> tuple[float, float]:
         """Of the parabola through the mean squares of a step and its neighbours: logarithm of the factor, and error."""
         before, here, after = (self.error(at, of) ** 2 for at in (step - 1, step, step + 1))
@@ -147,6 +144,14 @@ class _Fits:
         offset = float(np.clip(-slope / curvature, -1, 1)) if curvature > 0 else 0.0
         least = here + offset * (slope + 0.5 * offset * curvature)
         return (step + offset) * float(np.log(_STEP)), float(np.sqrt(max(least, 0.0)))
+
+
+def _fitted(state: State, unseen: HeldOut, stage: Stage, options: SolverOptions, iterations: int) -> State:
+    """A fit to the pixels that are not held out."""
+    state = replace(state, operator=state.operator.with_mask(state.slices.mask & ~unseen.pixels))
+    for _ in range(iterations):
+        state = advance(stage, options, state)
+    return state
 
 
 def _around_the_middle(

@@ -201,9 +201,7 @@ def test_the_bias_of_stacks_is_carried_along():
 
 # with a final field to decide on
 LATTICE = replace(QUICK.stages[-1], outer_iterations=4)
-DECIDING = replace(
-    QUICK, stages=(*QUICK.stages[:-1], replace(LATTICE, outer_iterations=3, free=True, alternative=LATTICE))
-)
+DECIDING = replace(QUICK, stages=(*QUICK.stages[:-1], replace(LATTICE, free=True, alternative=LATTICE)))
 
 
 def test_what_a_final_volume_decided_holds_until_there_are_a_quarter_more_stacks_again():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gsvr.backends import Backend
 from gsvr.backends.protocol import LatticeBonds
@@ -199,24 +200,41 @@ def test_noise_has_the_covariance_of_the_prior(lattice: Lattice, prior: OnLattic
     assert np.abs(drawn.mean(axis=0) / root).max() < 5 / np.sqrt(samples)
 
 
-def test_the_preconditioner_inverts_the_diagonal(lattice: Lattice, prior: OnLattice):
-    array, strength = prior.backend.array, 0.2
+FLAT = Lattice(np.zeros(3), 2.0, 1.5, np.ones((5, 1, 4), bool))
+
+
+@pytest.mark.parametrize(("lattice", "sharpened"), [(ball_lattice(3.0, 2.4), True), (FLAT, True), (FLAT, False)])
+def test_the_preconditioner_is_symmetric_and_positive_and_sharpens(backend: Backend, lattice: Lattice, sharpened: bool):
+    """D^-1/2 (1 + a (1 - S))^m D^-1/2 as stated, with binomial smoothing for S; nothing outside the support."""
+    options, n = LatticePrior(sharpenings=2), lattice.support.size
+    amplitudes, strength = random_amplitudes(lattice), 0.2
     diagonal = np.random.default_rng(1).uniform(0.5, 2, lattice.shape).astype(np.float32) * lattice.support
-    precondition = prior.quadratic.preconditioner(array(diagonal), strength)
-    total = diagonal + strength * prior.diagonal()
-    got = prior.backend.host(precondition(array(total)))
-    np.testing.assert_allclose(got, lattice.support, rtol=1e-5)
+    operator = LatticeOperator(lattice, *oblique_slices(), backend=backend)
+    quadratic = options.on(operator, sharpened).at(backend.array(amplitudes))
+    matrix = dense(quadratic.preconditioner(backend.array(diagonal), strength), backend, lattice.shape)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-5 * np.abs(matrix).max())
+    inside = lattice.support.ravel()
+    assert not matrix[~inside].any()
+    assert np.linalg.eigvalsh(matrix[np.ix_(inside, inside)])[0] > 0
+    units = np.eye(n).reshape(n, *lattice.shape)
+    for axis in (1, 2, 3):
+        units = ndimage.correlate1d(units, np.array([1, 2, 1]) / 4, axis, mode="constant")
+    sharpening = np.eye(n) + options.sharpening * (np.eye(n) - units.reshape(n, n))
+    bonds = backend.host(backend.lattice_bonds(lattice, backend.array(amplitudes), options.edge).diagonal())
+    root = np.zeros(n)
+    root[inside] = (diagonal + strength * bonds).ravel()[inside] ** -0.5
+    expected = root[:, None] * np.linalg.matrix_power(sharpening, 2 if sharpened else 0) * root
+    np.testing.assert_allclose(matrix, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_site_that_nothing_sees_is_no_division_by_zero(backend: Backend):
     lattice = ball_lattice(3.0, 2.4)
-    flat = OnLattice.at(backend, lattice, np.zeros(lattice.shape, np.float32))
+    operator = LatticeOperator(lattice, *oblique_slices(), backend=backend)
+    flat = LatticePrior().on(operator).at(backend.array(np.zeros(lattice.shape, np.float32)))
     diagonal = lattice.support.astype(np.float32)
     unseen = tuple(np.argwhere(lattice.support)[7])
     diagonal[unseen] = 0
-    got = backend.host(
-        flat.quadratic.preconditioner(backend.array(diagonal), 0.0)(backend.array(np.ones(lattice.shape)))
-    )
+    got = backend.host(flat.preconditioner(backend.array(diagonal), 0.0)(backend.array(np.ones(lattice.shape))))
     assert np.isfinite(got).all()
     assert got[unseen] == pytest.approx(1e4, rel=0.05)  # a ten-thousandth of the mean, as inverse
     assert not got[~lattice.support].any()

@@ -60,8 +60,14 @@ class Prior(Protocol):
 class PriorOnLattices(Protocol):
     """Makes the prior of a stage on a lattice."""
 
-    def on(self, operator: LatticeOperator) -> Prior:
-        """The prior on the lattice of an operator."""
+    def on(self, operator: LatticeOperator, sharpened: bool = False) -> Prior:
+        """The prior on the lattice of an operator.
+
+        Parameters
+        ----------
+        sharpened
+            As `gsvr.solver.schedule.Stage.sharpened`; a prior that knows but one preconditioner need not heed it.
+        """
         ...
 
 
