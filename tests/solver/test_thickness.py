@@ -71,8 +71,8 @@ def test_what_is_held_out_is_not_remembered(slices: Slices, monkeypatch: pytest.
     monkeypatch.setattr("gsvr.solver.thickness._Fits", keep)
     stage, everything = OPTIONS.stages[0], np.ones_like(slices.mask)
     before = advance(stage, OPTIONS, begin_stage(slices, stage, OPTIONS, None, identity_poses(slices.n_slices)))
-    for values in (slices.values, slices.values):
-        changed = values.copy()
+    for _ in range(2):
+        changed = slices.values.copy()
         if held:
             changed[held[0]] += 3
         with pytest.raises(Kept):

@@ -125,7 +125,7 @@ class _Trial:
 
     def fitted_lattice(self, stage: Stage, previous: State) -> State:
         """With the prior that predicts best."""
-        begun = self._without_held(begin_stage(self.slices, stage, self.options, previous))
+        begun = self.held.hidden_from(begin_stage(self.slices, stage, self.options, previous))
         best, least = self._settled(begun, stage, LATTICE, np.inf)
         for _ in range(_STEPS):
             factor = _WEAKER * best.prior_factor
@@ -153,7 +153,7 @@ class _Trial:
     def fitted_free(self, stage: Stage, lattice: State) -> tuple[State, float]:
         """For as long as the average with the lattice predicts better, and their share in it."""
         of_lattice = self.held.predicted(lattice)
-        free, share, error = self._without_held(_seeded(self.slices, stage, self.options, lattice)), 0.0, np.inf
+        free, share, error = self.held.hidden_from(_seeded(self.slices, stage, self.options, lattice)), 0.0, np.inf
         for _ in range(stage.trial_iterations):
             later = advance(stage, self.options, free)
             of_free = self.held.predicted(later)
@@ -174,9 +174,6 @@ class _Trial:
         errors = [self._error(of_lattice + np.float32(share) * (of_free - of_lattice)) for share in _SHARES]
         best = int(np.argmin(errors))
         return errors[best], round(float(_SHARES[best]), 2)
-
-    def _without_held(self, state: State) -> State:
-        return replace(state, operator=state.operator.with_mask(self.slices.mask & ~self.held.pixels))
 
     def _note(self, name: str, error: float) -> None:
         self.errors[name] = (*self.errors.get(name, ()), error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -53,6 +53,10 @@ class HeldOut:
         """Some pixels of slices, by the weights and the noise of a state."""
         weights = slices.per_pixel(state.weights.slices)[pixels] + 1e-12
         return HeldOut(pixels, slices.values[pixels], weights, _LIMIT * state.weights.noise)
+
+    def hidden_from(self, state: State) -> State:
+        """The state with these pixels out of use: what it is fitted to from now on."""
+        return replace(state, operator=state.operator.with_mask(state.slices.mask & ~self.pixels))
 
     def predicted(self, state: State) -> Float32[np.ndarray, " h"]:
         """What a state predicts of them."""

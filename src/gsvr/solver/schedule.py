@@ -124,7 +124,7 @@ def default_stages(
     ----------
     free
         Whether the volume is the average of a lattice and free Gaussians, which is sharper and less noisy; without, a
-        reconstruction takes a third less time.
+        reconstruction takes 40 % less time.
     thickness
         Of the slices (mm): a third of it is what they can tell apart.
     geometry_steps

@@ -148,7 +148,7 @@ class _Fits:
 
 def _fitted(state: State, unseen: HeldOut, stage: Stage, options: SolverOptions, iterations: int) -> State:
     """A fit to the pixels that are not held out."""
-    state = replace(state, operator=state.operator.with_mask(state.slices.mask & ~unseen.pixels))
+    state = unseen.hidden_from(state)
     for _ in range(iterations):
         state = advance(stage, options, state)
     return state

@@ -206,7 +206,7 @@ FLAT = Lattice(np.zeros(3), 2.0, 1.5, np.ones((5, 1, 4), bool))
 @pytest.mark.parametrize(("lattice", "sharpened"), [(ball_lattice(3.0, 2.4), True), (FLAT, True), (FLAT, False)])
 def test_the_preconditioner_is_symmetric_and_positive_and_sharpens(backend: Backend, lattice: Lattice, sharpened: bool):
     """D^-1/2 (1 + a (1 - S))^m D^-1/2 as stated, with binomial smoothing for S; nothing outside the support."""
-    options, n = LatticePrior(sharpenings=2), lattice.support.size
+    options, n = LatticePrior(), lattice.support.size
     amplitudes, strength = random_amplitudes(lattice), 0.2
     diagonal = np.random.default_rng(1).uniform(0.5, 2, lattice.shape).astype(np.float32) * lattice.support
     operator = LatticeOperator(lattice, *oblique_slices(), backend=backend)
@@ -223,7 +223,7 @@ def test_the_preconditioner_is_symmetric_and_positive_and_sharpens(backend: Back
     bonds = backend.host(backend.lattice_bonds(lattice, backend.array(amplitudes), options.edge).diagonal())
     root = np.zeros(n)
     root[inside] = (diagonal + strength * bonds).ravel()[inside] ** -0.5
-    expected = root[:, None] * np.linalg.matrix_power(sharpening, 2 if sharpened else 0) * root
+    expected = root[:, None] * np.linalg.matrix_power(sharpening, options.sharpenings if sharpened else 0) * root
     np.testing.assert_allclose(matrix, expected, atol=1e-5 * np.abs(expected).max())
 
 
